@@ -7,24 +7,24 @@ type TraceKind uint8
 
 // The events of a trace. Daemon level first, then the session level.
 const (
-	TraceStart       TraceKind = iota + 1 // incarnation begins; Number = stored ring sequence (0: none)
-	TraceConf                             // configuration installed; Conf, Members, Origins
-	TraceSend                             // message originated; Conf = regular configuration, Seq, Index, Number = sender's own counter, Service, Digest, Length
-	TraceDeliver                          // message delivered by the daemon; Conf = current configuration, Origin = sender, Seq, Index, Service, Digest, Length
-	TraceFail                             // crash, written by whoever crashed it
-	TraceStop                             // orderly exit
-	TraceStore                            // stable write of a ring sequence completed; Number
-	TraceToken                            // token accepted; Conf = its ring, Number = token sequence
-	TraceTokenLost                        // token declared lost; Conf = its ring, Number = last token sequence accepted
-	TraceConnect                          // session accepted; Session
-	TraceDisconnect                       // session over; Session, Reason
-	TraceJoin                             // client asked to join Group
-	TraceLeave                            // client asked to leave Group
-	TraceMulticast                        // client handed a message over: Groups, Service, Digest, Length, Number = session's own counter, SelfDiscard
-	TraceClientMsg                        // session got a message: Sender (private name), Groups, Service, Digest, Length
-	TraceView                             // session got a view of Group: View
-	TraceSignal                           // session got the transitional signal of Group; View.ID = the view that ends
-	TraceSelfLeave                        // session got the self-leave of Group
+	TraceStart      TraceKind = iota + 1 // incarnation begins; Number = stored ring sequence (0: none)
+	TraceConf                            // configuration installed; Conf, Members, Origins
+	TraceSend                            // message originated; Conf = regular configuration, Seq, Index, Number = sender's own counter, Service, Digest, Length
+	TraceDeliver                         // message delivered by the daemon; Conf = current configuration, Origin = sender, Seq, Index, Service, Digest, Length
+	TraceFail                            // crash, written by whoever crashed it
+	TraceStop                            // orderly exit
+	TraceStore                           // stable write of a ring sequence completed; Number
+	TraceToken                           // token accepted; Conf = its ring, Number = token sequence
+	TraceTokenLost                       // token declared lost; Conf = its ring, Number = last token sequence accepted
+	TraceConnect                         // session accepted; Session
+	TraceDisconnect                      // session over; Session, Reason
+	TraceJoin                            // client asked to join Group
+	TraceLeave                           // client asked to leave Group
+	TraceMulticast                       // client handed a message over: Groups, Service, Digest, Length, Number = session's own counter, SelfDiscard
+	TraceClientMsg                       // session got a message: Sender (private name), Groups, Service, Digest, Length
+	TraceView                            // session got a view of Group: View
+	TraceSignal                          // session got the transitional signal of Group; View.ID = the view that ends
+	TraceSelfLeave                       // session got the self-leave of Group
 )
 
 // SessionID names one client connection for a trace: the daemon's incarnation, the connection's number there, and the
