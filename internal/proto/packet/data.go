@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package packet
+
+import (
+	"encoding/binary"
+
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/seq"
+)
+
+// DataHeaderSize is the length of a data packet's header behind the outer one.
+const DataHeaderSize = 48
+
+// DataOffset is where the pieces start in a whole data packet.
+const DataOffset = HeaderSize + DataHeaderSize
+
+// Flags of a data packet.
+const (
+	// FlagPostToken marks a packet sent after its visit's token (ARP14, III.B); a retransmission keeps it.
+	FlagPostToken = 1 << iota
+	// FlagRetransmit marks a copy that answers a request.
+	FlagRetransmit
+)
+
+// Data is one packet at one position of a ring. It carries pieces of messages (Piece).
+//
+//	+0  ring sequence   8    +8  ring representative 8
+//	+16 seq             8    +24 visit               8   token sequence of the visit that originated it
+//	+32 count           8    +40 sender 2 · flags 1 · zero 1 · zero 4
+//	+48 pieces
+//
+// Count numbers the packets of one sender in one ring, from 1, so that a receiver behind a hole knows whether
+// something of that sender is missing (EVS-10). Sender is the originator's index in the ring, not who sent this copy.
+type Data struct {
+	Ring   evs.RingID
+	Seq    seq.Num
+	Visit  uint64
+	Count  uint64
+	Sender uint16
+	Flags  uint8
+	Pieces []byte
+}
+
+// PutDataHeader writes d's header into b, which is a whole packet; d.Pieces is taken to be in place already.
+func PutDataHeader(b []byte, d *Data) {
+	le := binary.LittleEndian
+	h := b[HeaderSize:DataOffset]
+	le.PutUint64(h[0:], d.Ring.Seq)
+	le.PutUint64(h[8:], uint64(d.Ring.Rep))
+	le.PutUint64(h[16:], uint64(d.Seq))
+	le.PutUint64(h[24:], d.Visit)
+	le.PutUint64(h[32:], d.Count)
+	le.PutUint16(h[40:], d.Sender)
+	h[42], h[43] = d.Flags, 0
+	le.PutUint32(h[44:], 0)
+}
+
+// ParseData reads a data packet's body. d.Pieces aliases body and is checked to be well-formed pieces.
+func ParseData(body []byte, d *Data) error {
+	if len(body) < DataHeaderSize {
+		return ErrBody
+	}
+	le := binary.LittleEndian
+	*d = Data{
+		Ring:   evs.RingID{Seq: le.Uint64(body[0:]), Rep: evs.Incarnation(le.Uint64(body[8:]))},
+		Seq:    seq.Num(le.Uint64(body[16:])),
+		Visit:  le.Uint64(body[24:]),
+		Count:  le.Uint64(body[32:]),
+		Sender: le.Uint16(body[40:]),
+		Flags:  body[42],
+		Pieces: body[DataHeaderSize:],
+	}
+	if d.Seq == 0 || d.Count == 0 || body[43] != 0 || le.Uint32(body[44:]) != 0 {
+		return ErrBody
+	}
+	return CheckPieces(d.Pieces)
+}
+
+// PieceHeaderSize is the length of a piece's header.
+const PieceHeaderSize = 4
+
+// MaxPiece is the most bytes that one piece can carry.
+const MaxPiece = 1<<16 - 1
+
+// MaxMessage bounds a message on the ring, in bytes. A receiver refuses to reassemble more.
+const MaxMessage = 16 << 20
+
+// Piece is a message or a part of one. Packing small messages into one packet and splitting large ones over several
+// are one mechanism: each packet is a sequence of pieces.
+//
+//	+0 service 3 bits · first 1 · last 1 · recovery 1 · zero 2 bits
+//	+1 stream: tells apart the messages of one sender that are under way at the same time
+//	+2 length  2
+//	+4 bytes; those of a first piece that is not the last begin with the length of the whole message, 4 bytes
+//
+// A message's place in the order is that of its last piece (M-6).
+type Piece struct {
+	Service  evs.Service
+	First    bool
+	Last     bool
+	Recovery bool // an old packet that is rebroadcast in recovery, not a message of the application
+	Stream   uint8
+	Bytes    []byte
+}
+
+const (
+	pieceFirst    = 1 << 3
+	pieceLast     = 1 << 4
+	pieceRecovery = 1 << 5
+	pieceZero     = 0xC0
+)
+
+// AppendPieceHeader appends the header of p, with length n in place of len(p.Bytes).
+func AppendPieceHeader(b []byte, p Piece, n int) []byte {
+	f := byte(p.Service)
+	if p.First {
+		f |= pieceFirst
+	}
+	if p.Last {
+		f |= pieceLast
+	}
+	if p.Recovery {
+		f |= pieceRecovery
+	}
+	return append(b, f, p.Stream, byte(n), byte(n>>8))
+}
+
+// NextPiece takes the first piece off b, which CheckPieces has accepted and which is not empty.
+func NextPiece(b []byte) (Piece, []byte) {
+	f := b[0]
+	n := int(b[2]) | int(b[3])<<8
+	p := Piece{
+		Service:  evs.Service(f & 7),
+		First:    f&pieceFirst != 0,
+		Last:     f&pieceLast != 0,
+		Recovery: f&pieceRecovery != 0,
+		Stream:   b[1],
+		Bytes:    b[PieceHeaderSize : PieceHeaderSize+n : PieceHeaderSize+n],
+	}
+	return p, b[PieceHeaderSize+n:]
+}
+
+// CheckPieces reports whether b is a sequence of well-formed pieces. It may be empty.
+func CheckPieces(b []byte) error {
+	for len(b) > 0 {
+		if len(b) < PieceHeaderSize {
+			return ErrBody
+		}
+		f := b[0]
+		n := int(b[2]) | int(b[3])<<8
+		if f&pieceZero != 0 || !evs.Service(f&7).Valid() || len(b) < PieceHeaderSize+n {
+			return ErrBody
+		}
+		if f&pieceFirst != 0 && f&pieceLast == 0 && n < 4 {
+			return ErrBody
+		}
+		b = b[PieceHeaderSize+n:]
+	}
+	return nil
+}
