@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import (
+	"evensong/internal/proto/packet"
+	"evensong/internal/proto/seq"
+)
+
+// Packet is one packet that a ring holds. Buf is the whole datagram, headers included, so that it can be sent again
+// without being built again.
+type Packet struct {
+	Seq    seq.Num
+	Visit  uint64
+	Count  uint64
+	Sender uint16
+	Early  bool // order has handed up its whole Reliable and Unreliable messages ahead of a gap
+	Buf    []byte
+}
+
+// Pieces are the packet's pieces, well-formed.
+func (p *Packet) Pieces() []byte { return p.Buf[packet.DataOffset:] }
+
+func (p *Packet) set(d *packet.Data) {
+	p.Seq, p.Visit, p.Count, p.Sender, p.Early = d.Seq, d.Visit, d.Count, d.Sender, false
+}
+
+// Pool lends packets. What is put back is not lent again before Settle is called, because effects of the present input
+// may still refer to it. A daemon has one Pool, settled at the start of every input. It keeps at most maxFree packets.
+type Pool struct {
+	size  int
+	free  []*Packet
+	limbo []*Packet
+}
+
+const maxFree = 4096
+
+// NewPool returns a pool whose buffers hold size bytes; larger ones are made as needed and not kept.
+func NewPool(size int) *Pool { return &Pool{size: size} }
+
+// Get lends a packet with an empty buffer for at least n bytes.
+func (p *Pool) Get(n int) *Packet { return p.get(n) }
+
+// Put gives a packet back.
+func (p *Pool) Put(q *Packet) { p.put(q) }
+
+// Settle makes what was put back available again.
+func (p *Pool) Settle() {
+	for i, q := range p.limbo {
+		if len(p.free) < maxFree && cap(q.Buf) <= p.size {
+			p.free = append(p.free, q)
+		}
+		p.limbo[i] = nil
+	}
+	p.limbo = p.limbo[:0]
+}
+
+func (p *Pool) get(n int) *Packet {
+	if k := len(p.free); k > 0 && n <= p.size {
+		q := p.free[k-1]
+		p.free = p.free[:k-1]
+		return q
+	}
+	return &Packet{Buf: make([]byte, 0, max(n, p.size))}
+}
+
+func (p *Pool) put(q *Packet) { p.limbo = append(p.limbo, q) }

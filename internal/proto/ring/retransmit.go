@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import (
+	"evensong/internal/proto/packet"
+	"evensong/internal/proto/seq"
+)
+
+// answer sends what the token asks for and I hold, takes it off the list, and returns how many packets that were. 8.1.3.
+func (m *Machine) answer(t *packet.Token, fx *Effects) int {
+	if len(t.RTR) == 0 {
+		return 0
+	}
+	limit := m.cfg.GlobalWindow
+	sent := 0
+	old := t.RTR
+	var left []packet.Range
+	for _, r := range old {
+		for i := range seq.Num(r.Count) {
+			n := r.First + i
+			p := m.Packet(n)
+			if p == nil || sent >= limit || m.answeredLast(n) {
+				left = addRange(left, n)
+				continue
+			}
+			m.answered[n] = m.accepted
+			m.resend(p, fx)
+			sent++
+		}
+	}
+	t.RTR = append(t.RTR[:0], left...)
+	fx.Retried += sent
+	return sent
+}
+
+// answeredLast reports whether I answered a request for n at my previous visit. It is there again, so my way to the
+// one who asks may be dead: somebody else shall answer this time (P-11).
+func (m *Machine) answeredLast(n seq.Num) bool {
+	v, ok := m.answered[n]
+	return ok && m.n > 2 && v+uint64(m.n) == m.accepted
+}
+
+func (m *Machine) resend(p *Packet, fx *Effects) {
+	d := packet.Data{Ring: m.id, Seq: p.Seq, Visit: p.Visit, Count: p.Count, Sender: p.Sender, Flags: packet.FlagRetransmit | p.Buf[packet.HeaderSize+42]&packet.FlagPostToken}
+	packet.PutDataHeader(p.Buf, &d)
+	m.sealer.Seal(p.Buf, packet.KindData)
+	fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: p.Buf, Kind: packet.KindData, Ring: true})
+}
+
+// request adds what I lack to the token's list, the lowest first. 8.1.7. On the accelerated ring only what the token of
+// the previous rotation knew of: later packets may be behind it on their way (ARP14, III.A.2; P-10).
+func (m *Machine) request(t *packet.Token, arrivedSeq seq.Num) {
+	limit := arrivedSeq
+	if !m.noAccel {
+		limit = min(limit, m.prevSeq)
+	}
+	if m.win.ARU() >= limit {
+		return
+	}
+	others := t.RTR
+	var mine []packet.Range
+	for n := m.win.NextHole(m.win.ARU(), limit); n != 0 && len(mine) < packet.MaxRanges; n = m.win.NextHole(n, limit) {
+		mine = addRange(mine, n)
+	}
+	t.RTR = mergeRanges(mine, others)
+}
+
+// addRange adds position n, which is above all in rs.
+func addRange(rs []packet.Range, n seq.Num) []packet.Range {
+	if k := len(rs); k > 0 && rs[k-1].First+seq.Num(rs[k-1].Count) == n {
+		rs[k-1].Count++
+		return rs
+	}
+	return append(rs, packet.Range{First: n, Count: 1})
+}
+
+// mergeRanges is the union of two ascending lists, cut to what a token has room for: the lowest are kept (P-27).
+func mergeRanges(a, b []packet.Range) []packet.Range {
+	out := make([]packet.Range, 0, min(len(a)+len(b), packet.MaxRanges))
+	for len(a) > 0 || len(b) > 0 {
+		var r packet.Range
+		if len(b) == 0 || len(a) > 0 && a[0].First <= b[0].First {
+			r, a = a[0], a[1:]
+		} else {
+			r, b = b[0], b[1:]
+		}
+		if k := len(out); k > 0 {
+			last := &out[k-1]
+			end := last.First + seq.Num(last.Count)
+			if r.First <= end {
+				if e := r.First + seq.Num(r.Count); e > end {
+					last.Count = uint32(e - last.First)
+				}
+				continue
+			}
+		}
+		if len(out) == packet.MaxRanges {
+			break
+		}
+		out = append(out, r)
+	}
+	return out
+}

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ring passes the token on one ring of daemons and so gives every packet its place in one order.
+//
+// It sends packets that a Source fills, stores those of others, asks for and answers retransmissions, and computes two
+// lines: the local aru (everything up to here has arrived) and the stable line (every member has everything up to
+// here). It knows nothing of messages: package order, above, cuts them into packets and delivers them.
+//
+// One ring lives in two phases. While Recovering, the members exchange what they hold of their old rings, and the
+// token finds out when that is done (the install point); Operational, it orders new packets. Both share one numbering.
+//
+//	input             recovering                 operational              lost
+//	HandleData        store                      store                    store: it may save recovery some work
+//	Accept (token)    handle, maybe install      handle, maybe hold       drop (EVS-20)
+//	HandleHurry       ignore                     let a held token go      drop
+//	Wake              ignore                     let go, or send hurry    ignore
+//	Advance           retransmit, loss           retransmit, loss, hold   nothing
+//
+// Sources: Totem (TOCS 1995), section 5, total ordering, and section 8, flow control; Accelerated Ring
+// (CNDS-2014-2), III; the step numbers in comments are those of docs/guarantees.md, 8.1, 8.2 and 8.4.
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/packet"
+	"evensong/internal/proto/seq"
+)
+
+// Config has the windows and timers of a ring. Zero fields mean their defaults. All members should agree on them, but
+// nothing breaks if they do not.
+type Config struct {
+	PersonalWindow    int           // new packets per member and visit; default 40
+	GlobalWindow      int           // packets per rotation by all; default 160
+	AcceleratedWindow int           // packets sent after the token; default 20; at most PersonalWindow
+	MaxGap            int           // how far the newest packet may be ahead of the ring's aru, in packets; default 2048, at most MaxSpan/2
+	PacketBytes       int           // largest datagram; default 1472: an Ethernet frame
+	TokenTimeout      time.Duration // without a token or new data for this long, the ring is lost; default 250 ms
+	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/5
+	Hold              time.Duration // an idle token is held this long by the representative; default TokenTimeout/10
+	HurryInterval     time.Duration // a member that waits for a held token asks this often; default Hold/5
+	FailToReceive     int           // rotations in which one member's aru may stand still, at least for TokenTimeout; default 100
+}
+
+// MaxSpan bounds how far above the discarded line a packet may be to be stored, whatever its sender's windows are.
+const MaxSpan = 1 << 14
+
+// WithDefaults returns c with zero fields filled in.
+func (c Config) WithDefaults() Config {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&c.PersonalWindow, 40)
+	def(&c.GlobalWindow, max(160, c.PersonalWindow))
+	def(&c.AcceleratedWindow, min(20, c.PersonalWindow))
+	def(&c.MaxGap, 2048)
+	def(&c.PacketBytes, 1472)
+	def(&c.FailToReceive, 100)
+	if c.TokenTimeout == 0 {
+		c.TokenTimeout = 250 * time.Millisecond
+	}
+	if c.TokenRetransmit == 0 {
+		c.TokenRetransmit = c.TokenTimeout / 5
+	}
+	if c.Hold == 0 {
+		c.Hold = c.TokenTimeout / 10
+	}
+	if c.HurryInterval == 0 {
+		c.HurryInterval = c.Hold / 5
+	}
+	return c
+}
+
+// Validate reports everything that is wrong with c, which has its defaults filled in.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(ok bool, format string, a ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, a...))
+		}
+	}
+	bad(c.PersonalWindow > 0, "personal window %d: must be positive", c.PersonalWindow)
+	bad(c.GlobalWindow >= c.PersonalWindow, "window %d is below the personal window %d", c.GlobalWindow, c.PersonalWindow)
+	bad(c.AcceleratedWindow >= 0 && c.AcceleratedWindow <= c.PersonalWindow, "accelerated window %d: must be 0 to the personal window %d", c.AcceleratedWindow, c.PersonalWindow)
+	bad(c.MaxGap >= c.GlobalWindow && c.MaxGap <= MaxSpan/2, "maximal gap %d: must be %d (the window) to %d", c.MaxGap, c.GlobalWindow, MaxSpan/2)
+	bad(c.PacketBytes >= 512 && c.PacketBytes <= packet.MaxDatagram, "packet size %d: must be 512 to %d bytes", c.PacketBytes, packet.MaxDatagram)
+	bad(c.TokenTimeout >= time.Millisecond, "token timeout %v: must be at least 1 ms", c.TokenTimeout)
+	bad(2*c.TokenRetransmit <= c.TokenTimeout, "token retransmission %v: must be at most half the token timeout %v", c.TokenRetransmit, c.TokenTimeout)
+	bad(c.Hold < c.TokenRetransmit, "hold time %v: must be below the token retransmission %v, or idle rings retransmit", c.Hold, c.TokenRetransmit)
+	bad(c.HurryInterval > 0 && c.FailToReceive > 0, "hurry interval %v and fail-to-receive %d: must be positive", c.HurryInterval, c.FailToReceive)
+	return errors.Join(errs...)
+}
+
+// Phase is what a ring is for at the moment.
+type Phase uint8
+
+const (
+	// Recovering: members rebroadcast what they hold of old rings. It ends when order installs the configuration.
+	// Totem (TOCS 1995), section 7.
+	Recovering Phase = iota + 1
+	// Operational: new packets are ordered. It ends with the loss of the token.
+	Operational
+	// Lost: this member has given the ring up. Nothing that arrives for it counts any more (EVS-20).
+	Lost
+)
+
+// String is the lower-case name.
+func (p Phase) String() string {
+	switch p {
+	case Recovering:
+		return "recovering"
+	case Operational:
+		return "operational"
+	case Lost:
+		return "lost"
+	}
+	return fmt.Sprintf("Phase(%d)", uint8(p))
+}
+
+// Reason says why a ring was given up.
+type Reason uint8
+
+const (
+	// TokenTimeout: neither token nor new data for the token timeout.
+	TokenTimeout Reason = iota + 1
+	// CannotReceive: my own aru has stood still although others retransmitted (LIVE-6).
+	CannotReceive
+	// MemberCannotReceive: another member's aru has stood still, and it did not leave by itself.
+	MemberCannotReceive
+)
+
+// String is a sentence for operators.
+func (r Reason) String() string {
+	switch r {
+	case TokenTimeout:
+		return "the token was lost: neither it nor new data came within the token timeout"
+	case CannotReceive:
+		return "this daemon could not receive a packet that others sent again and again"
+	case MemberCannotReceive:
+		return "a member could not receive a packet that others sent again and again"
+	}
+	return fmt.Sprintf("Reason(%d)", uint8(r))
+}
+
+// Source gives the packets that a member originates. The machine calls it only inside Visit.
+type Source interface {
+	// Pending is how much waits: zero if nothing. While recovering the unit is old packets, and the sum over the
+	// members is what the token counts.
+	Pending() int
+	// Fill writes pieces for the packet at position at into dst and returns their length; zero if nothing is left. more
+	// says that the visit allows another packet, so that a message may be cut here at no cost.
+	Fill(at seq.Num, dst []byte, more bool) int
+}
+
+// Effects collects what an input wants done.
+type Effects struct {
+	Sends    []packet.Send
+	Lost     Reason // not zero: the machine has given the ring up
+	Suspect  int    // with MemberCannotReceive: the member's index
+	Retried  int    // retransmissions sent
+	Released int    // tokens forwarded
+}
+
+// Machine passes the token on one ring. Its methods must not be called concurrently.
+type Machine struct {
+	cfg     Config
+	id      evs.RingID
+	me, n   int
+	sealer  *packet.Sealer
+	others  []netip.AddrPort // everybody else, for data
+	next    []netip.AddrPort // my successor, for the token
+	rep     []netip.AddrPort // the representative, for hurries
+	pool    *Pool
+	phase   Phase
+	noAccel bool
+
+	// Packets.
+	win   seq.Window[*Packet]
+	count uint64 // packets I originated in this ring
+
+	// Token. accepted is the sequence number of the last one accepted, expect the only one acceptable next (8.1.1).
+	token     packet.Token // the one I have: being visited, or held
+	accepted  uint64
+	expect    uint64
+	visited   bool // at least one token was accepted, or made
+	copyBuf   []byte
+	copySeq   uint64
+	retryAt   time.Duration // zero: nothing to retransmit
+	lossAt    time.Duration
+	held      bool
+	holdUntil time.Duration
+	hurried   bool          // a hurry came while the token was away: do not hold it at its next visit
+	hurryAt   time.Duration // zero: not asking
+	self      bool          // ring of one: the token is on its way to myself
+	waiting   bool          // Accept took a token that Visit has not handled yet
+
+	// Lines.
+	prevSeq   seq.Num // seq of the token at my previous visit: the limit of requests on the accelerated ring
+	putARU    seq.Num // aru I put on the token at the previous visit
+	puts      int     // visits so far
+	stable    seq.Num
+	lastSent  uint32  // what I added to fcc last round
+	idleSeq   seq.Num // the last arrival was idle at this seq
+	idle      bool
+	quiet     bool // at my last visit nothing was going on, so the token may be held
+	stuckARU  seq.Num
+	stuckID   uint16
+	stuck     int
+	stuckFrom time.Duration
+	answered  map[seq.Num]uint64 // last retransmissions of mine, by visit (P-11)
+
+	// Recovery.
+	lastBacklog uint32
+	clear       int
+	install     seq.Num
+	hasInstall  bool
+	promised    bool
+	putInstall  bool // at the previous visit I put an aru at or above the install point
+}
+
+// New returns the machine of member me of a ring whose members are in ring order with their addresses. accelerated
+// selects the variant, the same for all members (8.2.6). The pool lends packet buffers and outlives the ring.
+func New(cfg Config, id evs.RingID, members []evs.ProcID, addrs []netip.AddrPort, me int, accelerated bool, sealer *packet.Sealer, pool *Pool, now time.Duration) *Machine {
+	m := &Machine{
+		cfg: cfg, id: id, me: me, n: len(members), sealer: sealer, pool: pool,
+		phase: Recovering, noAccel: !accelerated, expect: uint64(me), answered: map[seq.Num]uint64{},
+		lossAt: now + cfg.TokenTimeout,
+	}
+	for i, a := range addrs {
+		if i != me {
+			m.others = append(m.others, a)
+		}
+	}
+	if m.n > 1 {
+		m.next = []netip.AddrPort{addrs[(me+1)%m.n]}
+		m.rep = []netip.AddrPort{addrs[0]}
+	}
+	return m
+}
+
+// ID is the ring's identity.
+func (m *Machine) ID() evs.RingID { return m.id }
+
+// Phase is the current phase.
+func (m *Machine) Phase() Phase { return m.phase }
+
+// ARU is the local all-received-up-to line.
+func (m *Machine) ARU() seq.Num { return m.win.ARU() }
+
+// High is the highest position held.
+func (m *Machine) High() seq.Num { return m.win.High() }
+
+// Stable is the line up to which every member is known to hold everything (8.1.10). It never falls.
+func (m *Machine) Stable() seq.Num { return m.stable }
+
+// Install is the install point, if it is known.
+func (m *Machine) Install() (seq.Num, bool) { return m.install, m.hasInstall }
+
+// Promised reports whether this member has passed the install point and told so, or is about to (8.4.4).
+func (m *Machine) Promised() bool { return m.promised }
+
+// Packet is the packet at position n, or nil. It stays valid until it is discarded.
+func (m *Machine) Packet(n seq.Num) *Packet {
+	p, _ := m.win.Get(n)
+	return p
+}
+
+// Base is the position up to which packets were discarded.
+func (m *Machine) Base() seq.Num { return m.win.Base() }
+
+// Discard forgets the packets up to n, which must be stable and delivered. Their buffers are reused from the next
+// input on.
+func (m *Machine) Discard(n seq.Num) {
+	if n > m.stable {
+		panic("ring: discard above the stable line")
+	}
+	m.win.Discard(n, m.pool.put)
+	if len(m.answered) > 0 {
+		for s := range m.answered {
+			if s <= n {
+				delete(m.answered, s)
+			}
+		}
+	}
+}
+
+// Drop gives all packets back. The machine must not be used afterwards.
+func (m *Machine) Drop() {
+	for n := m.win.Base() + 1; n <= m.win.High(); n++ {
+		if p, ok := m.win.Get(n); ok {
+			m.pool.put(p)
+		}
+	}
+	m.win = seq.Window[*Packet]{}
+	m.phase = Lost
+}
+
+// Give inserts a packet that came by another way: wrapped, in the recovery of a later ring. It reports whether it was
+// new. The packet's buffer belongs to the ring from then on if it was.
+func (m *Machine) Give(p *Packet) bool {
+	if p.Seq > m.win.Base()+MaxSpan {
+		return false
+	}
+	return m.win.Put(p.Seq, p)
+}
+
+// Operational ends recovery: order has installed the configuration. What the members still lack above the install
+// point is ordered as usual from here.
+func (m *Machine) Operational() {
+	m.phase = Operational
+}
+
+// GiveUp ends the ring here: nothing for it is acted upon any more.
+func (m *Machine) GiveUp() {
+	m.phase = Lost
+	m.held, m.self, m.waiting = false, false, false
+	m.retryAt, m.lossAt, m.hurryAt = 0, 0, 0
+}
+
+// Start makes the ring's first token; only the representative calls it. Visit must follow.
+func (m *Machine) Start(now time.Duration) {
+	m.token = packet.Token{Ring: m.id, ARUID: packet.NoMember, RTR: m.token.RTR[:0]}
+	m.take(now, 0)
+}
+
+// take notes that a token was accepted.
+func (m *Machine) take(now time.Duration, tokenSeq uint64) {
+	m.accepted = tokenSeq
+	m.expect = tokenSeq + uint64(m.n)
+	m.visited = true
+	m.retryAt, m.hurryAt = 0, 0
+	m.lossAt = now + m.cfg.TokenTimeout
+	m.waiting = true
+}
+
+// HandleData stores a packet of this ring. datagram is the whole packet, of which d was parsed; both are borrowed. It
+// reports whether the packet was new.
+func (m *Machine) HandleData(now time.Duration, d *packet.Data, datagram []byte) bool {
+	if int(d.Sender) >= m.n || d.Seq > m.win.Base()+MaxSpan {
+		return false
+	}
+	// Somebody had the token after me, so mine arrived (8.1, on receipt of data). Post-token data of my predecessor
+	// belongs to an earlier visit and proves nothing.
+	if m.retryAt != 0 && int(d.Sender) != m.me && d.Visit > m.accepted {
+		m.retryAt = 0
+	}
+	if m.win.Has(d.Seq) {
+		return false
+	}
+	p := m.pool.get(len(datagram))
+	p.Buf = append(p.Buf[:0], datagram...)
+	p.set(d)
+	m.win.Put(d.Seq, p)
+	if m.phase != Lost {
+		m.lossAt = now + m.cfg.TokenTimeout
+	}
+	return true
+}
+
+// Deadline is when Advance must be called; zero if never.
+func (m *Machine) Deadline() time.Duration {
+	if m.phase == Lost {
+		return 0
+	}
+	var d time.Duration
+	add := func(t time.Duration) {
+		if t != 0 && (d == 0 || t < d) {
+			d = t
+		}
+	}
+	switch {
+	case m.n == 1: // nobody to wait for
+	case m.held:
+		add(m.holdUntil)
+	default:
+		add(m.lossAt)
+		add(m.retryAt)
+		add(m.hurryAt)
+	}
+	return d
+}
+
+// CheckInvariants states what holds between inputs.
+func (m *Machine) CheckInvariants() error {
+	switch {
+	case m.win.Base() > m.stable:
+		return fmt.Errorf("ring %v: discarded %d above the stable line %d", m.id, m.win.Base(), m.stable)
+	case m.stable > m.win.ARU() && m.phase != Lost:
+		return fmt.Errorf("ring %v: stable line %d above the local aru %d (P-1)", m.id, m.stable, m.win.ARU())
+	case m.hasInstall && m.phase == Recovering && m.stable > m.install:
+		return fmt.Errorf("ring %v: stable line %d passed the install point %d before installation (EVS-16)", m.id, m.stable, m.install)
+	case m.held && m.me != 0:
+		return fmt.Errorf("ring %v: member %d holds the token", m.id, m.me)
+	}
+	return nil
+}

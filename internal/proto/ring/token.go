@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import (
+	"time"
+
+	"evensong/internal/proto/packet"
+	"evensong/internal/proto/seq"
+)
+
+// Verdict is what Accept makes of a token.
+type Verdict uint8
+
+const (
+	// Dropped: not acceptable here and now; nothing happened, or my copy was sent again.
+	Dropped Verdict = iota
+	// Accepted: Visit must be called next.
+	Accepted
+	// AcceptedInstall: as Accepted, and recovery has ended: order installs the configuration and calls Operational,
+	// then Visit.
+	AcceptedInstall
+	// Held: accepted, and kept because the ring is idle.
+	Held
+)
+
+// Accept judges a token of this ring. t is borrowed. 8.1.1.
+func (m *Machine) Accept(now time.Duration, t *packet.Token, fx *Effects) Verdict {
+	if m.phase == Lost || m.waiting || m.held || m.self {
+		return Dropped
+	}
+	if int(t.Sender) != (m.me+m.n-1)%m.n {
+		return Dropped
+	}
+	if t.TokenSeq != m.expect {
+		if m.visited && t.TokenSeq == m.accepted && m.retryAt != 0 {
+			m.sendCopy(now, fx) // a duplicate of the last one: perhaps mine was lost
+		}
+		return Dropped
+	}
+	rtr := append(m.token.RTR[:0], t.RTR...)
+	m.token = *t
+	m.token.RTR = rtr
+	m.take(now, t.TokenSeq)
+	return m.judge(now)
+}
+
+// judge decides what to do with the token just taken: install, hold, or go on.
+func (m *Machine) judge(now time.Duration) Verdict {
+	t := &m.token
+	if m.phase == Recovering {
+		// 8.4.4. Everybody who lacks something below the install point has had the chance to lower the aru since I put
+		// it there, so all have what recovery demands, and have promised.
+		if m.putInstall && t.HasInstall && t.ARU >= t.Install {
+			return AcceptedInstall
+		}
+		return Accepted
+	}
+	idleNow := t.ARU == t.Seq && len(t.RTR) == 0
+	wasIdle := m.idle && m.idleSeq == t.Seq
+	m.idle, m.idleSeq = idleNow, t.Seq
+	hurried := m.hurried
+	m.hurried = false
+	if m.me != 0 || !idleNow || !wasIdle || hurried {
+		return Accepted
+	}
+	// Idle ring: between the last arrival and this one every member put this aru on the token, and did so in the
+	// rotation before as well, so everything is delivered and stable everywhere.
+	m.held, m.waiting = true, false
+	m.holdUntil = now + m.cfg.Hold
+	m.retryAt = 0
+	return Held
+}
+
+// Release ends the hold of an idle token, if there is one, and reports whether Visit must be called.
+func (m *Machine) release() bool {
+	if !m.held {
+		return false
+	}
+	m.held, m.waiting = false, true
+	return true
+}
+
+// Holding reports whether the representative holds the token, and would let it go for work.
+func (m *Machine) Holding() bool { return m.held }
+
+// Wake tells that there is something to send. It reports whether Visit must be called now: a held token is let go.
+// Otherwise, if the token may be held by the representative, that is asked to hurry.
+func (m *Machine) Wake(now time.Duration, fx *Effects) bool {
+	if m.phase != Operational {
+		return false
+	}
+	if m.release() {
+		return true
+	}
+	if m.n > 1 && m.me != 0 && m.quiet && m.hurryAt == 0 {
+		m.sendHurry(now, fx)
+	}
+	return false
+}
+
+// HandleHurry handles another member's wish for the token and reports whether Visit must be called now.
+func (m *Machine) HandleHurry() bool {
+	if m.phase != Operational || m.me != 0 {
+		return false
+	}
+	if m.release() {
+		return true
+	}
+	// Deviation: a hurry that finds the token away is remembered for its next arrival, since it may have crossed the
+	// token on the last hop to its hold (P-34); the step list would have the sender ask again.
+	m.hurried = true
+	return false
+}
+
+// Pass reports whether a ring of one has its token ready for another visit, and takes it.
+func (m *Machine) Pass(now time.Duration) bool {
+	if !m.self || m.phase == Lost {
+		return false
+	}
+	m.self = false
+	m.take(now, m.token.TokenSeq)
+	return true
+}
+
+// Passing reports whether Pass would return true.
+func (m *Machine) Passing() bool { return m.self && m.phase != Lost }
+
+// PassVerdict is Accept for the token of a ring of one, after Pass.
+func (m *Machine) PassVerdict(now time.Duration) Verdict { return m.judge(now) }
+
+// Visit handles the accepted token: retransmissions, new packets, lines, requests, and on it goes. 8.1.3 to 8.1.9.
+func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
+	if !m.waiting {
+		panic("ring: visit without a token")
+	}
+	m.waiting = false
+	t := &m.token
+	arrivedSeq, arrivedARU := t.Seq, t.ARU
+	m.watchFailure(now, t, fx)
+	if fx.Lost != 0 {
+		m.GiveUp()
+		return
+	}
+
+	retransmitted := m.answer(t, fx) // 3: before the token, and counted against flow control
+
+	// 4: my last round's count is still in fcc.
+	t.FCC -= min(t.FCC, m.lastSent)
+	allowed := min(m.cfg.PersonalWindow, m.cfg.GlobalWindow-int(t.FCC)-retransmitted)
+	if room := int64(t.ARU) + int64(m.cfg.MaxGap) - int64(t.Seq); int64(allowed) > room {
+		allowed = int(room)
+	}
+	first, sent := len(fx.Sends), 0
+	for sent < allowed {
+		p := m.originate(t, src, sent+1 < allowed)
+		if p == nil {
+			break
+		}
+		fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: p.Buf, Kind: packet.KindData, Ring: true})
+		sent++
+	}
+	if m.n == 1 {
+		fx.Sends = fx.Sends[:first]
+	}
+
+	if m.phase == Recovering {
+		m.countBacklog(t, src)
+	}
+	m.putLine(t, arrivedSeq, arrivedARU)
+	m.request(t, arrivedSeq)
+
+	// 8
+	m.lastSent = uint32(sent + retransmitted)
+	t.FCC += m.lastSent
+	m.quiet = sent == 0 && t.ARU == t.Seq && len(t.RTR) == 0
+	m.prevSeq = arrivedSeq
+
+	// 9, and 8.2.2: all but the last packets of the accelerated window, the token, the rest.
+	t.TokenSeq++
+	t.Sender = uint16(m.me)
+	if m.n == 1 {
+		m.self = !m.maybeRest(src)
+		fx.Released++
+		return
+	}
+	m.sealNew(fx.Sends[first:])
+	m.buildCopy(t)
+	at := len(fx.Sends)
+	if !m.noAccel {
+		at -= min(m.cfg.AcceleratedWindow, sent)
+	}
+	fx.Sends = append(fx.Sends, packet.Send{})
+	copy(fx.Sends[at+1:], fx.Sends[at:])
+	fx.Sends[at] = packet.Send{To: m.next, Bytes: m.copyBuf, Kind: packet.KindToken}
+	fx.Released++
+	m.retryAt = now + m.cfg.TokenRetransmit
+	m.lossAt = now + m.cfg.TokenTimeout
+}
+
+// maybeRest keeps the token of a ring of one when there is nothing to do with it, until Wake.
+func (m *Machine) maybeRest(src Source) bool {
+	if m.phase != Operational || src.Pending() != 0 || m.stable != m.token.Seq {
+		return false
+	}
+	m.held = true
+	return true
+}
+
+// originate fills the next packet, or returns nil if the source has nothing. 8.1.5.
+func (m *Machine) originate(t *packet.Token, src Source, more bool) *Packet {
+	p := m.pool.get(m.cfg.PacketBytes)
+	buf := p.Buf[:m.cfg.PacketBytes]
+	n := src.Fill(t.Seq+1, buf[packet.DataOffset:], more)
+	if n == 0 {
+		m.pool.put(p)
+		return nil
+	}
+	t.Seq++
+	m.count++
+	p.Buf = buf[:packet.DataOffset+n]
+	p.set(&packet.Data{Seq: t.Seq, Visit: m.accepted, Count: m.count, Sender: uint16(m.me)})
+	m.win.Put(p.Seq, p)
+	return p
+}
+
+// sealNew writes the headers of the packets of this visit, now that it is known which follow the token.
+func (m *Machine) sealNew(sends []packet.Send) {
+	after := len(sends)
+	if !m.noAccel {
+		after -= min(m.cfg.AcceleratedWindow, after)
+	}
+	base := m.token.Seq - seq.Num(len(sends))
+	for i, s := range sends {
+		p := m.Packet(base + seq.Num(i) + 1)
+		d := packet.Data{Ring: m.id, Seq: p.Seq, Visit: p.Visit, Count: p.Count, Sender: p.Sender}
+		if i >= after {
+			d.Flags |= packet.FlagPostToken
+		}
+		packet.PutDataHeader(s.Bytes, &d)
+		m.sealer.Seal(s.Bytes, packet.KindData)
+	}
+}
+
+// putLine applies the aru rule and moves the stable line. 8.1.6, 8.1.10.
+func (m *Machine) putLine(t *packet.Token, arrivedSeq, arrivedARU seq.Num) {
+	mine := m.win.ARU()
+	if m.phase == Recovering && m.hasInstall {
+		// Until I have installed, I answer for nothing behind the install point: a message there must not become safe
+		// in a configuration that a member has not installed (EVS-16).
+		mine = min(mine, m.install)
+	}
+	switch {
+	case arrivedARU == arrivedSeq && mine >= t.Seq:
+		t.ARU = t.Seq
+	case mine < t.ARU:
+		t.ARU, t.ARUID = mine, uint16(m.me)
+	case t.ARUID == uint16(m.me):
+		t.ARU = mine
+	}
+	if t.ARU == t.Seq {
+		t.ARUID = packet.NoMember
+	}
+	if m.puts > 0 {
+		m.stable = max(m.stable, min(m.putARU, t.ARU))
+	}
+	m.putARU = t.ARU
+	m.puts++
+	m.putInstall = m.phase == Recovering && t.HasInstall && t.ARU >= t.Install
+}
+
+// countBacklog keeps the sum of what members still have to rebroadcast, and finds the install point. 8.4.4.
+func (m *Machine) countBacklog(t *packet.Token, src Source) {
+	t.Backlog -= min(t.Backlog, m.lastBacklog)
+	m.lastBacklog = uint32(src.Pending())
+	t.Backlog += m.lastBacklog
+	if t.Backlog == 0 {
+		m.clear++
+	} else {
+		m.clear = 0
+	}
+	if !t.HasInstall && m.clear >= 2 {
+		// Everybody was visited since the sum was last clear and nobody had anything left, so nothing is originated any
+		// more before somebody installs. Deviation: who finds it writes it on the token; others would otherwise have to
+		// tell it from packets of a member that has installed already.
+		t.HasInstall, t.Install = true, t.Seq
+	}
+	if t.HasInstall && !m.hasInstall {
+		m.hasInstall, m.install = true, t.Install
+	}
+	if m.hasInstall && m.win.ARU() >= m.install {
+		m.promised = true
+	}
+}
+
+// watchFailure finds a member that cannot receive: its aru stands still although it is answered. LIVE-6, P-12.
+func (m *Machine) watchFailure(now time.Duration, t *packet.Token, fx *Effects) {
+	if t.ARUID == packet.NoMember || t.ARU == t.Seq || t.ARU != m.stuckARU || t.ARUID != m.stuckID {
+		m.stuckARU, m.stuckID, m.stuck, m.stuckFrom = t.ARU, t.ARUID, 0, now
+		return
+	}
+	m.stuck++
+	if now-m.stuckFrom < m.cfg.TokenTimeout {
+		return
+	}
+	switch {
+	case int(t.ARUID) == m.me && m.stuck >= m.cfg.FailToReceive:
+		fx.Lost = CannotReceive
+	case int(t.ARUID) != m.me && int(t.ARUID) < m.n && m.stuck > m.cfg.FailToReceive:
+		fx.Lost, fx.Suspect = MemberCannotReceive, int(t.ARUID)
+	}
+}
+
+func (m *Machine) buildCopy(t *packet.Token) {
+	if cap(m.copyBuf) == 0 {
+		m.copyBuf = make([]byte, 0, packet.HeaderSize+64+12*packet.MaxRanges)
+	}
+	m.copyBuf = packet.AppendToken(m.copyBuf[:packet.HeaderSize], t)
+	m.copySeq = t.TokenSeq
+	m.sealer.Seal(m.copyBuf, packet.KindToken)
+}
+
+func (m *Machine) sendCopy(now time.Duration, fx *Effects) {
+	m.sealer.Seal(m.copyBuf, packet.KindToken)
+	fx.Sends = append(fx.Sends, packet.Send{To: m.next, Bytes: m.copyBuf, Kind: packet.KindToken})
+	m.retryAt = now + m.cfg.TokenRetransmit
+	fx.Retried++
+}
+
+func (m *Machine) sendHurry(now time.Duration, fx *Effects) {
+	b := packet.AppendHurry(make([]byte, packet.HeaderSize, packet.HeaderSize+16), packet.Hurry{Ring: m.id})
+	m.sealer.Seal(b, packet.KindHurry)
+	fx.Sends = append(fx.Sends, packet.Send{To: m.rep, Bytes: b, Kind: packet.KindHurry})
+	m.hurryAt = now + m.cfg.HurryInterval
+}
+
+// Advance handles the timers due at now and reports whether Visit must be called: the hold of a token has ended.
+func (m *Machine) Advance(now time.Duration, fx *Effects) bool {
+	if m.phase == Lost || m.n == 1 {
+		return false
+	}
+	if m.held {
+		if now >= m.holdUntil {
+			return m.release()
+		}
+		return false
+	}
+	if now >= m.lossAt {
+		m.GiveUp()
+		fx.Lost = TokenTimeout
+		return false
+	}
+	if m.retryAt != 0 && now >= m.retryAt {
+		m.sendCopy(now, fx)
+	}
+	if m.hurryAt != 0 && now >= m.hurryAt {
+		m.sendHurry(now, fx)
+	}
+	return false
+}
