@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// DefaultAddress is the address that an empty one stands for: the Unix socket of a daemon with the usual port.
+const DefaultAddress = "4803"
+
+// socketFolder is where daemons put the Unix socket named after their port (client-protocol 1.2). Clients of the
+// original have it built in, so it is part of the protocol and not a matter of configuration.
+const socketFolder = "/tmp/"
+
+// endpoint is a parsed daemon address, ready for a net.Dialer.
+type endpoint struct {
+	network string // "unix" or "tcp"
+	address string
+}
+
+// parseAddress understands the names of client-protocol 1.3 and two conveniences. It is stricter than the C library in
+// one point: a port above 65535 is an error instead of wrapping to some other port.
+func parseAddress(addr, goos string) (endpoint, error) {
+	s := strings.TrimRight(addr, " \t")
+	if s == "" {
+		s = DefaultAddress
+	}
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		if path == "" {
+			return endpoint{}, errors.New("unix: needs the path of a socket, for example unix:/tmp/4803")
+		}
+		return endpoint{"unix", path}, nil
+	}
+	if scheme, _, ok := strings.Cut(s, "://"); ok {
+		if scheme == "evensong" {
+			return endpoint{}, fmt.Errorf("evensong:// addresses are not available yet; use port@host: %w", errors.ErrUnsupported)
+		}
+		return endpoint{}, fmt.Errorf("unknown scheme %s://; use port, port@host, host:port or unix:/path", scheme)
+	}
+	if port, host, ok := strings.Cut(s, "@"); ok {
+		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		if host == "" {
+			return endpoint{}, fmt.Errorf("no host behind the @; for the daemon on this machine write %q", port)
+		}
+		n, err := parsePort(port)
+		if err != nil {
+			return endpoint{}, err
+		}
+		return endpoint{"tcp", net.JoinHostPort(host, n)}, nil
+	}
+	if n, err := parsePort(s); err == nil {
+		if goos == "windows" {
+			return endpoint{"tcp", net.JoinHostPort("localhost", n)}, nil
+		}
+		return endpoint{"unix", socketFolder + n}, nil
+	} else if isDigits(s) {
+		return endpoint{}, err
+	}
+	if strings.HasPrefix(s, "/") {
+		return endpoint{}, fmt.Errorf("for a socket file write unix:%s", s)
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" {
+		return endpoint{}, fmt.Errorf("a port is missing; for a daemon on that host write %s@%s", DefaultAddress, strings.TrimSuffix(s, ":"))
+	}
+	n, err := parsePort(port)
+	if err != nil {
+		return endpoint{}, err
+	}
+	return endpoint{"tcp", net.JoinHostPort(host, n)}, nil
+}
+
+// parsePort returns the port in its shortest decimal form, so that "04803" finds the same socket file.
+func parsePort(s string) (string, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return "", fmt.Errorf("port %q is not a number from 1 to 65535", s)
+	}
+	return strconv.FormatUint(n, 10), nil
+}
+
+func isDigits(s string) bool { return strings.Trim(s, "0123456789") == "" }

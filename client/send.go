@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"evensong/internal/proto/frame"
+)
+
+// Join asks to become a member of a group. It returns when the request is in the send buffer; the group's next View
+// with this session among its members says that the join took effect. Joining twice has no effect and no answer.
+//
+// A group name has 1 to 31 characters from $ to ~ (codes 36 to 126); a longer or other one is an error.
+func (c *Conn) Join(ctx context.Context, group string) error {
+	return c.groupRequest(ctx, "join", frame.AppendJoin, group)
+}
+
+// Leave asks to end the membership in a group. SelfLeave says that it took effect. Leaving a group one is not in has no
+// effect and no answer.
+func (c *Conn) Leave(ctx context.Context, group string) error {
+	return c.groupRequest(ctx, "leave", frame.AppendLeave, group)
+}
+
+func (c *Conn) groupRequest(ctx context.Context, verb string, encode func(dst []byte, private, group string) []byte, group string) error {
+	if err := checkGroup(group); err != nil {
+		err.Op = verb + " " + strconv.Quote(group)
+		return err
+	}
+	buf, err := c.out.begin(ctx, frame.CommandSize)
+	if err != nil {
+		return wrap(verb+" "+strconv.Quote(group), err)
+	}
+	c.out.commit(encode(buf, c.privateGroup, group))
+	return nil
+}
+
+// Multicast sends one message to all members of one or several groups and to the sessions whose private groups are
+// among the destinations. The sender need not be a member. Each receiver gets one copy, however many of the groups it
+// is in. messType is a tag for the receiving application. Data may be empty; it is not kept after the call.
+//
+// Up to MaxGroups destinations. Mind that the original's daemon delivers a message with more than MaxGroupsEverywhere
+// to nobody and does not say so.
+//
+// Multicast returns when the message is in the send buffer; it waits only while that is full. An error means that the
+// message was not sent, and that is all that ctx can do: a message that was accepted will be ordered even if ctx ends
+// later. Flush waits for the daemon's machine to have it. Only the message's own delivery, or an answer, says that it
+// was ordered. Messages of one goroutine keep their order on the way to the daemon.
+func (c *Conn) Multicast(ctx context.Context, service Service, messType int16, data []byte, groups ...string) error {
+	one := [1][]byte{data}
+	return c.MulticastParts(ctx, service, messType, one[:], groups...)
+}
+
+// MulticastParts is Multicast with a message in several pieces, which the receiver gets as one.
+func (c *Conn) MulticastParts(ctx context.Context, service Service, messType int16, parts [][]byte, groups ...string) error {
+	dataBytes := 0
+	for _, p := range parts {
+		dataBytes += len(p)
+	}
+	if err := c.checkMulticast(service, dataBytes, groups); err != nil {
+		err.Op = multicastOp(groups)
+		return err
+	}
+	buf, err := c.out.begin(ctx, frame.MulticastSize(len(groups), dataBytes))
+	if err != nil {
+		return wrap(multicastOp(groups), err)
+	}
+	c.out.commit(appendMulticast(buf, c.privateBytes, service, messType, parts, dataBytes, groups))
+	return nil
+}
+
+func multicastOp(groups []string) string {
+	switch len(groups) {
+	case 0:
+		return "multicast"
+	case 1:
+		return "multicast to " + strconv.Quote(groups[0])
+	}
+	return fmt.Sprintf("multicast to %q and %d more", groups[0], len(groups)-1)
+}
+
+func (c *Conn) checkMulticast(service Service, dataBytes int, groups []string) *Error {
+	if !service.Valid() {
+		return &Error{Code: ErrIllegalService, Detail: fmt.Sprintf("service %v: give exactly one of the six levels, and SelfDiscard if wanted", service)}
+	}
+	if len(groups) == 0 {
+		return &Error{Code: ErrIllegalGroup, Detail: "no destination"}
+	}
+	if len(groups) > MaxGroups {
+		return &Error{Code: ErrIllegalGroup, Detail: fmt.Sprintf("%d destinations, %d are possible", len(groups), MaxGroups)}
+	}
+	for _, g := range groups {
+		if err := checkDestination(g); err != nil {
+			return err
+		}
+	}
+	if n := dataBytes + frame.NameSize*len(groups); n > c.opts.maxMessage {
+		return &Error{Code: ErrMessageTooLong, Detail: fmt.Sprintf("%d bytes with the destinations, %d are possible", n, c.opts.maxMessage)}
+	}
+	return nil
+}
+
+// Flush waits until the operating system has taken all that was accepted before the call.
+func (c *Conn) Flush(ctx context.Context) error {
+	if err := c.out.flush(ctx); err != nil {
+		return wrap("flush", err)
+	}
+	return nil
+}
+
+// outbox collects encoded frames for the writer goroutine. While one write is under way the next one grows, so many
+// small messages share a system call without a timer and without delay when there is only one.
+type outbox struct {
+	limit int
+	// turn is held by the one sender that may wait for space: senders behind it queue here, first come, first served.
+	turn chan struct{}
+	// wake tells the writer that buf is not empty or that finished or err is set.
+	wake chan struct{}
+
+	mu sync.Mutex
+	// buf holds frames not yet given to the writer, spare the writer's previous buffer for reuse.
+	buf, spare []byte
+	// progress is closed at every step of the writer; nil while nobody waits.
+	progress chan struct{}
+	// accepted and written count bytes since the start.
+	accepted, written uint64
+	// finished means that no more is accepted; what is in buf is still written.
+	finished bool
+	// err is why nothing can be written any more. Set once.
+	err error
+}
+
+func (o *outbox) init(limit int) {
+	o.limit = limit
+	o.turn = make(chan struct{}, 1)
+	o.wake = make(chan struct{}, 1)
+}
+
+// begin waits until there is space for a frame of the given size and returns the buffer to append it to. Without an
+// error the outbox is locked until commit; with one nothing is.
+func (o *outbox) begin(ctx context.Context, bytes int) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case o.turn <- struct{}{}:
+	default:
+		select {
+		case o.turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	o.mu.Lock()
+	for {
+		err := o.refusal()
+		if err == nil && (len(o.buf) == 0 || len(o.buf)+bytes <= o.limit) {
+			return o.buf, nil
+		}
+		if err == nil {
+			err = o.await(ctx)
+		}
+		if err != nil {
+			o.mu.Unlock()
+			<-o.turn
+			return nil, err
+		}
+	}
+}
+
+// commit takes the buffer of begin with the frame appended.
+func (o *outbox) commit(buf []byte) {
+	o.accepted += uint64(len(buf) - len(o.buf))
+	o.buf = buf
+	o.mu.Unlock()
+	<-o.turn
+	wake(o.wake)
+}
+
+// refusal is why a sender gets nothing more accepted. The lock is held.
+func (o *outbox) refusal() error {
+	if o.err != nil {
+		return o.err
+	}
+	if o.finished {
+		return errClosed
+	}
+	return nil
+}
+
+// await releases the lock until the writer made a step, and has it again on return.
+func (o *outbox) await(ctx context.Context) error {
+	if o.progress == nil {
+		o.progress = make(chan struct{})
+	}
+	step := o.progress
+	o.mu.Unlock()
+	defer o.mu.Lock()
+	select {
+	case <-step:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// step lets those that await look again. The lock is held.
+func (o *outbox) step() {
+	if o.progress != nil {
+		close(o.progress)
+		o.progress = nil
+	}
+}
+
+func (o *outbox) flush(ctx context.Context) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for target := o.accepted; o.written < target; {
+		if o.err != nil {
+			return o.err
+		}
+		if err := o.await(ctx); err != nil {
+			return err
+		}
+	}
+	return o.refusal()
+}
+
+// finish appends a last frame without regard to the limit and accepts nothing more. It reports false if the session
+// was lost before.
+func (o *outbox) finish(encode func([]byte) []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.finished = true
+	o.step()
+	wake(o.wake)
+	if o.err != nil {
+		return false
+	}
+	before := len(o.buf)
+	o.buf = encode(o.buf)
+	o.accepted += uint64(len(o.buf) - before)
+	return true
+}
+
+// fail gives up writing; only the first reason counts.
+func (o *outbox) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = err
+	}
+	o.step()
+	wake(o.wake)
+}
+
+func (o *outbox) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
+// take waits for frames and hands them to the writer, who gives the previous buffer back. It reports false when there
+// is nothing more to write.
+func (o *outbox) take(previous []byte) ([]byte, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.written += uint64(len(previous))
+	o.spare = previous[:0]
+	if len(previous) > 0 {
+		o.step()
+	}
+	for len(o.buf) == 0 && !o.finished && o.err == nil {
+		o.mu.Unlock()
+		<-o.wake
+		o.mu.Lock()
+	}
+	if len(o.buf) == 0 || o.err != nil {
+		return nil, false
+	}
+	full := o.buf
+	o.buf = o.spare
+	o.step() // there is space again
+	return full, true
+}
+
+// writeLoop is the writer goroutine.
+func (c *Conn) writeLoop() {
+	defer close(c.writerDone)
+	var buf []byte
+	for {
+		var ok bool
+		if buf, ok = c.out.take(buf); !ok {
+			return
+		}
+		if _, err := c.nc.Write(buf); err != nil {
+			c.out.fail(&Error{Code: ErrConnectionClosed, Detail: "writing to the daemon", Err: err})
+			// What the daemon sent before is still worth delivering, but the session must end even if the
+			// daemon keeps its side open.
+			c.boundReader()
+			return
+		}
+	}
+}

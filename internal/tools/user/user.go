@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package user is the interactive client: a person joins groups, sends, and watches messages and views in words. It
+// does what the example programs spuser and sptuser of the Spread toolkit do, with the same commands, so fingers and
+// scripts that know them need not learn.
+//
+// On a terminal it edits lines, and events that arrive do not disturb the line being typed. With a pipe it reads one
+// command or message per line and prints plain lines.
+package user
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+
+	"evensong/client"
+)
+
+// Conn is what the program needs of a session; *client.Conn is one.
+type Conn interface {
+	PrivateGroup() string
+	Join(ctx context.Context, group string) error
+	Leave(ctx context.Context, group string) error
+	Multicast(ctx context.Context, service client.Service, messType int16, data []byte, groups ...string) error
+	Next(ctx context.Context) (client.Event, error)
+	Waiting() int
+	Close() error
+}
+
+// What the commands send: the services and types are those that scripts around spuser expect to see.
+const (
+	lineService   = client.Safe
+	lineType      = 1
+	burstService  = client.FIFO
+	burstType     = 2
+	burstMessages = 10
+	burstDefault  = 1000   // bytes, when the answer is an empty line
+	burstLargest  = 102400 // bytes
+)
+
+const prompt = "> "
+
+// Run talks to the user until q, the end of the input, or the end of the session, and closes conn. Only the latter is
+// an error. It waits for a line of in at most until the session or ctx ends; a goroutine may then stay blocked in a
+// Read of in, so in should be closed or the program end.
+func Run(ctx context.Context, conn Conn, in io.Reader, out io.Writer) error {
+	scr, restore, err := newScreen(in, out)
+	if err != nil {
+		return err
+	}
+	defer restore()
+	return run(ctx, conn, scr)
+}
+
+func run(ctx context.Context, conn Conn, scr screen) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &session{
+		conn:  conn,
+		me:    conn.PrivateGroup(),
+		scr:   scr,
+		want:  make(chan struct{}),
+		lines: make(chan line, 1),
+		lost:  make(chan error, 1),
+	}
+	go s.readLines(ctx)
+	if scr.interactive() {
+		scr.print("h shows the commands, q ends")
+	}
+	s.receiveOn(ctx)
+	err := s.loop(ctx)
+	cancel()
+	s.receiveOff()
+	if closeErr := conn.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// line is what readLine returned.
+type line struct {
+	text string
+	err  error
+}
+
+// session is the state of one run. Only the goroutine in loop changes it.
+type session struct {
+	conn Conn
+	me   string
+	scr  screen
+
+	// want asks readLines for one line; asked says that its answer in lines is still to come. The two make it possible
+	// to stop waiting for a line without losing it.
+	want  chan struct{}
+	lines chan line
+	asked bool
+
+	// stop ends the automatic receiver; nil while it is off. lost has the error that ended it.
+	stop     context.CancelFunc
+	receiver sync.WaitGroup
+	lost     chan error
+}
+
+// readLines reads a line each time it is asked to, because the prompt must be right when reading begins.
+func (s *session) readLines(ctx context.Context) {
+	for {
+		select {
+		case <-s.want:
+			text, err := s.scr.readLine()
+			s.lines <- line{text, err}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// request makes sure that a line is being read under the prompt.
+func (s *session) request(ctx context.Context, prompt string) {
+	s.scr.setPrompt(prompt)
+	if s.asked {
+		return
+	}
+	select {
+	case s.want <- struct{}{}:
+		s.asked = true
+	case <-ctx.Done():
+	}
+}
+
+// ask waits for a line, but no longer than the session lasts.
+func (s *session) ask(ctx context.Context, prompt string) (string, error) {
+	s.request(ctx, prompt)
+	select {
+	case l := <-s.lines:
+		s.asked = false
+		return l.text, l.err
+	case err := <-s.lost:
+		return "", err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// loop reads and obeys commands. The result is nil if the user ended it.
+func (s *session) loop(ctx context.Context) error {
+	for {
+		text, err := s.ask(ctx, prompt)
+		if err == nil {
+			err = s.obey(ctx, text)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, errQuit), errors.Is(err, io.EOF) && !errors.Is(err, client.ErrConnectionClosed):
+			s.scr.print("bye")
+			return nil
+		case errors.Is(err, errLineTooLong):
+			s.scr.print(err.Error())
+		case isMistake(err):
+			s.scr.print(err.Error())
+		default:
+			return err
+		}
+	}
+}
+
+var errQuit = errors.New("quit")
+
+// mistake is an error that the user can do better next time.
+type mistake string
+
+func (m mistake) Error() string { return string(m) }
+
+func isMistake(err error) bool {
+	if _, ok := errors.AsType[mistake](err); ok {
+		return true
+	}
+	for _, code := range []error{client.ErrIllegalGroup, client.ErrMessageTooLong, client.ErrIllegalService} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+// command is one letter of the menu, with the word it may be written as.
+type command struct {
+	letter, word string
+	usage, help  string
+	run          func(s *session, ctx context.Context, groups []string) error
+	minGroups    int
+	maxGroups    int
+}
+
+// commands is filled by init because its help command lists it.
+var commands []command
+
+func init() {
+	commands = []command{
+		{"j", "join", "j GROUP", "join a group", (*session).join, 1, 1},
+		{"l", "leave", "l GROUP", "leave a group", (*session).leave, 1, 1},
+		{"s", "send", "s GROUP...", "send one line to groups or private groups, safe, type 1", (*session).sendLine, 1, client.MaxGroups},
+		{"m", "multi", "m GROUP...", "send several lines as one message; an empty line ends it", (*session).sendLines, 1, client.MaxGroups},
+		{"b", "burst", "b GROUP", "send ten messages of a size that is asked for, FIFO, type 2", (*session).burst, 1, 1},
+		{"r", "receive", "r", "wait for one event (when automatic receive is off)", (*session).receiveOne, 0, 0},
+		{"p", "poll", "p", "tell how many events are waiting", (*session).poll, 0, 0},
+		{"e", "enable", "e", "turn automatic receive on, as it is at the start", (*session).enable, 0, 0},
+		{"d", "disable", "d", "turn automatic receive off", (*session).disable, 0, 0},
+		{"h", "help", "h", "show this", (*session).help, 0, 0},
+		{"q", "quit", "q", "disconnect and end", (*session).quit, 0, 0},
+	}
+}
+
+// Help is the list of commands, a line each.
+func Help() string {
+	var b strings.Builder
+	for _, c := range commands {
+		fmt.Fprintf(&b, "  %-11s %s\n", c.usage, c.help)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+func (s *session) obey(ctx context.Context, text string) error {
+	fields := strings.Fields(text)
+	if len(fields) == 0 {
+		return nil
+	}
+	name, groups := fields[0], fields[1:]
+	if name == "?" {
+		name = "h"
+	}
+	for _, c := range commands {
+		if name != c.letter && name != c.word {
+			continue
+		}
+		if len(groups) < c.minGroups || len(groups) > c.maxGroups {
+			return mistake("usage: " + c.usage + " - " + c.help)
+		}
+		return c.run(s, ctx, groups)
+	}
+	return mistake(fmt.Sprintf("unknown command %q; h shows the commands", name))
+}
+
+func (s *session) join(ctx context.Context, groups []string) error {
+	return s.conn.Join(ctx, groups[0])
+}
+
+func (s *session) leave(ctx context.Context, groups []string) error {
+	return s.conn.Leave(ctx, groups[0])
+}
+
+func (s *session) sendLine(ctx context.Context, groups []string) error {
+	text, err := s.ask(ctx, "message: ")
+	if err != nil {
+		return err
+	}
+	return s.conn.Multicast(ctx, lineService, lineType, []byte(text), groups...)
+}
+
+func (s *session) sendLines(ctx context.Context, groups []string) error {
+	var b strings.Builder
+	for prompt := "message, an empty line ends it: "; ; prompt = ": " {
+		text, err := s.ask(ctx, prompt)
+		if errors.Is(err, io.EOF) && b.Len() > 0 && !errors.Is(err, client.ErrConnectionClosed) {
+			break // the end of the input ends the message too; the next command sees it again
+		}
+		if err != nil {
+			return err
+		}
+		if text == "" {
+			break
+		}
+		b.WriteString(text + "\n")
+	}
+	return s.conn.Multicast(ctx, lineService, lineType, []byte(b.String()), groups...)
+}
+
+func (s *session) burst(ctx context.Context, groups []string) error {
+	text, err := s.ask(ctx, fmt.Sprintf("bytes in each message (0 to %d, usually %d): ", burstLargest, burstDefault))
+	if err != nil {
+		return err
+	}
+	size := burstDefault
+	if text = strings.TrimSpace(text); text != "" {
+		if size, err = strconv.Atoi(text); err != nil || size < 0 || size > burstLargest {
+			return mistake(fmt.Sprintf("%q is not a number from 0 to %d; nothing was sent", text, burstLargest))
+		}
+	}
+	data := make([]byte, size)
+	for n := range burstMessages {
+		fillBurst(data, n+1)
+		if err := s.conn.Multicast(ctx, burstService, burstType, data, groups...); err != nil {
+			return err
+		}
+	}
+	s.scr.print(fmt.Sprintf("sent %s of %s each", count(burstMessages, "message"), count(size, "byte")))
+	return nil
+}
+
+// fillBurst makes a message readable: its number, then dots.
+func fillBurst(data []byte, n int) {
+	for i := copy(data, "message "+strconv.Itoa(n)+" "); i < len(data); i++ {
+		data[i] = '.'
+	}
+}
+
+func (s *session) receiveOne(ctx context.Context, _ []string) error {
+	if s.stop != nil {
+		return mistake("automatic receive is on, so events appear by themselves; d turns it off")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		ev  client.Event
+		err error
+	}
+	got := make(chan result, 1)
+	go func() {
+		ev, err := s.conn.Next(ctx)
+		got <- result{ev, err}
+	}()
+	// On a terminal a line ends the wait, which otherwise could last forever. In a pipe the next line is a command
+	// that comes behind the event.
+	var stop chan line
+	if s.scr.interactive() {
+		s.request(ctx, "waiting, Enter stops: ")
+		stop = s.lines
+	}
+	var r result
+	select {
+	case r = <-got:
+	case l := <-stop:
+		s.asked = false
+		cancel()
+		// An event may have come at the same moment; it must not be lost.
+		if r = <-got; r.ev == nil {
+			return l.err
+		}
+	}
+	if r.err != nil {
+		return r.err
+	}
+	s.scr.setPrompt(prompt) // printing paints the line anew
+	s.scr.print(describe(r.ev, s.me))
+	return nil
+}
+
+func (s *session) poll(context.Context, []string) error {
+	n := s.conn.Waiting()
+	if n == 1 {
+		s.scr.print("1 event is waiting")
+	} else {
+		s.scr.print(fmt.Sprintf("%d events are waiting", n))
+	}
+	return nil
+}
+
+func (s *session) enable(ctx context.Context, _ []string) error {
+	s.receiveOn(ctx)
+	return nil
+}
+
+func (s *session) disable(context.Context, []string) error {
+	s.receiveOff()
+	return nil
+}
+
+func (s *session) help(context.Context, []string) error {
+	s.scr.print(Help())
+	return nil
+}
+
+func (s *session) quit(context.Context, []string) error { return errQuit }
+
+// receiveOn starts the automatic receiver: a goroutine that prints events as they come.
+func (s *session) receiveOn(ctx context.Context) {
+	if s.stop != nil {
+		return
+	}
+	ctx, s.stop = context.WithCancel(ctx)
+	s.receiver.Go(func() {
+		for ctx.Err() == nil {
+			ev, err := s.conn.Next(ctx)
+			if err != nil {
+				if ctx.Err() == nil {
+					select {
+					case s.lost <- err:
+					default: // an earlier receiver has said so
+					}
+				}
+				return
+			}
+			s.scr.print(describe(ev, s.me))
+		}
+	})
+}
+
+// receiveOff stops it and waits, so that nothing is printed afterwards.
+func (s *session) receiveOff() {
+	if s.stop == nil {
+		return
+	}
+	s.stop()
+	s.receiver.Wait()
+	s.stop = nil
+}

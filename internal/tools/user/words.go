@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package user
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"evensong/client"
+)
+
+// maxShownMembers and maxShownBytes keep one event from flooding the screen; what is left out is counted.
+const (
+	maxShownMembers = 50
+	maxShownBytes   = 2048
+)
+
+// describe is an event in words, without a newline at its end. me is the session's private group.
+func describe(ev client.Event, me string) string {
+	switch ev := ev.(type) {
+	case *client.Message:
+		return describeMessage(ev)
+	case *client.View:
+		return describeView(ev, me)
+	case *client.Transition:
+		return fmt.Sprintf("%s: members of view %d became unreachable; until the next view, safe means safe only among those that stay together (id %v)",
+			ev.Group, ev.ID[2], ev.ID)
+	case *client.SelfLeave:
+		return fmt.Sprintf("you left %s", ev.Group)
+	case *client.Rejected:
+		what := ev.Request.String()
+		if ev.Request == client.RequestMulticast {
+			what = fmt.Sprintf("%v message of type %d, %s,", ev.Service, ev.Type, count(len(ev.Data), "byte"))
+		}
+		return fmt.Sprintf("refused by the daemon's access policy: %s to %s", what, destinations(ev.Groups))
+	}
+	panic(fmt.Sprintf("user: unknown event %T", ev))
+}
+
+func describeMessage(m *client.Message) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s to %s (%v, type %d, %s", m.Sender, destinations(m.Groups), m.Service, m.Type, count(len(m.Data), "byte"))
+	if m.EndianMismatch {
+		b.WriteString(", sender has another byte order")
+	}
+	b.WriteString(")")
+	if len(m.Data) == 0 {
+		return b.String()
+	}
+	shown := m.Data
+	if len(shown) > maxShownBytes {
+		shown = shown[:maxShownBytes]
+		for len(shown) > 0 && !utf8.Valid(shown) && utf8.Valid(m.Data) {
+			shown = shown[:len(shown)-1] // do not cut a character in two
+		}
+	}
+	text := strings.TrimSuffix(string(shown), "\n")
+	switch {
+	case !isText(text):
+		b.WriteString(": " + strconv.Quote(text))
+	case strings.Contains(text, "\n"):
+		b.WriteString(":")
+		for line := range strings.SplitSeq(text, "\n") {
+			b.WriteString("\n    " + line)
+		}
+	default:
+		b.WriteString(": " + text)
+	}
+	if left := len(m.Data) - len(shown); left > 0 {
+		fmt.Fprintf(&b, " ... and %s more", count(left, "byte"))
+	}
+	return b.String()
+}
+
+func describeView(v *client.View, me string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "view %d of %s: ", v.ID[2], v.Group)
+	switch v.Cause {
+	case client.CausedByJoin:
+		b.WriteString(whoIs(v.Joined, me) + " joined")
+	case client.CausedByLeave:
+		b.WriteString(whoIs(v.Left, me) + " left")
+	case client.CausedByDisconnect:
+		b.WriteString(whoIs(v.Disconnected, me) + " disconnected")
+	case client.CausedByNetwork:
+		b.WriteString("daemons were lost or met again")
+	}
+	fmt.Fprintf(&b, "; %s: %s", count(len(v.Members), "member"), memberList(v.Members, me))
+	if rank := v.Rank(me); rank >= 0 {
+		fmt.Fprintf(&b, "; you are number %d", rank+1)
+	}
+	fmt.Fprintf(&b, " (id %v)", v.ID)
+	if v.Cause == client.CausedByNetwork {
+		for i, set := range v.VSSets {
+			whence := "came from another view"
+			if i == v.Mine {
+				whence = "came with you"
+			}
+			fmt.Fprintf(&b, "\n    %s: %s", whence, memberList(set, me))
+		}
+	}
+	return b.String()
+}
+
+func whoIs(member, me string) string {
+	if member == me {
+		return "you"
+	}
+	return printable(member)
+}
+
+func memberList(members []string, me string) string {
+	var parts []string
+	for _, m := range members[:min(len(members), maxShownMembers)] {
+		if m == me {
+			m += " (you)"
+		}
+		parts = append(parts, printable(m))
+	}
+	s := strings.Join(parts, ", ")
+	if left := len(members) - maxShownMembers; left > 0 {
+		s += fmt.Sprintf(" and %d more", left)
+	}
+	return s
+}
+
+func destinations(groups []string) string {
+	if len(groups) == 0 {
+		return "nobody"
+	}
+	var parts []string
+	for _, g := range groups {
+		parts = append(parts, printable(g))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// printable keeps names from other programs from sending control codes to the terminal.
+func printable(s string) string {
+	if isText(s) && !strings.Contains(s, "\n") {
+		return s
+	}
+	return strconv.Quote(s)
+}
+
+func isText(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }) < 0
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}
