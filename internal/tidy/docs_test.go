@@ -244,9 +244,10 @@ func uncheckedProperties(f *file, p *page) []problem {
 	return out
 }
 
-// deviation begins a comment that admits to differ from the papers.
+// deviation begins a comment, or a sentence of one, that admits to differ from the papers. goPath is how the page about
+// them names a file.
 var (
-	deviation = regexp.MustCompile(`^//\s*Deviation:`)
+	deviation = regexp.MustCompile(`(?:^//\s*|[.;:)]\s+)Deviation:`)
 	goPath    = regexp.MustCompile("`([\\w./-]+\\.go)`")
 )
 
@@ -398,6 +399,7 @@ func TestDocChecksObject(t *testing.T) {
 		{"one of two", made(deviationsDoc, "in `client/a.go`\n", "client/a.go", "package client\n\n// Deviation: one.\n\n// Deviation: two.\n"), []string{"has 2 comments"}},
 		{"stale", made(deviationsDoc, "in `client/a.go`\n", "client/a.go", "package client\n"), []string{"has 0 comments"}},
 		{"gone", made(deviationsDoc, "in `client/a.go`\n"), []string{"no such file: client/a.go"}},
+		{"second sentence", made("client/a.go", "package client\n\n// It is so. Deviation: other.\n"), []string{"has 1 comments"}},
 		{"inside a sentence", made("client/a.go", "package client\n\n// No Deviation: here.\n"), nil},
 	})
 	rules := "**EVS-1 Integrity.** x\n\n| P-1 | x |\n"
