@@ -17,7 +17,7 @@ const (
 	TraceToken                           // token accepted; Conf = its ring, Number = token sequence
 	TraceTokenLost                       // token declared lost; Conf = its ring, Number = last token sequence accepted
 	TraceConnect                         // session accepted; Session
-	TraceDisconnect                      // session over; Session, Reason
+	TraceDisconnect                      // session over; Session, Reason (empty: the client closed it; anything else: the daemon did, and the client noticed later)
 	TraceJoin                            // client asked to join Group
 	TraceLeave                           // client asked to leave Group
 	TraceMulticast                       // client handed a message over: Groups, Service, Digest, Length, Number = session's own counter, SelfDiscard
@@ -98,4 +98,14 @@ type Trace struct {
 	View        *TraceViewInfo
 	Step        uint64 // global step of the simulator; zero elsewhere. No safety rule needs it.
 	At          int64  // virtual or monotonic nanoseconds, for liveness only
+
+	// Ring on TraceDeliver: the ring whose order Seq is a position of. Zero means Conf.Reg(), and no other value is
+	// right (EVS-3); the field exists so that a delivery that breaks the rule can be written down as what it is.
+	Ring RingID
+	// NoViews on TraceConnect: the session asked for no membership notices, so it records no views, signals or
+	// self-leaves and the checkers must not miss them.
+	NoViews bool
+	// Asked on TraceConnect: the private name that the client asked for; empty if it left the choice to the daemon or
+	// the writer does not know (GRP-15).
+	Asked string
 }
