@@ -244,6 +244,37 @@ func uncheckedProperties(f *file, p *page) []problem {
 	return out
 }
 
+// checkerName is a checker in the last column of a table of properties: a package below internal, and the rule as that
+// package names it.
+var checkerName = regexp.MustCompile("\\| *`(check|sim): ([A-Z]+-\\d+)` *\\|[ \t]*(?:\n|$)")
+
+// checkCheckers wants each checker that a page about a layer names to be known to its package, which at least mentions
+// the rule. A package that has no code yet cannot be judged.
+func checkCheckers(t *tree) []problem {
+	code := map[string][]byte{}
+	for _, f := range t.goFiles() {
+		for _, p := range []string{"check", "sim"} {
+			if strings.HasPrefix(f.path, "internal/"+p+"/") {
+				code[p] = append(code[p], f.data...)
+			}
+		}
+	}
+	var out []problem
+	for _, f := range t.markdown() {
+		if path.Dir(f.path) != protocolDocs {
+			continue
+		}
+		for _, m := range checkerName.FindAllSubmatchIndex(f.data, -1) {
+			p, rule := string(f.data[m[2]:m[3]]), string(f.data[m[4]:m[5]])
+			if code[p] != nil && !regexp.MustCompile(`\b`+rule+`\b`).Match(code[p]) {
+				line := 1 + strings.Count(string(f.data[:m[0]]), "\n")
+				out = append(out, problem{f.path, line, fmt.Sprintf("internal/%s has no checker for %s", p, rule)})
+			}
+		}
+	}
+	return out
+}
+
 // deviation begins a comment, or a sentence of one, that admits to differ from the papers. goPath is how the page about
 // them names a file.
 var (
@@ -355,6 +386,7 @@ func checkDependencies(t *tree) []problem {
 
 func TestLinks(t *testing.T)        { report(t, checkLinks(repository(t))) }
 func TestHeadings(t *testing.T)     { report(t, checkHeadings(repository(t))) }
+func TestCheckers(t *testing.T)     { report(t, checkCheckers(repository(t))) }
 func TestDeviations(t *testing.T)   { report(t, checkDeviations(repository(t))) }
 func TestCitations(t *testing.T)    { report(t, checkCitations(repository(t))) }
 func TestDependencies(t *testing.T) { report(t, checkDependencies(repository(t))) }
@@ -392,6 +424,13 @@ func TestDocChecksObject(t *testing.T) {
 		{"deviations are another kind of page", made(deviationsDoc, "# D\n"), nil},
 		{"decision", made("docs/decisions/0009-x.md", "# X\n## Context\n## Options\n### One\n## Choice\n## Consequence\n"), nil},
 		{"decision without options", made("docs/decisions/0009-x.md", "# X\n## Context\n## Choice\n## Consequence\n"), []string{"headings are"}},
+	})
+	names := "| EVS-1 | x | `check: EVS-1` |\n| LIVE-1 | x | `sim: LIVE-1` |\n"
+	object(t, checkCheckers, []row{
+		{"no code yet", made("docs/protocol/x.md", names), nil},
+		{"known", made("docs/protocol/x.md", names, "internal/check/a.go", "package check\n\nvar _ = \"EVS-1\"\n", "internal/sim/a_test.go", "package sim // LIVE-1\n"), nil},
+		{"unknown", made("docs/protocol/x.md", names, "internal/check/a.go", "package check\n\nvar _ = \"EVS-10\"\n"), []string{"x.md:1: internal/check has no checker for EVS-1"}},
+		{"unknown to the simulator", made("docs/protocol/x.md", names, "internal/sim/a.go", "package sim\n"), []string{"x.md:2: internal/sim has no checker for LIVE-1"}},
 	})
 	object(t, checkDeviations, []row{
 		{"listed", made(deviationsDoc, "in `client/a.go`\n", "client/a.go", "package client\n\n// Deviation: other.\nvar x int\n"), nil},
