@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package transport moves datagrams between daemons. It knows addresses and bytes, nothing of what is in them.
+//
+// There are three implementations. Batch (Linux) owns raw non-blocking sockets and moves up to a batch of datagrams
+// with one system call; its caller waits for readiness itself, so that one thread can wait for datagrams and clients
+// together. Portable sits on the net package and is what other systems use; its caller reads each Source from a
+// goroutine of its own. Mem is a network inside the process for tests.
+//
+// All of them perform packet.Sends in the order given, which protocols rely on (the accelerated ring sends its token
+// before its last data packets), never block the sender for longer than a moment, and drop rather than wait: a
+// datagram that found no room is counted, and the protocol above repairs the loss like any other.
+//
+// Where a group address (IP multicast or broadcast) is configured, a Send to the whole ring goes out once for all
+// members that the group reaches. Everything else is unicast, which needs nothing from the network.
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"evensong/internal/proto/packet"
+)
+
+// DefaultBufferBytes is asked of the kernel for each socket's receive and send buffer: a whole window of packets may
+// arrive while the daemon is busy with clients, and what the kernel cannot hold is lost and costs a retransmission.
+const DefaultBufferBytes = 4 << 20
+
+// Config says where a transport receives and which groups it may use.
+type Config struct {
+	// Bind is the address and port of the socket. Port zero lets the system choose. The unspecified IPv6 address
+	// also serves IPv4. A specific address is also the source of all that is sent.
+	Bind netip.AddrPort
+	// BufferBytes is wanted for the socket buffers; the kernel may grant less. Zero means DefaultBufferBytes.
+	BufferBytes int
+	// Groups are the multicast or broadcast addresses that reach several daemons at once. None means unicast only.
+	Groups []Group
+	// Interface names the network interface that multicast uses. Empty leaves it to Bind's address or, if that is
+	// unspecified, to the system.
+	Interface string
+	// TTL is how many networks a multicast datagram may cross. Zero means 1: it stays on its own network.
+	TTL int
+	// Loop lets multicast datagrams come back to this host. It is needed only where several daemons share a host; a
+	// daemon then gets its own datagrams, too, and must ignore them.
+	Loop bool
+}
+
+// Group is one address that reaches several daemons.
+type Group struct {
+	// Addr is an IP multicast address, or the broadcast address of a network, with the port its members listen on.
+	Addr netip.AddrPort
+	// Members are the addresses that a datagram to Addr reaches.
+	Members []netip.AddrPort
+	// Join says that this daemon is itself a member and listens on Addr.
+	Join bool
+}
+
+// Validate returns all that is wrong with c at once, or nil.
+func (c Config) Validate() error {
+	var errs []error
+	if !c.Bind.Addr().IsValid() {
+		errs = append(errs, errors.New("bind: no address"))
+	}
+	if c.Bind.Addr().IsMulticast() {
+		errs = append(errs, fmt.Errorf("bind %v: a multicast address belongs into a group", c.Bind))
+	}
+	if c.BufferBytes < 0 {
+		errs = append(errs, fmt.Errorf("buffer of %d bytes: must not be negative", c.BufferBytes))
+	}
+	if c.TTL < 0 || c.TTL > 255 {
+		errs = append(errs, fmt.Errorf("ttl %d: must be 0 to 255", c.TTL))
+	}
+	for _, g := range c.Groups {
+		switch {
+		case !g.Addr.IsValid() || g.Addr.Port() == 0:
+			errs = append(errs, fmt.Errorf("group %v: needs an address and a port", g.Addr))
+		case c.Bind.Addr().IsValid() && g.Addr.Addr().Is4() != c.Bind.Addr().Is4():
+			errs = append(errs, fmt.Errorf("group %v: not of the same IP version as %v", g.Addr, c.Bind))
+		case g.Addr.Addr().Is6() && !g.Addr.Addr().IsMulticast():
+			errs = append(errs, fmt.Errorf("group %v: IPv6 has no broadcast, and this is no multicast address", g.Addr))
+		}
+		if len(g.Members) == 0 {
+			errs = append(errs, fmt.Errorf("group %v: no members", g.Addr))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) bufferBytes() int {
+	if c.BufferBytes == 0 {
+		return DefaultBufferBytes
+	}
+	return c.BufferBytes
+}
+
+func (c Config) ttl() int {
+	if c.TTL == 0 {
+		return 1
+	}
+	return c.TTL
+}
+
+// joinsOnMain reports whether datagrams to g already reach the port of the main socket, bound to local, once it has
+// joined: then a second socket on that port would only get in the way.
+func (c Config) joinsOnMain(g Group, local netip.AddrPort) bool {
+	return local.Addr().IsUnspecified() && g.Addr.Port() == local.Port()
+}
+
+// Stats counts what a transport did. Any goroutine may read it; only the transport writes.
+type Stats struct {
+	DatagramsIn, DatagramsOut atomic.Uint64
+	BytesIn, BytesOut         atomic.Uint64
+	// ReceiveCalls and SendCalls are system calls (for Mem: operations), so DatagramsIn/ReceiveCalls is the batch.
+	ReceiveCalls, SendCalls atomic.Uint64
+	// GroupSends is how many datagrams went to a group address in place of several unicasts.
+	GroupSends atomic.Uint64
+	// DropsFull counts datagrams not sent because the kernel had no room (for Mem: the receiver), DropsError those it
+	// refused for another reason, DropsTruncated those received that were longer than MaxDatagram.
+	DropsFull, DropsError, DropsTruncated atomic.Uint64
+	// ReceiveBuffer and SendBuffer are the sizes in bytes that the kernel granted; zero where unknown.
+	ReceiveBuffer, SendBuffer atomic.Int64
+
+	lastError atomic.Pointer[error]
+}
+
+// LastError is the most recent reason for a DropsError, or nil.
+func (s *Stats) LastError() error {
+	if e := s.lastError.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+func (s *Stats) dropError(err error) {
+	s.DropsError.Add(1)
+	s.lastError.Store(&err)
+}
+
+// Datagram is one received packet. Bytes is borrowed and writable until the next receive of the same transport.
+type Datagram struct {
+	From  netip.AddrPort
+	Bytes []byte
+}
+
+// Conn is a transport whose sources are read by blocking goroutines. Send must not be called concurrently with
+// itself; everything else may be called at any time.
+type Conn interface {
+	// Send sends each datagram to each of its addresses, in order. What cannot be sent now is dropped and counted.
+	Send([]packet.Send)
+	// Sources are the independent places to receive from, each to be read by one goroutine.
+	Sources() []Source
+	// LocalAddr is the bound address, with the real port.
+	LocalAddr() netip.AddrPort
+	Stats() *Stats
+	// Close ends every Receive with net.ErrClosed.
+	Close() error
+}
+
+// Source is one place to receive from.
+type Source interface {
+	// Receive waits for a datagram and copies it into b, which should hold packet.MaxDatagram bytes.
+	Receive(b []byte) (int, netip.AddrPort, error)
+}
+
+// planner decides to which addresses a Send goes. It remembers its last answer, because nearly all ring sends of one
+// configuration name the same members. Not safe for concurrent use.
+type planner struct {
+	groups []Group
+	last   []netip.AddrPort // To of the remembered answer
+	answer []netip.AddrPort
+	nGroup int // how many of answer are groups
+}
+
+// destinations is where s goes: its addresses, with each group that reaches two or more of them in their place. A
+// group that reaches only one is no gain over the unicast, which works in more networks. The result is borrowed until
+// the next call. The second result is the number of groups, which come first.
+func (p *planner) destinations(s *packet.Send) ([]netip.AddrPort, int) {
+	if !s.Ring || len(p.groups) == 0 || len(s.To) < 2 {
+		return s.To, 0
+	}
+	if slices.Equal(s.To, p.last) {
+		return p.answer, p.nGroup
+	}
+	p.last = append(p.last[:0], s.To...)
+	p.answer, p.nGroup = p.answer[:0], 0
+	rest := slices.Clone(s.To)
+	for _, g := range p.groups {
+		reached := func(a netip.AddrPort) bool { return slices.Contains(g.Members, a) }
+		n := 0
+		for _, a := range rest {
+			if reached(a) {
+				n++
+			}
+		}
+		if n >= 2 {
+			p.answer = append(p.answer, g.Addr)
+			p.nGroup++
+			rest = slices.DeleteFunc(rest, reached)
+		}
+	}
+	p.answer = append(p.answer, rest...)
+	return p.answer, p.nGroup
+}
