@@ -16,9 +16,12 @@ import (
 	"evensong/internal/proto/packet"
 )
 
-// portableSendWait is how long one Send may wait for room in the socket's buffer altogether. The net package offers
-// no write that does not wait, so this is the bound instead.
-const portableSendWait = 5 * time.Millisecond
+// The net package offers no write that does not wait for room in the socket's buffer, so these are the bounds instead:
+// one wait, and how many of them one Send may spend.
+const (
+	portableSendWait  = time.Millisecond
+	portableSendWaits = 5
+)
 
 // Portable is a transport on the net package: one system call per datagram, any operating system.
 type Portable struct {
@@ -46,6 +49,7 @@ func OpenPortable(cfg Config) (*Portable, error) {
 		return nil, err
 	}
 	p := &Portable{main: main, is4: cfg.Bind.Addr().Is4(), conns: []*net.UDPConn{main}, plan: planner{groups: cfg.Groups}}
+	_ = main.SetWriteDeadline(time.Now().Add(portableSendWait))
 	p.local = main.LocalAddr().(*net.UDPAddr).AddrPort()
 	if err := p.join(cfg); err != nil {
 		p.Close()
@@ -161,13 +165,19 @@ func (p *Portable) Send(sends []packet.Send) {
 	if len(sends) == 0 {
 		return
 	}
-	_ = p.main.SetWriteDeadline(time.Now().Add(portableSendWait))
+	waits := portableSendWaits
 	for i := range sends {
 		s := &sends[i]
 		to, groups := p.plan.destinations(s)
 		for j, a := range to {
 			p.stats.SendCalls.Add(1)
 			_, _, err := p.main.WriteMsgUDPAddrPort(s.Bytes, nil, a)
+			if errors.Is(err, os.ErrDeadlineExceeded) && waits > 0 {
+				// Usually the deadline of an earlier wait has passed meanwhile, and nothing was tried.
+				waits--
+				_ = p.main.SetWriteDeadline(time.Now().Add(portableSendWait))
+				_, _, err = p.main.WriteMsgUDPAddrPort(s.Bytes, nil, a)
+			}
 			switch {
 			case err == nil:
 				p.stats.DatagramsOut.Add(1)
