@@ -105,7 +105,9 @@ func (c *Conn) close(timeout time.Duration) error {
 	c.nc.Close()
 	<-c.writerDone
 	<-c.readerDone
-	if err := c.out.failure(); err != nil && !lostBefore && timeout > 0 {
+	// The daemon may have answered the last message by ending the session before the writer could report success, so
+	// what counts is whether something was left unwritten.
+	if err := c.out.failure(); err != nil && c.out.unwritten() && !lostBefore && timeout > 0 {
 		return &Error{Op: "close", Code: ErrConnectionClosed, Detail: "messages not yet written are lost", Err: err}
 	}
 	return nil

@@ -182,13 +182,10 @@ func (o *outbox) commit(buf []byte) {
 
 // refusal is why a sender gets nothing more accepted. The lock is held.
 func (o *outbox) refusal() error {
-	if o.err != nil {
-		return o.err
-	}
 	if o.finished {
 		return errClosed
 	}
-	return nil
+	return o.err
 }
 
 // await releases the lock until the writer made a step, and has it again on return.
@@ -261,6 +258,13 @@ func (o *outbox) failure() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err
+}
+
+// unwritten reports whether accepted frames were not written.
+func (o *outbox) unwritten() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.written < o.accepted
 }
 
 // take waits for frames and hands them to the writer, who gives the previous buffer back. It reports false when there
