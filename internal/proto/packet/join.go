@@ -33,6 +33,7 @@ func (b Bits) Set(i int) { b[i/8] |= 1 << (i % 8) }
 // ProcInfo is what a Join tells about one daemon: itself first, then whomever it knows of.
 type ProcInfo struct {
 	ID      evs.ProcID
+	State   JoinState      // what ID is doing
 	Addr    netip.AddrPort // where the sender reaches it; invalid for the sender itself
 	Version uint64         // of this row: counts the Joins and probes that ID has sent
 	RingSeq uint64         // highest ring sequence number that ID knew of, attempted ones included
@@ -50,6 +51,8 @@ const (
 	StateGather
 	// StateLeaving says good-bye: the sender wants to be in no ring any more.
 	StateLeaving
+	// StateForming is sent by probes between Gather and Operational: the sender has promised itself to a ring to be.
+	StateForming
 
 	stateEnd
 )
@@ -59,11 +62,11 @@ const (
 //
 //	+0 state 1 · parameters' flags 1 · number of procs 2 · token timeout, ms 4
 //	+8 proposal, one bit per proc, ⌈n/8⌉ bytes
-//	   procs: rank 2 · incarnation 8 · version 8 · ring seq 8 · ring 16 · name length 1, name
+//	   procs: rank 2 · state 1 · incarnation 8 · version 8 · ring seq 8 · ring 16 · name length 1, name
 //	          · address length 1 (0, 4, 16), address, port 2 · heard ⌈n/8⌉
 //	   facts: length 2, bytes
 //
-// Facts describe the sender's configuration to the shell, which compares them and reports differences by name.
+// The state of Procs[0] is that of the Join. Facts describe the sender's configuration to the shell, which compares them and reports differences by name.
 type Join struct {
 	State        JoinState
 	Accelerated  bool
@@ -72,6 +75,10 @@ type Join struct {
 	Procs        []ProcInfo
 	Facts        []byte
 }
+
+// minProcBytes is what a daemon takes in a Join at least: a name of one byte, no address, one byte of heard bits. It
+// bounds what a forged count can make the parser allocate.
+const minProcBytes = 2 + 1 + 8 + 8 + 8 + 16 + 2 + 1 + 1
 
 // AppendJoin appends j's body to b. Heard and Proposal must have the size of MakeBits(len(j.Procs)).
 func AppendJoin(b []byte, j *Join) []byte {
@@ -87,6 +94,7 @@ func AppendJoin(b []byte, j *Join) []byte {
 	for i := range j.Procs {
 		p := &j.Procs[i]
 		b = le.AppendUint16(b, p.ID.Rank)
+		b = append(b, byte(p.State))
 		b = le.AppendUint64(b, uint64(p.ID.Inc))
 		b = le.AppendUint64(b, p.Version)
 		b = le.AppendUint64(b, p.RingSeq)
@@ -106,13 +114,14 @@ func ParseJoin(body []byte) (*Join, error) {
 	state, flags := JoinState(r.u8()), r.u8()
 	n := int(r.u16())
 	timeout := r.u32()
-	if r.bad || state == 0 || state >= stateEnd || flags > 1 || n == 0 || n > MaxProcs || n*52 > len(body) {
+	if r.bad || state == 0 || state >= stateEnd || flags > 1 || n == 0 || n > MaxProcs || n*minProcBytes > len(body) {
 		return nil, ErrBody
 	}
 	j := &Join{State: state, Accelerated: flags == 1, TokenTimeout: timeout, Proposal: r.bytes((n + 7) / 8), Procs: make([]ProcInfo, n)}
 	for i := range j.Procs {
 		p := &j.Procs[i]
 		p.ID.Rank = r.u16()
+		p.State = JoinState(r.u8())
 		p.ID.Inc = evs.Incarnation(r.u64())
 		p.Version = r.u64()
 		p.RingSeq = r.u64()
@@ -121,7 +130,7 @@ func ParseJoin(body []byte) (*Join, error) {
 		p.ID.Name = r.name()
 		p.Addr = r.addr()
 		p.Heard = r.bytes((n + 7) / 8)
-		if r.bad || p.ID.Inc == 0 || p.ID.Name == "" {
+		if r.bad || p.ID.Inc == 0 || p.ID.Name == "" || p.State == 0 || p.State >= stateEnd || i == 0 && p.State != state {
 			return nil, ErrBody
 		}
 	}
