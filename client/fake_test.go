@@ -235,3 +235,11 @@ func loadVectors(t testing.TB) []vector {
 	}
 	return all
 }
+
+// dialTo opens a TCP connection to addr, whatever Dial was asked for.
+func dialTo(addr string) DialFunc {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", addr)
+	}
+}
