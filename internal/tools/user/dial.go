@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package user
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"evensong/client"
+)
+
+// Options is what flags, environment and defaults say about a session.
+type Options struct {
+	// Address is the daemon's, as for client.Dial. Empty means the daemon on this machine.
+	Address string
+	// Name is the private name; empty, or Random, lets the daemon invent one.
+	Name   string
+	Random bool
+	// Login and Password are for daemons that ask for method PWORD; empty Login means method NULL.
+	Login, Password string
+	// Timeout bounds connecting. Zero means DefaultTimeout.
+	Timeout time.Duration
+}
+
+// Defaults of the program and of the original's.
+const (
+	DefaultName    = "user"
+	DefaultTimeout = 5 * time.Second
+)
+
+// Dial opens the session that the options describe.
+func Dial(ctx context.Context, o Options) (*client.Conn, error) {
+	if o.Random {
+		o.Name = ""
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
+	}
+	opts := []client.Option{client.WithName(o.Name), client.WithConnectTimeout(o.Timeout)}
+	if o.Login != "" {
+		opts = append(opts, client.WithAuth(client.AuthPassword(o.Login, o.Password)))
+	}
+	return client.Dial(ctx, o.Address, opts...)
+}
+
+// Main connects and runs the program. It writes nothing to standard error: the caller prints what Main returns, an
+// *ExitError unless all went well.
+func Main(ctx context.Context, o Options, in io.Reader, out io.Writer) error {
+	conn, err := Dial(ctx, o)
+	if err != nil {
+		return explain(err, o)
+	}
+	address := o.Address
+	if address == "" {
+		address = client.DefaultAddress
+	}
+	fmt.Fprintf(out, "connected to %s as %s\n", address, conn.PrivateGroup())
+	if err := Run(ctx, conn, in, out); err != nil {
+		return explain(err, o)
+	}
+	return nil
+}
+
+// Exit codes of the evensong program.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+	exitRefused = 5
+)
+
+// ExitError is an error with the program's exit code and, where there is one, what the user can do next.
+type ExitError struct {
+	Code int
+	Hint string // a sentence without a full stop; may be empty
+	Err  error
+}
+
+// Error is the cause, with the hint on a line of its own.
+func (e *ExitError) Error() string {
+	if e.Hint == "" {
+		return e.Err.Error()
+	}
+	return e.Err.Error() + "\n" + e.Hint
+}
+
+// Unwrap is the cause.
+func (e *ExitError) Unwrap() error { return e.Err }
+
+// ExitCode is 1 for a failure, 2 for wrong usage, 5 for a refusal by the daemon.
+func (e *ExitError) ExitCode() int { return e.Code }
+
+// explain adds exit code and next step to an error of a session.
+func explain(err error, o Options) error {
+	e := &ExitError{Code: exitFailure, Err: err}
+	code, _ := errors.AsType[client.Code](err)
+	switch code {
+	case client.ErrIllegalAddress:
+		e.Code = exitUsage
+		e.Hint = "give the daemon as port (this machine), port@host, host:port or unix:/path; the host must have an address"
+	case client.ErrIllegalName:
+		e.Code = exitUsage
+		e.Hint = fmt.Sprintf("a name has 1 to %d characters from '$' to '~'; choose another with -u, or -r for one from the daemon", client.MaxPrivateName)
+	case client.ErrCouldNotConnect:
+		e.Hint = "is a daemon running there? name another one with -s port@host"
+	case client.ErrNotUnique:
+		e.Code = exitRefused
+		e.Hint = "choose another name with -u, or -r for one from the daemon; a name is free again a moment after its session ended"
+	case client.ErrQuota:
+		e.Code = exitRefused
+		e.Hint = "end other sessions of this daemon, or connect to another daemon with -s port@host"
+	case client.ErrAuth:
+		e.Code = exitRefused
+		e.Hint = "this daemon wants something else from you: see which methods it allows, and -n and -p for name and password"
+		if o.Login != "" {
+			e.Hint = "check the name and the password given with -n and -p"
+		}
+	case client.ErrVersion, client.ErrNoName:
+		e.Code = exitRefused
+	case client.ErrConnectionClosed:
+		if errors.Is(err, context.DeadlineExceeded) {
+			e.Hint = "something listens there and does not speak; is it a daemon?"
+		} else {
+			e.Hint = "the session is over; the daemon's log says why. Start again to connect anew"
+		}
+	}
+	return e
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package user
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"evensong/client"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const me = "#me#here"
+
+// fakeConn is a session without a daemon: it writes down what it is asked, and delivers what the test puts into events.
+type fakeConn struct {
+	mu     sync.Mutex
+	calls  []string
+	events chan client.Event
+	lost   chan struct{} // closed when the session is lost
+	closed bool
+	refuse error // what Join returns
+}
+
+func newFakeConn(events ...client.Event) *fakeConn {
+	f := &fakeConn{events: make(chan client.Event, 100), lost: make(chan struct{})}
+	for _, ev := range events {
+		f.events <- ev
+	}
+	return f
+}
+
+func (f *fakeConn) call(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, fmt.Sprintf(format, args...))
+}
+
+func (f *fakeConn) PrivateGroup() string { return me }
+func (f *fakeConn) Join(_ context.Context, g string) error {
+	f.call("join %s", g)
+	return f.refuse
+}
+func (f *fakeConn) Leave(_ context.Context, g string) error {
+	f.call("leave %s", g)
+	return nil
+}
+func (f *fakeConn) Multicast(_ context.Context, s client.Service, t int16, data []byte, groups ...string) error {
+	f.call("%v %d %q %v", s, t, data, groups)
+	return nil
+}
+func (f *fakeConn) Next(ctx context.Context) (client.Event, error) {
+	select {
+	case ev := <-f.events:
+		return ev, nil
+	default:
+	}
+	select {
+	case ev := <-f.events:
+		return ev, nil
+	case <-f.lost:
+		return nil, &client.Error{Op: "receive", Code: client.ErrConnectionClosed, Err: io.EOF}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+func (f *fakeConn) Waiting() int { return len(f.events) }
+func (f *fakeConn) Close() error {
+	f.closed = true
+	return nil
+}
+
+// play runs the program on a script and returns what it printed.
+func play(t *testing.T, f *fakeConn, script string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var out bytes.Buffer
+	err := Run(ctx, f, strings.NewReader(script), &out)
+	if !f.closed {
+		t.Error("the session was not closed")
+	}
+	return out.String(), err
+}
+
+var hello = &client.Message{Sender: "#you#there", Groups: []string{"chat"}, Service: client.Safe, Type: 1, Data: []byte("hello")}
+
+func TestCommands(t *testing.T) {
+	tests := []struct {
+		name, script string
+		events       []client.Event
+		calls        []string
+		out          string
+	}{
+		{"join and leave", "j chat\nl chat\nq\n", nil, []string{"join chat", "leave chat"}, "bye\n"},
+		{"words", "join chat\nleave chat\nquit\n", nil, []string{"join chat", "leave chat"}, "bye\n"},
+		{"send", "s chat #you#there\nhello all\nq\n", nil, []string{`safe 1 "hello all" [chat #you#there]`}, "bye\n"},
+		{"send an empty line", "s chat\n\nq\n", nil, []string{`safe 1 "" [chat]`}, "bye\n"},
+		{"several lines", "m a b\none\ntwo\n\nj c\nq\n", nil, []string{`safe 1 "one\ntwo\n" [a b]`, "join c"}, "bye\n"},
+		{"input ends in a message", "m a\none", nil, []string{`safe 1 "one\n" [a]`}, "bye\n"},
+		{"burst", "b chat\n12\nq\n", nil, bursts(12), "sent 10 messages of 12 bytes each\nbye\n"},
+		{"burst of nothing", "b chat\n0\nq\n", nil, bursts(0), "sent 10 messages of 0 bytes each\nbye\n"},
+		{"burst too large", "b chat\n102401\nq\n", nil, nil, "\"102401\" is not a number from 0 to 102400; nothing was sent\nbye\n"},
+		{"empty lines and end of input", "\n  \n", nil, nil, "bye\n"},
+		{"windows line ends", "j chat\r\nq\r\n", nil, []string{"join chat"}, "bye\n"},
+		{"unknown", "x\nq\n", nil, nil, "unknown command \"x\"; h shows the commands\nbye\n"},
+		{"wrong number", "j\nj a b\nq\n", nil, nil, "usage: j GROUP - join a group\nusage: j GROUP - join a group\nbye\n"},
+		{"help", "?\nq\n", nil, nil, Help() + "\nbye\n"},
+		{"line too long", strings.Repeat("x", maxLineBytes+2) + "\nj chat\nq\n", nil, []string{"join chat"}, "the line is longer than 102400 bytes\nbye\n"},
+		{"receive by hand needs d", "r\nq\n", nil, nil, "automatic receive is on, so events appear by themselves; d turns it off\nbye\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeConn(tt.events...)
+			out, err := play(t, f, tt.script)
+			if err != nil {
+				t.Error(err)
+			}
+			if out != tt.out {
+				t.Errorf("printed %q, want %q", out, tt.out)
+			}
+			if got, want := strings.Join(f.calls, "\n"), strings.Join(tt.calls, "\n"); got != want {
+				t.Errorf("calls:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+func bursts(size int) (calls []string) {
+	for n := range burstMessages {
+		data := make([]byte, size)
+		fillBurst(data, n+1)
+		calls = append(calls, fmt.Sprintf("fifo 2 %q [chat]", data))
+	}
+	return calls
+}
+
+// TestReceiveByHand takes events one by one. The program starts with automatic receive on, so the test lets events in
+// only after it is off.
+func TestReceiveByHand(t *testing.T) {
+	f := newFakeConn()
+	in, write := io.Pipe()
+	out := newWatchedBuffer()
+	done := make(chan error, 1)
+	go func() { done <- Run(context.Background(), f, in, out) }()
+	io.WriteString(write, "d\np\n")
+	out.waitFor(t, "0 events are waiting\n")
+	f.events <- hello
+	f.events <- &client.SelfLeave{Group: "chat"}
+	io.WriteString(write, "p\nr\np\nr\nr\n")
+	out.waitFor(t, "2 events are waiting\n#you#there to chat (safe, type 1, 5 bytes): hello\n1 event is waiting\nyou left chat\n")
+	f.events <- hello // the third r waits for it
+	out.waitFor(t, "hello\n1 event is waiting\nyou left chat\n#you#there to chat")
+	io.WriteString(write, "e\n")
+	f.events <- &client.SelfLeave{Group: "other"}
+	out.waitFor(t, "you left other\n")
+	io.WriteString(write, "q\n")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLostSession(t *testing.T) {
+	f := newFakeConn(hello)
+	in, write := io.Pipe()
+	out := newWatchedBuffer()
+	done := make(chan error, 1)
+	go func() { done <- Run(context.Background(), f, in, out) }()
+	out.waitFor(t, "hello\n")
+	close(f.lost)
+	if err := <-done; !errors.Is(err, client.ErrConnectionClosed) {
+		t.Errorf("Run: %v", err)
+	}
+	write.Close() // ends the reading goroutine
+}
+
+func TestLostWhileTypingAMessage(t *testing.T) {
+	f := newFakeConn()
+	in, write := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- Run(context.Background(), f, in, io.Discard) }()
+	io.WriteString(write, "m chat\none\n")
+	close(f.lost)
+	if err := <-done; !errors.Is(err, client.ErrConnectionClosed) {
+		t.Errorf("Run: %v", err)
+	}
+	write.Close()
+	for _, c := range f.calls {
+		t.Errorf("half a message was sent: %s", c)
+	}
+}
+
+func TestCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	in, write := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, newFakeConn(), in, io.Discard) }()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Run: %v", err)
+	}
+	write.Close()
+}
+
+func TestMistakesDoNotEndTheProgram(t *testing.T) {
+	f := newFakeConn()
+	f.refuse = &client.Error{Op: `join "a b"`, Code: client.ErrIllegalGroup}
+	out, err := play(t, f, "j a\nl a\nq\n")
+	if err != nil || !strings.Contains(out, "ILLEGAL_GROUP") || len(f.calls) != 2 {
+		t.Errorf("%q, %v, calls %v", out, err, f.calls)
+	}
+	f = newFakeConn()
+	f.refuse = &client.Error{Op: "join", Code: client.ErrConnectionClosed, Err: io.EOF}
+	if _, err := play(t, f, "j a\nl a\nq\n"); !errors.Is(err, client.ErrConnectionClosed) || len(f.calls) != 1 {
+		t.Errorf("lost session: %v, calls %v", err, f.calls)
+	}
+}
+
+// TestTerminal types on a terminal while events arrive: the line must be on the screen again behind each event, and
+// must reach the program whole.
+func TestTerminal(t *testing.T) {
+	f := newFakeConn()
+	in, keys := io.Pipe()
+	out := newWatchedBuffer()
+	scr := newTerminalScreen(struct {
+		io.Reader
+		io.Writer
+	}{in, out})
+	done := make(chan error, 1)
+	go func() { done <- run(context.Background(), f, scr) }()
+	out.waitFor(t, "> ")
+	io.WriteString(keys, "j ch")
+	out.waitFor(t, "j ch")
+	f.events <- hello
+	out.waitFor(t, "hello\r\n> j ch")
+	io.WriteString(keys, "at\r")
+	io.WriteString(keys, "s chat\r")
+	out.waitFor(t, "message: ")
+	io.WriteString(keys, "good dya\x7f\x7f\x7fday\r") // with three backspaces
+	io.WriteString(keys, "d\rr\r")
+	out.waitFor(t, "waiting, Enter stops: ")
+	f.events <- &client.SelfLeave{Group: "chat"}
+	out.waitFor(t, "you left chat\r\n> ")
+	io.WriteString(keys, "p\r")
+	out.waitFor(t, "0 events are waiting")
+	io.WriteString(keys, "r\r")
+	io.WriteString(keys, "\r") // gives up waiting
+	io.WriteString(keys, "p\r")
+	io.WriteString(keys, "\x04") // control-D
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(f.calls, "\n"); got != "join chat\nsafe 1 \"good day\" [chat]" {
+		t.Errorf("calls:\n%s", got)
+	}
+	keys.Close()
+}
+
+// watchedBuffer is an output that a test can wait on.
+type watchedBuffer struct {
+	mu   sync.Mutex
+	cond *sync.Cond
+	text strings.Builder
+}
+
+func newWatchedBuffer() *watchedBuffer {
+	w := new(watchedBuffer)
+	w.cond = sync.NewCond(&w.mu)
+	return w
+}
+
+func (w *watchedBuffer) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.text.Write(p)
+	w.cond.Broadcast()
+	return len(p), nil
+}
+
+func (w *watchedBuffer) waitFor(t *testing.T, part string) {
+	t.Helper()
+	late := false
+	stop := time.AfterFunc(5*time.Second, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		late = true
+		w.cond.Broadcast()
+	})
+	defer stop.Stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for !strings.Contains(w.text.String(), part) {
+		if late {
+			t.Fatalf("waited for %q, have %q", part, w.text.String())
+		}
+		w.cond.Wait()
+	}
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package user
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"evensong/client"
+)
+
+func TestDescribe(t *testing.T) {
+	two := []string{"#me#here", "#you#there"}
+	many := make([]string, 60)
+	for i := range many {
+		many[i] = fmt.Sprintf("#m%d#d", i)
+	}
+	id := client.ViewID{0x7f000001, 0x6b02b78c, 3}
+	tests := []struct {
+		name string
+		ev   client.Event
+		want string
+	}{
+		{"message", hello, "#you#there to chat (safe, type 1, 5 bytes): hello"},
+		{"to several, other byte order", &client.Message{Sender: "#a#b", Groups: []string{"g", "#me#here"}, Service: client.Agreed | client.SelfDiscard, Type: -2,
+			EndianMismatch: true, Data: []byte("x\n")}, "#a#b to g, #me#here (agreed|self-discard, type -2, 2 bytes, sender has another byte order): x"},
+		{"empty, to nobody", &client.Message{Sender: "#a#b", Service: client.FIFO}, "#a#b to nobody (fifo, type 0, 0 bytes)"},
+		{"lines", &client.Message{Sender: "#a#b", Groups: []string{"g"}, Service: client.FIFO, Data: []byte("one\ntwo\n")},
+			"#a#b to g (fifo, type 0, 8 bytes):\n    one\n    two"},
+		{"control codes", &client.Message{Sender: "#a#b", Groups: []string{"g\x1b[2J"}, Service: client.FIFO, Data: []byte("\x1b[2Jhi\xff")},
+			`#a#b to "g\x1b[2J" (fifo, type 0, 7 bytes): "\x1b[2Jhi\xff"`},
+		{"long", &client.Message{Sender: "#a#b", Groups: []string{"g"}, Service: client.FIFO, Data: []byte("x" + strings.Repeat("ä", 1500))},
+			"#a#b to g (fifo, type 0, 3001 bytes): x" + strings.Repeat("ä", 1023) + " ... and 954 bytes more"},
+		{"join", &client.View{Group: "chat", ID: id, Members: two, Cause: client.CausedByJoin, Joined: "#you#there"},
+			"view 3 of chat: #you#there joined; 2 members: #me#here (you), #you#there; you are number 1 (id 7f000001.6b02b78c.3)"},
+		{"own join", &client.View{Group: "chat", ID: id, Members: two[:1], Cause: client.CausedByJoin, Joined: me},
+			"view 3 of chat: you joined; 1 member: #me#here (you); you are number 1 (id 7f000001.6b02b78c.3)"},
+		{"leave", &client.View{Group: "chat", ID: id, Members: two[:1], Cause: client.CausedByLeave, Left: "#x#y"},
+			"view 3 of chat: #x#y left; 1 member: #me#here (you); you are number 1 (id 7f000001.6b02b78c.3)"},
+		{"disconnect", &client.View{Group: "chat", ID: id, Members: two[:1], Cause: client.CausedByDisconnect, Disconnected: "#x#y"},
+			"view 3 of chat: #x#y disconnected; 1 member: #me#here (you); you are number 1 (id 7f000001.6b02b78c.3)"},
+		{"network", &client.View{Group: "chat", ID: id, Members: two, Cause: client.CausedByNetwork, VSSets: [][]string{{"#you#there"}, {me}}, Mine: 1},
+			"view 3 of chat: daemons were lost or met again; 2 members: #me#here (you), #you#there; you are number 1 (id 7f000001.6b02b78c.3)\n" +
+				"    came from another view: #you#there\n    came with you: #me#here (you)"},
+		{"many members", &client.View{Group: "chat", ID: id, Members: many, Cause: client.CausedByLeave, Left: "#x#y"},
+			"view 3 of chat: #x#y left; 60 members: " + strings.Join(many[:50], ", ") + " and 10 more (id 7f000001.6b02b78c.3)"},
+		{"transition", &client.Transition{Group: "chat", ID: id},
+			"chat: members of view 3 became unreachable; until the next view, safe means safe only among those that stay together (id 7f000001.6b02b78c.3)"},
+		{"self-leave", &client.SelfLeave{Group: "chat"}, "you left chat"},
+		{"refused join", &client.Rejected{Request: client.RequestJoin, Groups: []string{"chat"}}, "refused by the daemon's access policy: join to chat"},
+		{"refused message", &client.Rejected{Request: client.RequestMulticast, Groups: []string{"chat"}, Service: client.Safe, Data: []byte("x")},
+			"refused by the daemon's access policy: safe message of type 0, 1 byte, to chat"},
+	}
+	for _, tt := range tests {
+		if got := describe(tt.ev, me); got != tt.want {
+			t.Errorf("%s:\n got %q\nwant %q", tt.name, got, tt.want)
+		}
+	}
+}
