@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"evensong/client"
+	"evensong/internal/tools/user"
+)
+
+// Environment variables of "evensong user"; a flag wins over them.
+const (
+	envServer   = "EVENSONG_SERVER"
+	envUser     = "EVENSONG_USER"
+	envPassword = "EVENSONG_PASSWORD"
+)
+
+// newUserCommand is "evensong user": a person in a group.
+func newUserCommand() *cobra.Command {
+	var o user.Options
+	cmd := &cobra.Command{
+		Use:   "user",
+		Short: "Join groups, send messages and watch views by hand",
+		Long: `Join groups, send messages and watch views by hand, on a daemon of Evensong or of the Spread toolkit.
+
+Commands are single letters or words, one per line:
+
+` + user.Help() + `
+
+With a terminal, lines can be edited and arriving events do not disturb them. With a pipe, each line is a command or
+the answer to the one before, and events are printed as plain lines.
+
+Environment: ` + envServer + `, ` + envUser + ` and ` + envPassword + ` stand for -s, -u and -p, which win over them.
+
+Exit status: 0 after q or the end of the input, 1 if the daemon cannot be reached or the session is lost, 2 for wrong
+use, 5 if the daemon refuses the session.`,
+		Example: `  evensong user                        the daemon on this machine, as "user"
+  evensong user -u alice -s 4803@db1   another machine, as "alice"
+  evensong user -r                     under a name that the daemon invents
+  printf 's chat\nhello\n' | evensong user -r
+  printf 'd\nj chat\nr\n' | evensong user -r     join, and wait for the first view`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fromEnv(cmd, "server", envServer, &o.Address)
+			fromEnv(cmd, "user", envUser, &o.Name)
+			fromEnv(cmd, "password", envPassword, &o.Password)
+			// What is wrong now is not the use of the command: no usage text behind it.
+			cmd.SilenceUsage = true
+			ctx := cmd.Context()
+			if ctx == nil {
+				ctx = context.Background()
+			}
+			return user.Main(ctx, o, cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.Address, "server", "s", client.DefaultAddress, "the daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path")
+	f.StringVarP(&o.Name, "user", "u", user.DefaultName, "private `NAME`, 1 to 10 characters, unique at the daemon")
+	f.BoolVarP(&o.Random, "random", "r", false, "let the daemon invent a private name")
+	f.StringVarP(&o.Login, "login", "n", "", "`NAME` for daemons that ask for a password")
+	f.StringVarP(&o.Password, "password", "p", "", "`PASSWORD` for them; others on this machine may see it, "+envPassword+" they do not")
+	f.DurationVar(&o.Timeout, "timeout", user.DefaultTimeout, "how long connecting may take")
+	for _, name := range []string{"server", "user", "login", "password", "timeout"} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
+	return cmd
+}
+
+// fromEnv takes an environment variable for a flag that was not given.
+func fromEnv(cmd *cobra.Command, flag, variable string, value *string) {
+	if v, ok := os.LookupEnv(variable); ok && !cmd.Flags().Changed(flag) {
+		*value = v
+	}
+}
+
+// spuserUsage is the help of the program under its other names.
+const spuserUsage = `usage: spuser [-u name] [-s address] [-r] [-n login -p password]
+  -u name      private name (user)
+  -s address   daemon: port (this machine), port@host, host:port or unix:/path (4803)
+  -r           let the daemon invent a private name
+  -n login     name for daemons that ask for a password
+  -p password  password for them
+`
+
+// runSpuser is the program when it is called as spuser or sptuser: the flags of the original's program, which are
+// single letters behind one dash, each with its value in the next argument. args are without the program's name. The
+// result is the exit status.
+func runSpuser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	o := user.Options{Address: client.DefaultAddress, Name: user.DefaultName, Timeout: 5 * time.Second}
+	if help, err := parseSpuser(args, &o); err != nil {
+		fmt.Fprintf(stderr, "spuser: %v\n%s", err, spuserUsage)
+		return 2
+	} else if help {
+		io.WriteString(stdout, spuserUsage+"commands:\n"+user.Help()+"\n")
+		return 0
+	}
+	if err := user.Main(context.Background(), o, stdin, stdout); err != nil {
+		fmt.Fprintf(stderr, "spuser: %s\n", strings.ReplaceAll(err.Error(), "\n", "\nspuser: "))
+		var exit *user.ExitError
+		if errors.As(err, &exit) {
+			return exit.Code
+		}
+		return 1
+	}
+	return 0
+}
+
+// parseSpuser reads the original's flags into o.
+func parseSpuser(args []string, o *user.Options) (help bool, err error) {
+	values := map[string]*string{"-u": &o.Name, "-s": &o.Address, "-n": &o.Login, "-p": &o.Password}
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		switch value := values[arg]; {
+		case arg == "-r":
+			o.Random = true
+		case arg == "-h", arg == "-help", arg == "--help":
+			return true, nil
+		case value == nil:
+			return false, fmt.Errorf("unknown argument %q", arg)
+		case i+1 == len(args):
+			return false, fmt.Errorf("%s needs a value", arg)
+		default:
+			i++
+			*value = args[i]
+		}
+	}
+	if o.Password != "" && o.Login == "" {
+		return false, errors.New("-p needs -n")
+	}
+	return false, nil
+}

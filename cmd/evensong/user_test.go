@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"evensong/client"
+	"evensong/internal/proto/frame"
+	"evensong/internal/tools/user"
+)
+
+func TestParseSpuser(t *testing.T) {
+	start := user.Options{Address: "4803", Name: "user"}
+	tests := []struct {
+		args string
+		want user.Options
+		err  string
+	}{
+		{"", start, ""},
+		{"-u bob -s 4804@db1", user.Options{Address: "4804@db1", Name: "bob"}, ""},
+		{"-r", user.Options{Address: "4803", Name: "user", Random: true}, ""},
+		{"-n me -p secret", user.Options{Address: "4803", Name: "user", Login: "me", Password: "secret"}, ""},
+		{"-u", start, "-u needs a value"},
+		{"-x", start, `unknown argument "-x"`},
+		{"chat", start, `unknown argument "chat"`},
+		{"-p secret", start, "-p needs -n"},
+	}
+	for _, tt := range tests {
+		o := start
+		_, err := parseSpuser(strings.Fields(tt.args), &o)
+		if tt.err != "" {
+			if err == nil || err.Error() != tt.err {
+				t.Errorf("%q: %v, want %s", tt.args, err, tt.err)
+			}
+		} else if err != nil || o != tt.want {
+			t.Errorf("%q: %+v, %v; want %+v", tt.args, o, err, tt.want)
+		}
+	}
+}
+
+// serveUser accepts one session, gives it the name that it asks for, and answers with the join's view.
+func serveUser(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		nc, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer nc.Close()
+		head := make([]byte, 5)
+		io.ReadFull(nc, head)
+		name := make([]byte, head[4])
+		io.ReadFull(nc, name)
+		if string(name) == "taken" {
+			nc.Write([]byte{frame.ErrRejectNotUnique.Byte()})
+			return
+		}
+		nc.Write(frame.AppendAuthList(nil, []string{"NULL"}))
+		io.ReadFull(nc, make([]byte, frame.AuthChoiceSize))
+		me := "#" + string(name) + "#here"
+		nc.Write(frame.AppendAccept(nil, frame.Ours, me))
+		request := make([]byte, frame.CommandSize)
+		if _, err := io.ReadFull(nc, request); err != nil {
+			return
+		}
+		group := string(frame.Name(request[frame.HeaderSize:]))
+		v := frame.View{Group: group, Cause: 1, Members: []string{me}, Sets: [][]string{{me}}}
+		nc.Write(frame.AppendView(nil, &v, 0))
+		io.ReadFull(nc, request) // the kill
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		wg.Wait()
+	})
+	return ln.Addr().String()
+}
+
+func TestSpuserSession(t *testing.T) {
+	var out, errOut bytes.Buffer
+	status := runSpuser([]string{"-u", "bob", "-s", serveUser(t)}, strings.NewReader("d\nj chat\nr\nq\n"), &out, &errOut)
+	if status != 0 || !strings.Contains(out.String(), "view 0 of chat: you joined; 1 member: #bob#here (you)") || errOut.Len() > 0 {
+		t.Errorf("status %d, output %q, errors %q", status, out.String(), errOut.String())
+	}
+}
+
+func TestSpuserFailures(t *testing.T) {
+	tests := []struct {
+		args   []string
+		status int
+		text   string
+	}{
+		{[]string{"-q"}, 2, "usage: spuser"},
+		{[]string{"-s", "nohost"}, 2, "port@host"},
+		{[]string{"-u", "much too long"}, 2, "1 to 10 characters"},
+		{[]string{"-s", "unix:" + t.TempDir() + "/none"}, 1, "is a daemon running there?"},
+		{[]string{"-u", "taken", "-s", serveUser(t)}, 5, "another name with -u"},
+	}
+	for _, tt := range tests {
+		var out, errOut bytes.Buffer
+		status := runSpuser(tt.args, strings.NewReader(""), &out, &errOut)
+		if status != tt.status || !strings.Contains(errOut.String(), tt.text) {
+			t.Errorf("%q: status %d, want %d; errors %q, want %q in them", tt.args, status, tt.status, errOut.String(), tt.text)
+		}
+	}
+}
+
+func TestUserCommand(t *testing.T) {
+	t.Setenv(envUser, "envname")
+	t.Setenv(envServer, serveUser(t))
+	cmd := newUserCommand()
+	var out bytes.Buffer
+	cmd.SetArgs(nil)
+	cmd.SetIn(strings.NewReader("d\nj chat\nr\n"))
+	cmd.SetOut(&out)
+	if err := cmd.Execute(); err != nil || !strings.Contains(out.String(), "#envname#here (you)") {
+		t.Errorf("%v, output %q", err, out.String())
+	}
+
+	cmd = newUserCommand()
+	cmd.SilenceErrors = true
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"-u", "taken", "-s", serveUser(t)})
+	err := cmd.Execute()
+	var exit interface{ ExitCode() int }
+	if !errors.As(err, &exit) || exit.ExitCode() != 5 || !errors.Is(err, client.ErrNotUnique) {
+		t.Errorf("name in use: %v", err)
+	}
+}
