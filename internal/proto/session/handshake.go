@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"bytes"
+	"time"
+
+	"evensong/internal/proto/frame"
+)
+
+// What other protocols begin with. As connect messages these would be the versions 69.86.83 and 22.3, which no library
+// has. Only complete prefixes count, so that all other versions are what the original takes them for.
+var (
+	ownDialect = []byte("EVS")
+	tlsHello   = []byte{0x16, 0x03}
+)
+
+// collect moves bytes of b to small until it has want of them.
+func (m *Machine) collect(b []byte, want int) (n int) {
+	n = copy(m.small[m.have:want], b)
+	m.have += uint8(n)
+	return n
+}
+
+// readConnect collects and judges the connect message (client-protocol 2.1). What follows it stays in b.
+func (m *Machine) readConnect(now time.Duration, b []byte, fx *Effects) int {
+	before := int(m.have)
+	taken := m.collect(b, frame.MaxConnect)
+	got := m.small[:m.have]
+	switch {
+	case bytes.HasPrefix(got, ownDialect):
+		m.Close(now, ReasonOwnDialect, fx)
+		return taken
+	case bytes.HasPrefix(got, tlsHello):
+		m.Close(now, ReasonTLS, fx)
+		return taken
+	}
+	c, n, code := frame.ParseConnect(got)
+	if code != 0 {
+		m.Close(now, reasonOf(code), fx)
+		return taken
+	}
+	if n == 0 {
+		return taken
+	}
+	m.info = Info{Version: c.Version, User: c.User, Membership: c.Membership(), Priority: c.Priority()}
+	m.transition(now, StateName)
+	fx.Ops = append(fx.Ops, Op{Kind: OpName, Name: c.User})
+	return n - before
+}
+
+// NameDecided is the node's answer to OpName. With code zero the client gets the name user, which is the one it asked
+// for if it did; otherwise it is refused with code. The name is the session's until the node is told of the end.
+// After the end it does nothing: the client may go while the decision is pending.
+func (m *Machine) NameDecided(now time.Duration, user string, code frame.Code, fx *Effects) {
+	switch m.state {
+	case StateName:
+	case StateClosed:
+		return
+	case StateConnect, StateAuth, StateCredentials, StateOpen:
+		panic("session: a name decided in state " + m.state.String())
+	default:
+		panic("session: impossible state " + m.state.String())
+	}
+	if code != 0 {
+		m.Close(now, reasonOf(code), fx)
+		return
+	}
+	if !frame.LegalUser(user) || m.info.User != "" && user != m.info.User {
+		panic("session: name " + user + " decided for a client that asked for " + m.info.User)
+	}
+	m.info.User, m.info.Private = user, frame.PrivateName(user, m.cfg.Daemon)
+	if !m.info.Version.HasAuth() {
+		m.authOld(now, fx)
+		return
+	}
+	fx.Out = appendAuthList(fx.Out, m.cfg.Methods)
+	if len(m.cfg.Methods) == 0 {
+		m.Close(now, ReasonNoMethod, fx) // an empty list, then the code (client-protocol 2.2)
+		return
+	}
+	m.transition(now, StateAuth)
+}
+
+func appendAuthList(dst []byte, methods []AuthMethod) []byte {
+	names := make([]string, 0, 4)
+	for i := range methods {
+		names = append(names, methods[i].Name)
+	}
+	return frame.AppendAuthList(dst, names)
+}
+
+// authOld decides about clients that know no authentication: IP if it is allowed, else NULL (client-protocol 2.6).
+//
+// Deviation: a required method with credentials refuses them, or an old version number would be a way around it.
+func (m *Machine) authOld(now time.Duration, fx *Effects) {
+	ip, null := -1, -1
+	for i := range m.cfg.Methods {
+		a := &m.cfg.Methods[i]
+		switch {
+		case a.Required && a.CredentialBytes > 0:
+			m.Close(now, ReasonAuth, fx)
+			return
+		case a.Name == frame.AuthIP:
+			ip = i
+		case a.Name == frame.AuthNull:
+			null = i
+		}
+	}
+	switch {
+	case ip >= 0 && m.check(ip, nil), ip < 0 && null >= 0 && m.check(null, nil):
+		m.accept(now, fx)
+	case ip < 0 && null < 0:
+		m.Close(now, ReasonNoMethod, fx)
+	default:
+		m.Close(now, ReasonAuth, fx)
+	}
+}
+
+func (m *Machine) check(method int, credentials []byte) bool {
+	c := m.cfg.Methods[method].Check
+	return c == nil || c(m.peer, credentials)
+}
+
+// readChoice collects and judges the chosen methods (client-protocol 2.3). Repetitions count once.
+func (m *Machine) readChoice(now time.Duration, b []byte, fx *Effects) int {
+	taken := m.collect(b, frame.AuthChoiceSize)
+	if int(m.have) < frame.AuthChoiceSize {
+		return taken
+	}
+	chosen := frame.ParseAuthChoice(m.small[:])
+	run := make([]uint8, 0, len(m.cfg.Methods))
+	add := func(i int) {
+		if !bytes.Contains(run, []byte{uint8(i)}) {
+			run = append(run, uint8(i))
+		}
+	}
+	for _, name := range chosen {
+		i := m.method(name)
+		if i < 0 {
+			m.Close(now, ReasonAuth, fx)
+			return taken
+		}
+		add(i)
+	}
+	if len(chosen) == 0 {
+		m.Close(now, ReasonAuth, fx)
+		return taken
+	}
+	listed := len(run)
+	for i := range m.cfg.Methods {
+		if m.cfg.Methods[i].Required {
+			add(i)
+		}
+	}
+	for _, i := range run[listed:] {
+		if m.cfg.Methods[i].CredentialBytes > 0 {
+			// The client does not know that it should send something, so nobody would end this.
+			m.Close(now, ReasonAuth, fx)
+			return taken
+		}
+	}
+	m.run, m.yes = run, true
+	m.have = 0
+	m.runMethods(now, fx)
+	return taken
+}
+
+// method is the index of an allowed method, or -1. Case counts.
+func (m *Machine) method(name string) int {
+	for i := range m.cfg.Methods {
+		if m.cfg.Methods[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// runMethods runs methods up to one that has to wait for credentials. The result counts when the last one is done.
+func (m *Machine) runMethods(now time.Duration, fx *Effects) {
+	for len(m.run) > 0 {
+		i := int(m.run[0])
+		if m.cfg.Methods[i].CredentialBytes > 0 {
+			if m.state != StateCredentials {
+				m.transition(now, StateCredentials)
+			}
+			return
+		}
+		m.finishMethod(i, nil, fx)
+	}
+	m.run = nil
+	if !m.yes {
+		m.Close(now, ReasonAuth, fx)
+		return
+	}
+	m.accept(now, fx)
+}
+
+// finishMethod runs the method whose turn it is.
+func (m *Machine) finishMethod(i int, credentials []byte, fx *Effects) {
+	yes := m.check(i, credentials)
+	m.yes = m.yes && yes
+	m.run = m.run[1:]
+	if !m.cfg.Methods[i].Answer {
+		return
+	}
+	if yes {
+		fx.Out = append(fx.Out, 1)
+	} else {
+		fx.Out = append(fx.Out, 0)
+	}
+}
+
+// readCredentials collects what the current method wants.
+func (m *Machine) readCredentials(now time.Duration, b []byte, fx *Effects) int {
+	i := int(m.run[0])
+	want := m.cfg.Methods[i].CredentialBytes
+	taken := m.collect(b, want)
+	if int(m.have) < want {
+		return taken
+	}
+	m.finishMethod(i, m.small[:want], fx)
+	clear(m.small[:])
+	m.have = 0
+	m.runMethods(now, fx)
+	return taken
+}
+
+// accept opens the session (client-protocol 2.4).
+func (m *Machine) accept(now time.Duration, fx *Effects) {
+	fx.Out = frame.AppendAccept(fx.Out, m.info.Version, m.info.Private)
+	m.transition(now, StateOpen)
+	fx.Ops = append(fx.Ops, Op{Kind: OpEstablished, Info: &m.info})
+}

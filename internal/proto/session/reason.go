@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"strconv"
+
+	"evensong/internal/proto/frame"
+)
+
+// Reason says why a session ended. Zero: it did not.
+type Reason uint8
+
+// The reasons.
+const (
+	Running Reason = iota
+
+	// Before the session was accepted.
+	ReasonSilent      // no complete connect message in time
+	ReasonVersion     // client too old
+	ReasonIllegalName // private name
+	ReasonNotUnique   // private name
+	ReasonNoMethod    // no authentication method is allowed
+	ReasonAuth        // chosen method unknown or not allowed, none chosen, or one said no
+	ReasonAuthTimeout // authentication not complete in time
+	ReasonQuota       // too many sessions
+	ReasonOwnDialect  // begins with EVS
+	ReasonTLS         // begins with a TLS hello
+	ReasonGoneEarly   // client closed during the handshake
+
+	// The client's doing.
+	ReasonKill          // disconnect request
+	ReasonGone          // closed between two messages
+	ReasonGoneInMessage // closed inside a message, which is discarded
+
+	// A header that breaks a rule of client-protocol 4.5 or 4.6.
+	ReasonMark
+	ReasonService
+	ReasonDaemonOnly
+	ReasonNameForm
+	ReasonNameOther
+	ReasonGroups
+	ReasonHint
+	ReasonLength
+
+	// The node's doing, through Close.
+	ReasonSlowBytes    // does not read: byte budget
+	ReasonSlowMessages // does not read: MaxSessionMessages
+	ReasonStalled      // does not read: no progress in time
+	ReasonEvicted      // an operator's wish
+	ReasonShutdown     // the daemon stops
+	ReasonWriteFailed  // the shell could not write to the connection
+)
+
+var reasonTexts = [...]struct {
+	name, text string
+	code       frame.Code // what a client in the handshake is told; 0: nothing
+}{
+	Running:             {"running", "the session is not over", 0},
+	ReasonSilent:        {"silent", "the client did not complete its connect message in time", 0},
+	ReasonVersion:       {"version", "the client's protocol version is older than 3.1", frame.ErrRejectVersion},
+	ReasonIllegalName:   {"illegal-name", "the private name is longer than 10 bytes, incomplete, or has illegal characters", frame.ErrRejectIllegalName},
+	ReasonNotUnique:     {"not-unique", "the private name is in use at this daemon", frame.ErrRejectNotUnique},
+	ReasonNoMethod:      {"no-auth-method", "this daemon allows no authentication method that the client could use", frame.ErrRejectAuth},
+	ReasonAuth:          {"auth", "the client chose no allowed authentication method, or one refused it", frame.ErrRejectAuth},
+	ReasonAuthTimeout:   {"auth-timeout", "the client did not complete authentication in time", frame.ErrRejectAuth},
+	ReasonQuota:         {"quota", "the daemon serves as many sessions as it may", frame.ErrRejectQuota},
+	ReasonOwnDialect:    {"own-dialect", "the client speaks Evensong's own dialect, which this daemon does not offer", frame.ErrRejectVersion},
+	ReasonTLS:           {"tls", "the client began with a TLS hello, and this daemon does not offer TLS", 0},
+	ReasonGoneEarly:     {"gone-early", "the client closed the connection during the handshake", 0},
+	ReasonKill:          {"kill", "the client asked to be disconnected", 0},
+	ReasonGone:          {"gone", "the client closed the connection", 0},
+	ReasonGoneInMessage: {"gone-in-message", "the client closed the connection inside a message, which was discarded", 0},
+	ReasonMark:          {"header-mark", "malformed header: the type word has half of a byte-order mark", 0},
+	ReasonService:       {"header-service", "malformed header: the type word has not exactly one service or command", 0},
+	ReasonDaemonOnly:    {"header-daemon-only", "malformed header: the type word has bits that only daemons may set", 0},
+	ReasonNameForm:      {"header-name-form", "malformed header: the name field is not of the form #user#daemon", 0},
+	ReasonNameOther:     {"header-name-other", "malformed header: the name field is not this session's private name", 0},
+	ReasonGroups:        {"header-groups", "malformed header: the number of groups is not between 0 and 100", 0},
+	ReasonHint:          {"header-hint", "malformed header: the hint word has bits outside the message type", 0},
+	ReasonLength:        {"header-length", "malformed header: data and group names have less than 0 or more than 143952 bytes", 0},
+	ReasonSlowBytes:     {"slow-bytes", "the client did not read: the bytes queued for it reached its budget", 0},
+	ReasonSlowMessages:  {"slow-messages", "the client did not read: the messages queued for it reached MaxSessionMessages", 0},
+	ReasonStalled:       {"stalled", "the client did not read: nothing could be written to it for too long", 0},
+	ReasonEvicted:       {"evicted", "an operator closed the session", 0},
+	ReasonShutdown:      {"shutdown", "the daemon stops", 0},
+	ReasonWriteFailed:   {"write-failed", "writing to the client failed", 0},
+}
+
+// String is a short name for logs and metrics, such as "not-unique".
+func (r Reason) String() string {
+	if int(r) < len(reasonTexts) {
+		return reasonTexts[r].name
+	}
+	return "Reason(" + strconv.Itoa(int(r)) + ")"
+}
+
+// Sentence is the reason for people, without a full stop.
+func (r Reason) Sentence() string {
+	if int(r) < len(reasonTexts) {
+		return reasonTexts[r].text
+	}
+	return "unknown reason " + strconv.Itoa(int(r))
+}
+
+// Code is what a client that is still in the handshake is told; zero when the connection is closed without a word.
+func (r Reason) Code() frame.Code {
+	if int(r) < len(reasonTexts) {
+		return reasonTexts[r].code
+	}
+	return 0
+}
+
+// faultReasons maps what is wrong with a header to why its session ends.
+var faultReasons = [...]Reason{
+	frame.FaultNone:       Running,
+	frame.FaultMark:       ReasonMark,
+	frame.FaultService:    ReasonService,
+	frame.FaultDaemonOnly: ReasonDaemonOnly,
+	frame.FaultNameForm:   ReasonNameForm,
+	frame.FaultNameOther:  ReasonNameOther,
+	frame.FaultGroups:     ReasonGroups,
+	frame.FaultHint:       ReasonHint,
+	frame.FaultLength:     ReasonLength,
+}
+
+// reasonOf maps the codes of handshake refusals to reasons; others are bugs of the caller.
+func reasonOf(code frame.Code) Reason {
+	switch code {
+	case frame.ErrRejectNotUnique:
+		return ReasonNotUnique
+	case frame.ErrRejectIllegalName, frame.ErrRejectNoName:
+		return ReasonIllegalName
+	case frame.ErrRejectQuota:
+		return ReasonQuota
+	case frame.ErrRejectVersion:
+		return ReasonVersion
+	case frame.ErrRejectAuth:
+		return ReasonAuth
+	}
+	panic("session: no refusal of a handshake: " + code.String())
+}
