@@ -21,7 +21,8 @@ type Packet struct {
 // Pieces are the packet's pieces, well-formed.
 func (p *Packet) Pieces() []byte { return p.Buf[packet.DataOffset:] }
 
-func (p *Packet) set(d *packet.Data) {
+// Describe sets everything but the buffer from d.
+func (p *Packet) Describe(d *packet.Data) {
 	p.Seq, p.Visit, p.Count, p.Sender, p.Early = d.Seq, d.Visit, d.Count, d.Sender, false
 }
 

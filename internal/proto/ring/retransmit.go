@@ -20,11 +20,11 @@ func (m *Machine) answer(t *packet.Token, fx *Effects) int {
 		for i := range seq.Num(r.Count) {
 			n := r.First + i
 			p := m.Packet(n)
-			if p == nil || sent >= limit || m.answeredLast(n) {
+			if p == nil || sent >= limit || m.restsFrom(n) {
 				left = addRange(left, n)
 				continue
 			}
-			m.answered[n] = m.accepted
+			m.answered[n] = reply{m.accepted, min(m.answered[n].times, 100) + 1}
 			m.resend(p, fx)
 			sent++
 		}
@@ -34,11 +34,18 @@ func (m *Machine) answer(t *packet.Token, fx *Effects) int {
 	return sent
 }
 
-// answeredLast reports whether I answered a request for n at my previous visit. It is there again, so my way to the
-// one who asks may be dead: somebody else shall answer this time (P-11).
-func (m *Machine) answeredLast(n seq.Num) bool {
-	v, ok := m.answered[n]
-	return ok && m.n > 2 && v+uint64(m.n) == m.accepted
+// reply notes that a member sent a packet again.
+type reply struct {
+	visit uint64
+	times uint8
+}
+
+// restsFrom reports whether I leave a request for n to others this time. I have answered it, and it is there again, so
+// my way to the one who asks may be dead, and I would take the request off the token before anybody who can help sees
+// it (P-11). The rest grows with every answer, so that members with dead links do not take turns for ever.
+func (m *Machine) restsFrom(n seq.Num) bool {
+	r, ok := m.answered[n]
+	return ok && m.n > 2 && m.accepted < r.visit+uint64(m.n)<<min(r.times, 3)
 }
 
 func (m *Machine) resend(p *Packet, fx *Effects) {

@@ -40,8 +40,8 @@ type Config struct {
 	MaxGap            int           // how far the newest packet may be ahead of the ring's aru, in packets; default 2048, at most MaxSpan/2
 	PacketBytes       int           // largest datagram; default 1472: an Ethernet frame
 	TokenTimeout      time.Duration // without a token or new data for this long, the ring is lost; default 250 ms
-	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/5
-	Hold              time.Duration // an idle token is held this long by the representative; default TokenTimeout/10
+	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/10
+	Hold              time.Duration // an idle token is held this long by the representative; default TokenTimeout/16
 	HurryInterval     time.Duration // a member that waits for a held token asks this often; default Hold/5
 	FailToReceive     int           // rotations in which one member's aru may stand still, at least for TokenTimeout; default 100
 }
@@ -66,10 +66,10 @@ func (c Config) WithDefaults() Config {
 		c.TokenTimeout = 250 * time.Millisecond
 	}
 	if c.TokenRetransmit == 0 {
-		c.TokenRetransmit = c.TokenTimeout / 5
+		c.TokenRetransmit = c.TokenTimeout / 10
 	}
 	if c.Hold == 0 {
-		c.Hold = c.TokenTimeout / 10
+		c.Hold = c.TokenTimeout / 16
 	}
 	if c.HurryInterval == 0 {
 		c.HurryInterval = c.Hold / 5
@@ -206,14 +206,14 @@ type Machine struct {
 	puts      int     // visits so far
 	stable    seq.Num
 	lastSent  uint32  // what I added to fcc last round
-	idleSeq   seq.Num // the last arrival was idle at this seq
-	idle      bool
-	quiet     bool // at my last visit nothing was going on, so the token may be held
+	idleSeq   seq.Num // seq at the last arrival
+	idle      int     // arrivals running with that seq and nothing to do
+	quiet     bool    // at my last visit nothing was going on, so the token may be held
 	stuckARU  seq.Num
 	stuckID   uint16
 	stuck     int
 	stuckFrom time.Duration
-	answered  map[seq.Num]uint64 // last retransmissions of mine, by visit (P-11)
+	answered  map[seq.Num]reply // retransmissions of mine (P-11)
 
 	// Recovery.
 	lastBacklog uint32
@@ -229,7 +229,7 @@ type Machine struct {
 func New(cfg Config, id evs.RingID, members []evs.ProcID, addrs []netip.AddrPort, me int, accelerated bool, sealer *packet.Sealer, pool *Pool, now time.Duration) *Machine {
 	m := &Machine{
 		cfg: cfg, id: id, me: me, n: len(members), sealer: sealer, pool: pool,
-		phase: Recovering, noAccel: !accelerated, expect: uint64(me), answered: map[seq.Num]uint64{},
+		phase: Recovering, noAccel: !accelerated, expect: uint64(me), answered: map[seq.Num]reply{},
 		lossAt: now + cfg.TokenTimeout,
 	}
 	for i, a := range addrs {
@@ -270,6 +270,9 @@ func (m *Machine) Packet(n seq.Num) *Packet {
 	p, _ := m.win.Get(n)
 	return p
 }
+
+// Has reports whether position n was stored, now or before it was discarded.
+func (m *Machine) Has(n seq.Num) bool { return m.win.Has(n) }
 
 // Base is the position up to which packets were discarded.
 func (m *Machine) Base() seq.Num { return m.win.Base() }
@@ -355,7 +358,7 @@ func (m *Machine) HandleData(now time.Duration, d *packet.Data, datagram []byte)
 	}
 	p := m.pool.get(len(datagram))
 	p.Buf = append(p.Buf[:0], datagram...)
-	p.set(d)
+	p.Describe(d)
 	m.win.Put(d.Seq, p)
 	if m.phase != Lost {
 		m.lossAt = now + m.cfg.TokenTimeout

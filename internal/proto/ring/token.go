@@ -24,6 +24,12 @@ const (
 	Held
 )
 
+// idleArrivals is how often the token must have come round with the same seq, everything received and nothing asked
+// for, before its next such arrival is held. Deviation: one more than the step list has. When the aru arrives equal to
+// seq for the first time, a member may have put a lower one on the token in that rotation, before its owner raised it;
+// only after two full rotations has everybody put this aru on the token twice, and so delivered what is Safe.
+const idleArrivals = 2
+
 // Accept judges a token of this ring. t is borrowed. 8.1.1.
 func (m *Machine) Accept(now time.Duration, t *packet.Token, fx *Effects) Verdict {
 	if m.phase == Lost || m.waiting || m.held || m.self {
@@ -56,16 +62,20 @@ func (m *Machine) judge(now time.Duration) Verdict {
 		}
 		return Accepted
 	}
-	idleNow := t.ARU == t.Seq && len(t.RTR) == 0
-	wasIdle := m.idle && m.idleSeq == t.Seq
-	m.idle, m.idleSeq = idleNow, t.Seq
+	switch {
+	case t.ARU != t.Seq || len(t.RTR) != 0:
+		m.idle = 0
+	case t.Seq != m.idleSeq:
+		m.idle = 1
+	default:
+		m.idle++
+	}
+	m.idleSeq = t.Seq
 	hurried := m.hurried
 	m.hurried = false
-	if m.me != 0 || !idleNow || !wasIdle || hurried {
+	if m.me != 0 || m.idle <= idleArrivals || hurried {
 		return Accepted
 	}
-	// Idle ring: between the last arrival and this one every member put this aru on the token, and did so in the
-	// rotation before as well, so everything is delivered and stable everywhere.
 	m.held, m.waiting = true, false
 	m.holdUntil = now + m.cfg.Hold
 	m.retryAt = 0
@@ -73,7 +83,7 @@ func (m *Machine) judge(now time.Duration) Verdict {
 }
 
 // Release ends the hold of an idle token, if there is one, and reports whether Visit must be called.
-func (m *Machine) release() bool {
+func (m *Machine) Release() bool {
 	if !m.held {
 		return false
 	}
@@ -90,7 +100,7 @@ func (m *Machine) Wake(now time.Duration, fx *Effects) bool {
 	if m.phase != Operational {
 		return false
 	}
-	if m.release() {
+	if m.Release() {
 		return true
 	}
 	if m.n > 1 && m.me != 0 && m.quiet && m.hurryAt == 0 {
@@ -104,7 +114,7 @@ func (m *Machine) HandleHurry() bool {
 	if m.phase != Operational || m.me != 0 {
 		return false
 	}
-	if m.release() {
+	if m.Release() {
 		return true
 	}
 	// Deviation: a hurry that finds the token away is remembered for its next arrival, since it may have crossed the
@@ -219,7 +229,7 @@ func (m *Machine) originate(t *packet.Token, src Source, more bool) *Packet {
 	t.Seq++
 	m.count++
 	p.Buf = buf[:packet.DataOffset+n]
-	p.set(&packet.Data{Seq: t.Seq, Visit: m.accepted, Count: m.count, Sender: uint16(m.me)})
+	p.Describe(&packet.Data{Seq: t.Seq, Visit: m.accepted, Count: m.count, Sender: uint16(m.me)})
 	m.win.Put(p.Seq, p)
 	return p
 }
@@ -300,13 +310,12 @@ func (m *Machine) watchFailure(now time.Duration, t *packet.Token, fx *Effects) 
 		return
 	}
 	m.stuck++
-	if now-m.stuckFrom < m.cfg.TokenTimeout {
-		return
-	}
+	stuckFor := now - m.stuckFrom
 	switch {
-	case int(t.ARUID) == m.me && m.stuck >= m.cfg.FailToReceive:
+	case int(t.ARUID) == m.me && m.stuck >= m.cfg.FailToReceive && stuckFor >= m.cfg.TokenTimeout:
 		fx.Lost = CannotReceive
-	case int(t.ARUID) != m.me && int(t.ARUID) < m.n && m.stuck > m.cfg.FailToReceive:
+	case int(t.ARUID) != m.me && int(t.ARUID) < m.n && m.stuck >= m.cfg.FailToReceive+2 && stuckFor >= m.cfg.TokenTimeout*5/4:
+		// The member had its chance to leave by itself.
 		fx.Lost, fx.Suspect = MemberCannotReceive, int(t.ARUID)
 	}
 }
@@ -341,7 +350,7 @@ func (m *Machine) Advance(now time.Duration, fx *Effects) bool {
 	}
 	if m.held {
 		if now >= m.holdUntil {
-			return m.release()
+			return m.Release()
 		}
 		return false
 	}

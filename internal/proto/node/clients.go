@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"container/heap"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/frame"
+	"evensong/internal/proto/groups"
+	"evensong/internal/proto/session"
+)
+
+// lastBytes is how long the last bytes of a closed connection are kept for the shell to write.
+const lastBytes = 2 * time.Second
+
+// HandleAccept takes a new client connection and returns the number that it has from now on; numbers are never used
+// twice. local says that it came by a Unix socket.
+func (m *Machine) HandleAccept(now time.Duration, local bool, remote netip.AddrPort, fx *Effects) uint64 {
+	m.order.Settle()
+	m.lastID++
+	peer := remote.Addr()
+	if local {
+		peer = netip.Addr{}
+	}
+	c := &conn{
+		id:      m.lastID,
+		session: session.New(&m.cfg.Session, peer, now),
+		queue:   session.NewQueue(&m.pool, session.Limits{Bytes: m.cfg.SessionBytes, Messages: m.cfg.SessionQueue}),
+	}
+	m.conns[c.id] = c
+	m.stats.Accepted++
+	if len(m.conns) > m.cfg.MaxSessions {
+		c.session.Close(now, session.ReasonQuota, &m.sfx)
+		m.perform(now, c, fx)
+	}
+	m.arm(c, c.session.Deadline())
+	m.finish(now, fx)
+	return c.id
+}
+
+// HandleInput offers bytes that a client sent and returns how many were taken. If it took less than all, the rest must
+// be offered again, with what follows, when Effects.Resumes lists the connection, which should not be read until then.
+func (m *Machine) HandleInput(now time.Duration, id uint64, b []byte, fx *Effects) int {
+	m.order.Settle()
+	c := m.conns[id]
+	if c == nil || c.closing {
+		return len(b)
+	}
+	taken := 0
+	for {
+		n := c.session.HandleInput(now, b[taken:], m.room(c), &m.sfx)
+		taken += n
+		ops := len(m.sfx.Ops)
+		m.perform(now, c, fx)
+		// A name was decided, or a message made room necessary: go on as long as something moves.
+		if c.closing || taken == len(b) || n == 0 && ops == 0 {
+			break
+		}
+	}
+	if c.closing {
+		taken = len(b)
+	}
+	if taken < len(b) && !c.stalled {
+		c.stalled = true
+		m.stalled = append(m.stalled, c)
+		m.stats.InputStalls++
+	}
+	m.arm(c, c.session.Deadline())
+	m.finish(now, fx)
+	return taken
+}
+
+// room is how many bytes of frames may be taken from c now.
+func (m *Machine) room(c *conn) int {
+	return min(m.cfg.InputBytes-m.order.Queued(c.id), allInputBytes-m.order.QueuedAll())
+}
+
+// resume lists the connections whose input has room again. Half the budget must be free, so that reading and
+// stopping do not alternate for every message.
+func (m *Machine) resume(fx *Effects) {
+	kept := m.stalled[:0]
+	for _, c := range m.stalled {
+		if !c.closing && m.room(c) < m.cfg.InputBytes/2 {
+			kept = append(kept, c)
+			continue
+		}
+		c.stalled = false
+		if !c.closing {
+			fx.Resumes = append(fx.Resumes, c.id)
+		}
+	}
+	clear(m.stalled[len(kept):])
+	m.stalled = kept
+}
+
+// HandleClosed tells that a connection is gone: end of stream, or an error.
+func (m *Machine) HandleClosed(now time.Duration, id uint64, fx *Effects) {
+	m.order.Settle()
+	c := m.conns[id]
+	if c == nil {
+		return
+	}
+	if c.closing {
+		m.forget(c)
+		return
+	}
+	c.session.HandleClosed(now, &m.sfx)
+	m.perform(now, c, fx)
+	m.finish(now, fx)
+}
+
+// Output appends to dst what must be written to a connection next, at most max slices. They stay valid until
+// HandleWritten or the next Output of that connection.
+func (m *Machine) Output(id uint64, dst [][]byte, max int) [][]byte {
+	c := m.conns[id]
+	if c == nil {
+		return dst
+	}
+	if c.queue.InFlight() {
+		c.queue.Written(0)
+	}
+	return c.queue.Vec(dst, max)
+}
+
+// HandleWritten tells that n bytes of what Output gave were written.
+func (m *Machine) HandleWritten(now time.Duration, id uint64, n int, fx *Effects) {
+	c := m.conns[id]
+	if c == nil || !c.queue.InFlight() {
+		return
+	}
+	c.queue.Written(n)
+	if c.closing && c.queue.Bytes() == 0 {
+		m.forget(c)
+	}
+}
+
+// perform carries out what a session asked for.
+func (m *Machine) perform(now time.Duration, c *conn, fx *Effects) {
+	s := &m.sfx
+	for i := 0; i < len(s.Ops); i++ {
+		op := &s.Ops[i]
+		switch op.Kind {
+		case session.OpName:
+			m.decideName(now, c, op.Name)
+		case session.OpEstablished:
+			c.open = true
+			m.groups.Open(c.id, c.user, op.Info.Membership)
+			fx.Notes = append(fx.Notes, evs.Note{Level: evs.Debug, Text: "client connected", Attrs: []evs.Attr{{Key: "session", Value: op.Info.Private}, {Key: "version", Value: op.Info.Version.String()}}})
+		case session.OpJoin:
+			p, buf := m.order.Begin(c.id, evs.Agreed)
+			m.order.End(p, groups.AppendJoin(buf, c.id, c.user, string(op.Group)))
+			m.wake = true
+		case session.OpLeave:
+			p, buf := m.order.Begin(c.id, evs.Agreed)
+			m.order.End(p, groups.AppendLeave(buf, c.id, c.user, string(op.Group)))
+			m.wake = true
+		case session.OpMulticast:
+			m.multicast(c, op)
+		case session.OpKill:
+		}
+	}
+	if len(s.Out) > 0 {
+		c.queue.PushHandshake(m.arena.End(append(m.arena.Begin(len(s.Out)), s.Out...)))
+		m.list(c, fx)
+	}
+	for i := range s.Notes {
+		n := &s.Notes[i]
+		fx.Notes = append(fx.Notes, evs.Note{Level: evs.Warn, Text: n.Kind.String(), Attrs: []evs.Attr{{Key: "session", Value: c.session.Info().Private}, {Key: "group", Value: string(n.Group)}}})
+	}
+	why := s.Close
+	s.Reset()
+	if why != session.Running {
+		m.close(now, c, why, fx)
+	}
+}
+
+// multicast hands a client's message to the order.
+func (m *Machine) multicast(c *conn, op *session.Op) {
+	m.scope = m.scope[:0]
+	for _, g := range op.Groups.All() {
+		m.scope = append(m.scope, g)
+	}
+	d := groups.Data{Session: c.id, Sender: c.user, Type: uint32(op.Type), Hint: op.Hint, Groups: m.scope, Body: op.Data}
+	p, buf := m.order.Begin(c.id, op.Service)
+	m.order.End(p, groups.AppendData(buf, &d))
+	m.wake = true
+}
+
+// decideName answers a client's wish for a private name (client-protocol 2.1, rules 6 and 9).
+func (m *Machine) decideName(now time.Duration, c *conn, name string) {
+	if name == "" {
+		for name == "" || m.names[name] != 0 {
+			name = fmt.Sprintf("r%d-%d", m.rnd.IntN(9999), c.id%1000)
+		}
+	} else if m.names[name] != 0 {
+		c.session.NameDecided(now, name, frame.ErrRejectNotUnique, &m.sfx)
+		return
+	}
+	c.user = name
+	m.names[name] = c.id
+	c.session.NameDecided(now, name, 0, &m.sfx)
+}
+
+// close ends a session: no more deliveries at once; for an accepted one the disconnect takes its place in the order,
+// behind everything the client has sent (GRP-10).
+func (m *Machine) close(now time.Duration, c *conn, why session.Reason, fx *Effects) {
+	if c.closing {
+		return
+	}
+	c.closing = true
+	m.stats.Closed[why]++
+	name := c.session.Info().Private
+	if c.open {
+		m.groups.Close(c.id)
+		p, buf := m.order.Begin(c.id, evs.Agreed)
+		m.order.End(p, groups.AppendDisconnect(buf, c.id, c.user))
+		m.order.CloseLane(c.id)
+		m.departed[c.id] = c.user
+		m.wake = true
+		c.queue.Discard() // as the original does: the client has gone, or must go
+	} else if c.user != "" {
+		delete(m.names, c.user)
+	}
+	level := evs.Debug
+	switch why {
+	case session.ReasonKill, session.ReasonGone, session.ReasonGoneEarly, session.ReasonShutdown:
+	default:
+		level = evs.Warn
+	}
+	fx.Notes = append(fx.Notes, evs.Note{Level: level, Text: "client connection closed", Attrs: []evs.Attr{{Key: "session", Value: name}, {Key: "reason", Value: why.Sentence()}}})
+	fx.Closes = append(fx.Closes, Close{Session: c.id, Reason: why, Name: name})
+	if c.queue.Bytes() == 0 {
+		m.forget(c)
+		return
+	}
+	c.timer = 0
+	m.arm(c, now+lastBytes)
+}
+
+// forget drops a connection that is over.
+func (m *Machine) forget(c *conn) {
+	c.queue.Discard()
+	delete(m.conns, c.id)
+}
+
+// list notes that c has bytes to write.
+func (m *Machine) list(c *conn, fx *Effects) {
+	if !c.listed {
+		c.listed = true
+		fx.Outputs = append(fx.Outputs, c.id)
+	}
+}
+
+// advanceSessions handles the sessions whose timers are due.
+func (m *Machine) advanceSessions(now time.Duration, fx *Effects) {
+	for len(m.timers) > 0 && m.timers[0].at <= now {
+		t := heap.Pop(&m.timers).(timer)
+		c := m.conns[t.id]
+		if c == nil || c.timer != t.at {
+			continue
+		}
+		c.timer = 0
+		if c.closing {
+			m.forget(c)
+			continue
+		}
+		if d := c.session.Deadline(); d != 0 && now >= d {
+			c.session.Advance(now, &m.sfx)
+			m.perform(now, c, fx)
+		}
+		if !c.closing {
+			m.arm(c, c.session.Deadline())
+		}
+	}
+}
+
+// deliver encodes a delivery once and puts it into the queues of its recipients.
+func (m *Machine) deliver(now time.Duration, d *groups.Delivery, fx *Effects) {
+	var buf []byte
+	switch d.Kind {
+	case groups.KindData:
+		buf = m.arena.Begin(frame.RegularNamesSize(len(d.Data.Groups), len(d.Data.Body)))
+		buf = frame.AppendRegularNames(buf, frame.Type(d.Data.Type), d.Sender, d.Data.Hint, d.Data.Groups, d.Data.Body)
+	case groups.KindView:
+		v := frameView(d.View)
+		buf = frame.AppendView(m.arena.Begin(v.Size()), v, d.Own)
+	case groups.KindSignal:
+		buf = frame.AppendTransition(m.arena.Begin(frame.HeaderSize+16), d.Group, d.ID)
+	case groups.KindSelfLeave:
+		buf = frame.AppendSelfLeave(m.arena.Begin(frame.HeaderSize), d.Group)
+	default:
+		panic("node: impossible delivery " + d.Kind.String())
+	}
+	extent := m.arena.End(buf)
+	m.stats.Encoded++
+	for _, id := range d.Sessions {
+		c := m.conns[id]
+		if c == nil || c.closing {
+			continue
+		}
+		if v := c.queue.Push(extent); v != session.Queued {
+			m.slow = append(m.slow, slow{c, v.Reason()})
+			continue
+		}
+		m.stats.Deliveries++
+		m.list(c, fx)
+	}
+	for _, s := range m.slow {
+		s.conn.session.Close(now, s.why, &m.sfx)
+		m.perform(now, s.conn, fx)
+	}
+	m.slow = m.slow[:0]
+}
+
+// slow is a session that must end because it does not read.
+type slow struct {
+	conn *conn
+	why  session.Reason
+}
+
+func frameView(v *groups.View) *frame.View {
+	f := &frame.View{Group: v.Group, Cause: v.Cause, ID: v.ID, Members: make([]string, len(v.Members)), Sets: make([][]string, len(v.Sets))}
+	for i, x := range v.Members {
+		f.Members[i] = x.Private
+	}
+	for i, s := range v.Sets {
+		f.Sets[i] = make([]string, len(s))
+		for k, x := range s {
+			f.Sets[i][k] = x.Private
+		}
+	}
+	return f
+}

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package node is a whole daemon as one machine: datagrams, client bytes and time go in; datagrams, client bytes and
+// notes come out. It wires the layers and holds what concerns several of them at once:
+//
+//	clients -> session -> node -> order -> network      requests become ordered messages
+//	network -> order -> groups -> node -> clients       ordered messages become deliveries
+//
+// The node itself decides which private names are free, how much a session may have under way (back-pressure towards
+// senders), and how much may wait for a session that does not read (GRP-16). A delivery for many local members is
+// encoded once; their queues refer to the same bytes.
+//
+// There is one rule about order inside an input: what the layers below produced is carried upwards until nothing is
+// left before the input returns, so layers never see each other's events out of order (P-30).
+package node
+
+import (
+	"container/heap"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/groups"
+	"evensong/internal/proto/membership"
+	"evensong/internal/proto/order"
+	"evensong/internal/proto/packet"
+	"evensong/internal/proto/ring"
+	"evensong/internal/proto/session"
+)
+
+// Config is everything a daemon's protocols need to know. Zero fields mean their defaults.
+type Config struct {
+	Me            evs.ProcID
+	Cluster       string           // name of the cluster; daemons of other clusters are not heard
+	Peers         []netip.AddrPort // addresses of the other daemons; the own one may be among them
+	Accelerated   bool             // run the accelerated ring when this daemon forms it
+	Ring          ring.Config
+	Membership    membership.Config // Me, Peers, TokenTimeout, Accelerated, StoredRingSeq, Stable, Facts are taken from here and Ring
+	Stable        bool              // ring sequence numbers go to stable storage: Effects.Stores are answered (EVS-8)
+	StoredRingSeq uint64            // the number found there
+	Facts         []byte            // what to tell others about the configuration
+	Session       session.Config    // Daemon is taken from Me
+	MaxSessions   int               // clients served at once; default 20000
+	SessionBytes  int               // bytes that may wait for a client that does not read; default 8 MiB
+	SessionQueue  int               // messages that may wait for it; zero: only bytes count
+	InputBytes    int               // bytes of one client that may wait for the token; default 256 KiB
+	LeaveTime     time.Duration     // see order.Config
+	Trace         bool              // write Effects.Trace
+}
+
+func (c Config) withDefaults() Config {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&c.MaxSessions, 20000)
+	def(&c.SessionBytes, 8<<20)
+	def(&c.InputBytes, 256<<10)
+	c.Session.Daemon = c.Me.Name
+	if len(c.Session.Methods) == 0 {
+		c.Session.Methods = []session.AuthMethod{session.Null()}
+	}
+	c.Membership.Peers = c.Peers
+	c.Membership.Accelerated = c.Accelerated
+	c.Membership.Stable = c.Stable
+	c.Membership.StoredRingSeq = c.StoredRingSeq
+	c.Membership.Facts = c.Facts
+	return c
+}
+
+// allInputBytes bounds what all clients together may have waiting for the token.
+const allInputBytes = 64 << 20
+
+// Close says that a connection must be closed: write what Output still gives, as far as it goes at once or within a short
+// time, shut down the sending side, drain briefly, close. HandleClosed need not follow.
+type Close struct {
+	Session uint64
+	Reason  session.Reason
+	Name    string // private name, if the client was accepted
+}
+
+// Effects is filled by inputs and emptied by the caller with Reset.
+type Effects struct {
+	Sends   []packet.Send // perform in order; the bytes are valid until the next input
+	Outputs []uint64      // connections that have bytes to write
+	Resumes []uint64      // connections whose input is wanted again
+	Closes  []Close
+	Stores  []order.Store
+	Trace   []evs.Trace
+	Notes   []evs.Note
+	Stopped bool // after Leave: all is said
+}
+
+// Reset empties e and keeps its memory.
+func (e *Effects) Reset() {
+	clear(e.Sends)
+	clear(e.Notes)
+	clear(e.Trace)
+	*e = Effects{
+		Sends: e.Sends[:0], Outputs: e.Outputs[:0], Resumes: e.Resumes[:0], Closes: e.Closes[:0],
+		Stores: e.Stores[:0], Trace: e.Trace[:0], Notes: e.Notes[:0],
+	}
+}
+
+// Stats counts what happened since the start.
+type Stats struct {
+	Order       order.Stats
+	Sessions    int // connected now
+	Accepted    uint64
+	Closed      map[session.Reason]uint64
+	GroupDrops  uint64
+	Deliveries  uint64 // frames for clients, one for each recipient
+	Encoded     uint64 // frames encoded
+	Exchanges   uint64
+	InputStalls uint64
+}
+
+// Machine is a daemon. Methods must not be called concurrently.
+type Machine struct {
+	cfg    Config
+	rnd    *rand.Rand
+	order  *order.Machine
+	groups *groups.Machine
+	conf   *evs.Configuration // in which the order's present messages were sent
+	stores map[uint64]uint64  // ring sequence by store under way
+
+	conns    map[uint64]*conn
+	names    map[string]uint64 // user parts in use, until the disconnect is ordered
+	departed map[uint64]string // user parts of sessions whose disconnect is not ordered yet
+	lastID   uint64
+	stalled  []*conn // their input waits for room
+	timers   timers
+	pool     session.Pool
+	arena    *session.Arena
+	stats    Stats
+
+	ofx   order.Effects
+	gfx   groups.Effects
+	sfx   session.Effects
+	scope [][]byte // destinations of the message being submitted
+	slow  []slow
+	wake  bool // something was submitted
+}
+
+// conn is one client connection.
+type conn struct {
+	id      uint64
+	session *session.Machine
+	queue   *session.Queue
+	user    string // name taken; empty: none
+	open    bool   // established
+	listed  bool   // in Effects.Outputs already
+	stalled bool
+	closing bool // Close was said; the last bytes are being written
+	timer   time.Duration
+}
+
+// New returns a daemon that does nothing until Start. It reports everything that is wrong with cfg.
+func New(cfg Config, rnd *rand.Rand, now time.Duration) (*Machine, error) {
+	cfg = cfg.withDefaults()
+	m := &Machine{
+		cfg: cfg, rnd: rnd, groups: groups.New(groups.Config{Me: cfg.Me}),
+		stores: map[uint64]uint64{}, conns: map[uint64]*conn{}, names: map[string]uint64{}, departed: map[uint64]string{},
+	}
+	m.stats.Closed = map[session.Reason]uint64{}
+	m.cfg.Session.Buffers = &m.pool
+	m.arena = session.NewArena(&m.pool)
+	o, orderErr := order.New(order.Config{
+		Me: cfg.Me, Cluster: cfg.Cluster, Ring: cfg.Ring, Membership: cfg.Membership, LeaveTime: cfg.LeaveTime, Trace: cfg.Trace,
+	}, rnd, now)
+	m.order = o
+	if err := errors.Join(m.cfg.Session.Validate(), orderErr); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Start brings the daemon up.
+func (m *Machine) Start(now time.Duration, fx *Effects) {
+	m.order.Start(now, &m.ofx)
+	m.finish(now, fx)
+}
+
+// HandleDatagram handles a datagram of another daemon. b is borrowed, and writable until the call returns.
+func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects) {
+	m.order.Settle()
+	m.order.HandleDatagram(now, from, b, &m.ofx)
+	m.finish(now, fx)
+}
+
+// HandleStored tells how a store has ended.
+func (m *Machine) HandleStored(now time.Duration, id uint64, err error, fx *Effects) {
+	m.order.Settle()
+	seq := m.stores[id]
+	delete(m.stores, id)
+	m.order.HandleStored(now, id, seq, err, &m.ofx)
+	m.finish(now, fx)
+}
+
+// Leave begins an orderly leave, which ends with Effects.Stopped.
+func (m *Machine) Leave(now time.Duration, fx *Effects) {
+	m.order.Settle()
+	m.order.Leave(now, &m.ofx)
+	m.finish(now, fx)
+}
+
+// Advance handles all timers due at now.
+func (m *Machine) Advance(now time.Duration, fx *Effects) {
+	m.order.Settle()
+	if d := m.order.Deadline(); d != 0 && now >= d {
+		m.order.Advance(now, &m.ofx)
+	}
+	m.advanceSessions(now, fx)
+	m.finish(now, fx)
+}
+
+// Deadline is when Advance must be called; zero if never.
+func (m *Machine) Deadline() time.Duration {
+	d := m.order.Deadline()
+	if len(m.timers) > 0 && (d == 0 || m.timers[0].at < d) {
+		d = m.timers[0].at
+	}
+	return d
+}
+
+// finish carries upwards what the order produced, and downwards what that brought about, until nothing is left.
+func (m *Machine) finish(now time.Duration, fx *Effects) {
+	for {
+		m.rise(now, fx)
+		if !m.wake {
+			break
+		}
+		m.wake = false
+		m.order.Kick(now, &m.ofx)
+	}
+	m.resume(fx)
+	for _, id := range fx.Outputs {
+		if c := m.conns[id]; c != nil {
+			c.listed = false
+		}
+	}
+}
+
+// rise takes the order's effects and carries its events through groups to the clients.
+func (m *Machine) rise(now time.Duration, fx *Effects) {
+	o := &m.ofx
+	for i := range o.Events {
+		e := &o.Events[i]
+		switch {
+		case e.Kind == order.Deliver:
+			m.groups.HandleMessage(m.conf.Members[e.Message.Sender], e.Message.Service, e.Message.Payload, &m.gfx)
+		case e.Conf.ID.Kind == evs.Transitional:
+			m.groups.HandleTransitional(e.Conf, &m.gfx)
+		default:
+			m.conf = e.Conf
+			m.groups.HandleRegular(e.Conf, &m.gfx)
+			m.stats.Exchanges++
+		}
+	}
+	g := &m.gfx
+	for _, s := range g.Submits {
+		p, buf := m.order.Begin(order.ControlLane, s.Service)
+		m.order.End(p, append(buf, s.Payload...))
+		m.wake = true
+	}
+	if g.Ready && !m.groups.Exchanging() {
+		m.order.Open()
+		m.wake = true
+	}
+	for i := range g.Deliveries {
+		m.deliver(now, &g.Deliveries[i], fx)
+	}
+	for _, id := range g.Gone {
+		if user, ok := m.departed[id]; ok {
+			delete(m.departed, id)
+			delete(m.names, user)
+		}
+	}
+	for i := range g.Notes {
+		m.groupNote(&g.Notes[i], fx)
+	}
+	g.Reset()
+
+	fx.Sends = append(fx.Sends, o.Sends...)
+	fx.Trace = append(fx.Trace, o.Trace...)
+	fx.Notes = append(fx.Notes, o.Notes...)
+	for _, s := range o.Stores {
+		m.stores[s.ID] = s.RingSeq
+		fx.Stores = append(fx.Stores, s)
+	}
+	fx.Stopped = fx.Stopped || o.Stopped
+	*o = order.Effects{Sends: o.Sends[:0], Events: o.Events[:0], Stores: o.Stores[:0], Trace: o.Trace[:0], Notes: o.Notes[:0]}
+}
+
+// groupNote turns a note of the group layer into one for operators.
+func (m *Machine) groupNote(n *groups.Note, fx *Effects) {
+	note := func(level evs.Level, text string, attrs ...evs.Attr) {
+		fx.Notes = append(fx.Notes, evs.Note{Level: level, Text: text, Attrs: attrs})
+	}
+	switch n.Kind {
+	case groups.NoteDrop:
+		m.stats.GroupDrops++
+		if n.Drop == groups.DropQueueFull {
+			panic("node: the queue of a group state exchange overflowed; the stream would have a gap (GRP-16)")
+		}
+		note(evs.Warn, "group message ignored", evs.Attr{Key: "reason", Value: n.Drop.String()}, evs.Attr{Key: "peer", Value: n.Proc.String()})
+	case groups.NoteDiverged:
+		panic(fmt.Sprintf("node: the group table of %v, which moved with us, is not ours (GRP-2)", n.Proc))
+	case groups.NoteAbort:
+		note(evs.Info, "group state exchange was cut short by a further change", evs.Attr{Key: "ring", Value: n.Ring.String()})
+	case groups.NoteReady:
+		note(evs.Debug, "group state is complete", evs.Attr{Key: "ring", Value: n.Ring.String()}, evs.Attr{Key: "groups", Value: n.Count})
+	case groups.NoteView:
+		note(evs.Debug, "view", evs.Attr{Key: "group", Value: n.Group}, evs.Attr{Key: "reason", Value: n.Cause.String()}, evs.Attr{Key: "session", Value: n.Member}, evs.Attr{Key: "members", Value: n.Count})
+	case groups.NoteUnready:
+		note(evs.Warn, "a daemon sent clients' messages before its group state was complete", evs.Attr{Key: "peer", Value: n.Proc.String()})
+	case groups.NoteExchange:
+	}
+}
+
+// Configuration is the last regular configuration installed; nil before the first. Groups, Order and Stats are for
+// status displays.
+func (m *Machine) Configuration() *evs.Configuration { return m.order.Configuration() }
+
+// Groups is the group layer, for queries.
+func (m *Machine) Groups() *groups.Machine { return m.groups }
+
+// Order is the ordering layer, for queries.
+func (m *Machine) Order() *order.Machine { return m.order }
+
+// Stats returns the counters; its map must not be changed.
+func (m *Machine) Stats() Stats {
+	s := m.stats
+	s.Order = m.order.Stats()
+	s.Sessions = len(m.conns)
+	return s
+}
+
+// CheckInvariants states what holds between inputs.
+func (m *Machine) CheckInvariants() error {
+	if err := m.order.CheckInvariants(); err != nil {
+		return err
+	}
+	if err := m.groups.CheckInvariants(); err != nil {
+		return err
+	}
+	for user, id := range m.names {
+		c := m.conns[id]
+		if (c == nil || c.user != user) && m.departed[id] != user {
+			return fmt.Errorf("name %q is taken by session %d, which does not have it (GRP-15)", user, id)
+		}
+	}
+	for _, c := range m.conns {
+		if err := c.session.CheckInvariants(); err != nil {
+			return fmt.Errorf("session %d: %w", c.id, err)
+		}
+	}
+	return nil
+}
+
+// timers is a heap of session deadlines; entries may be out of date.
+type timers []timer
+
+type timer struct {
+	at time.Duration
+	id uint64
+}
+
+func (t timers) Len() int { return len(t) }
+func (t timers) Less(i, j int) bool {
+	return t[i].at < t[j].at || t[i].at == t[j].at && t[i].id < t[j].id
+}
+func (t timers) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
+func (t *timers) Push(x any)   { *t = append(*t, x.(timer)) }
+func (t *timers) Pop() any     { k := len(*t) - 1; x := (*t)[k]; *t = (*t)[:k]; return x }
+
+// arm makes sure that c's deadline is in the heap.
+func (m *Machine) arm(c *conn, at time.Duration) {
+	if at != 0 && (c.timer == 0 || at < c.timer) {
+		c.timer = at
+		heap.Push(&m.timers, timer{at, c.id})
+	}
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package order
+
+import (
+	"encoding/binary"
+
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/packet"
+	"evensong/internal/proto/ring"
+	"evensong/internal/proto/seq"
+)
+
+// cursor reads the messages of one ring in order. It stands at a piece of a packet: everything before it is done with.
+type cursor struct {
+	r     *ring.Machine
+	pos   seq.Num // packets up to here are done with
+	off   int     // bytes of packet pos+1 that are done with
+	index uint32  // messages that ended in them
+	parts map[uint32]*assembly
+	// Per sender, for delivery behind holes: the count of its last packet that was passed.
+	counts []uint64
+}
+
+// assembly is a message that has arrived in part.
+type assembly struct {
+	buf  []byte
+	want int
+}
+
+func newCursor(r *ring.Machine, members int) cursor {
+	return cursor{r: r, parts: map[uint32]*assembly{}, counts: make([]uint64, members)}
+}
+
+func partKey(sender uint16, stream uint8) uint32 { return uint32(sender)<<8 | uint32(stream) }
+
+// join adds a piece to what has arrived of its message. It returns the whole message when the piece was the last.
+// Pieces without a beginning, or of a message longer than it said, are nobody's: ok is false and nothing is kept.
+func (c *cursor) join(sender uint16, p packet.Piece) (whole []byte, ok bool) {
+	key := partKey(sender, p.Stream)
+	if p.First {
+		want := int(binary.LittleEndian.Uint32(p.Bytes))
+		if want > packet.MaxMessage || want < len(p.Bytes)-4 {
+			delete(c.parts, key)
+			return nil, false
+		}
+		a := &assembly{want: want, buf: make([]byte, 0, want)}
+		a.buf = append(a.buf, p.Bytes[4:]...)
+		c.parts[key] = a
+		return nil, true
+	}
+	a := c.parts[key]
+	if a == nil || len(a.buf)+len(p.Bytes) > a.want {
+		delete(c.parts, key)
+		return nil, false
+	}
+	a.buf = append(a.buf, p.Bytes...)
+	if !p.Last {
+		return nil, true
+	}
+	delete(c.parts, key)
+	return a.buf, len(a.buf) == a.want
+}
+
+// forget drops what has arrived of one sender's messages.
+func (c *cursor) forget(sender uint16) {
+	for key := range c.parts {
+		if uint16(key>>8) == sender {
+			delete(c.parts, key)
+		}
+	}
+}
+
+// message hands up one message of the current configuration.
+func (m *Machine) message(p *ring.Packet, index uint32, service evs.Service, payload []byte, fx *Effects) {
+	msg := Message{Sender: int(p.Sender), Seq: p.Seq, Index: index, Service: service, Payload: payload}
+	m.stats.Delivered++
+	fx.Events = append(fx.Events, Event{Kind: Deliver, Message: msg})
+	if m.cfg.Trace {
+		m.traceDeliver(&msg, fx)
+	}
+}
+
+// deliver hands up everything that may be: Agreed when all before it is handed up, Safe up to the line stable. 8.1.10.
+// It stops at a gap, and at a Safe message that is not stable yet: order does not let anything pass that.
+func (m *Machine) deliver(c *cursor, stable seq.Num, fx *Effects) {
+	for c.pos < c.r.ARU() {
+		p := c.r.Packet(c.pos + 1)
+		pieces := p.Pieces()
+		for c.off < len(pieces) {
+			piece, rest := packet.NextPiece(pieces[c.off:])
+			if !piece.Recovery && m.isNew(c) {
+				return // a member that has installed already speaks; I have not
+			}
+			if piece.Last && piece.Service == evs.Safe && p.Seq > stable {
+				return
+			}
+			m.take(c, p, piece, fx)
+			c.off = len(pieces) - len(rest)
+		}
+		c.pos, c.off, c.index = c.pos+1, 0, 0
+		c.counts[p.Sender] = p.Count
+	}
+}
+
+// isNew reports whether c reads the ring of an attempt.
+func (m *Machine) isNew(c *cursor) bool { return m.next != nil && c == &m.next.cursor }
+
+// take handles the piece at the cursor.
+func (m *Machine) take(c *cursor, p *ring.Packet, piece packet.Piece, fx *Effects) {
+	whole := piece.Bytes
+	early := false
+	if piece.First && piece.Last {
+		early = p.Early && piece.Service <= evs.Reliable
+	} else {
+		var ok bool
+		if whole, ok = c.join(p.Sender, piece); !ok {
+			m.drop(DropFragment, fx)
+			if piece.Last && !piece.Recovery {
+				c.index++
+			}
+			return
+		}
+	}
+	if !piece.Last {
+		return
+	}
+	if piece.Recovery {
+		if m.next != nil {
+			m.unwrap(whole, fx)
+		}
+		return
+	}
+	if !early {
+		m.message(p, c.index, piece.Service, whole, fx)
+	}
+	c.index++
+}
+
+// deliverEarly hands up the Reliable and Unreliable messages that lie whole in a packet which has arrived ahead of a
+// gap. The packet remembers that, so that its place in the order passes them over. D2; EVS-10 says what recovery owes
+// to them.
+func (m *Machine) deliverEarly(c *cursor, p *ring.Packet, fx *Effects) {
+	if p.Early || p.Seq <= c.pos+1 {
+		return
+	}
+	p.Early = true
+	var index uint32
+	for rest := p.Pieces(); len(rest) > 0; {
+		var piece packet.Piece
+		piece, rest = packet.NextPiece(rest)
+		if piece.Recovery {
+			continue
+		}
+		if piece.First && piece.Last && piece.Service <= evs.Reliable {
+			m.message(p, index, piece.Service, piece.Bytes, fx)
+			m.stats.Early++
+		}
+		if piece.Last {
+			index++
+		}
+	}
+}
+
+// deliverRest hands up, in the transitional configuration, what the old ring still has behind what deliver stopped
+// at. 8.4.6 (c): up to the first hole everything; behind it Causal, Agreed and Safe from members of the obligation
+// set only, since they might depend on what is missing; FIFO of others as far as nothing of that sender is missing or
+// was left out; and every whole Reliable message.
+func (m *Machine) deliverRest(c *cursor, obligation packet.Bits, fx *Effects) {
+	m.deliver(c, c.r.High(), fx)
+	if c.pos < c.r.ARU() {
+		panic("order: delivery stopped in a transitional configuration without a hole")
+	}
+	left := make([]bool, len(c.counts)) // something of this sender is missing or was left out
+	for n := c.pos + 1; n <= c.r.High(); n++ {
+		p := c.r.Packet(n)
+		if p == nil {
+			continue
+		}
+		s := p.Sender
+		if p.Count != c.counts[s]+1 {
+			left[s] = true
+			c.forget(s)
+		}
+		c.counts[s] = p.Count
+		owed := obligation.Has(int(s))
+		var index uint32
+		for rest := p.Pieces(); len(rest) > 0; {
+			var piece packet.Piece
+			piece, rest = packet.NextPiece(rest)
+			whole, ok := piece.Bytes, true
+			if !piece.First || !piece.Last {
+				whole, ok = c.join(s, piece)
+			}
+			if !piece.Last || piece.Recovery {
+				continue
+			}
+			early := p.Early && piece.First && piece.Last && piece.Service <= evs.Reliable
+			switch {
+			case early:
+			case !ok:
+				left[s] = true
+			case piece.Service <= evs.Reliable, owed, piece.Service == evs.FIFO && !left[s]:
+				m.message(p, index, piece.Service, whole, fx)
+				m.stats.BehindHole++
+			default:
+				left[s] = true
+				m.stats.Withheld++
+			}
+			index++
+		}
+	}
+}

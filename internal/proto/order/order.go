@@ -1,0 +1,704 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package order turns rings and memberships into one stream of messages and configurations: what a daemon delivers,
+// with the guarantees EVS-1 to EVS-19. It wires package membership, which agrees on the next ring, to package ring,
+// which orders packets on one, and does itself what lies between: cutting messages into packets and putting them
+// together again, delivery by service, recovery, and the atomic install of a configuration.
+//
+// A daemon always has a current ring, of which it delivers. While a change is under way it may have an attempt as well:
+// the ring to be, in recovery. Only install changes the current ring.
+//
+//	state        current ring     attempt      left by
+//	operating    operational      none         StepGather
+//	gathering    lost             none         StepPromise
+//	promised     lost, banned     none         StepRecover, StepGather
+//	recovering   lost, banned     recovering   install, StepGather
+//
+// Banned: after this member has told in the Commit token what it holds of the current ring, packets of that ring that
+// arrive directly are ignored (8.4.8, P-15); what the others hold comes again, wrapped.
+//
+// Sources: Totem (TOCS 1995), sections 5 to 7; Extended Virtual Synchrony (ICDCS 1994), section 3; the step numbers in
+// comments are those of docs/guarantees.md, section 8.
+package order
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/membership"
+	"evensong/internal/proto/packet"
+	"evensong/internal/proto/ring"
+	"evensong/internal/proto/seq"
+)
+
+// Config is what a daemon's order needs to know. Ring and Membership are validated by New; Membership.Me, TokenTimeout
+// and Accelerated are taken from here and from Ring.
+type Config struct {
+	Me         evs.ProcID
+	Cluster    string
+	Ring       ring.Config
+	Membership membership.Config
+	LeaveTime  time.Duration // an orderly leave waits this long for its last messages to become stable; default 50 ms
+	Trace      bool          // write Effects.Trace, at a cost per message
+}
+
+// Message is one delivered message. Payload aliases buffers of the machine and is valid until its next input. Sender
+// is an index into the members of the ring in which the message was sent, which is the last regular configuration.
+type Message struct {
+	Sender  int
+	Seq     seq.Num
+	Index   uint32
+	Service evs.Service
+	Payload []byte
+}
+
+// EventKind tells events apart.
+type EventKind uint8
+
+const (
+	// Deliver is a message.
+	Deliver EventKind = iota + 1
+	// Configured is a new configuration, regular or transitional.
+	Configured
+)
+
+// Event is something that happens at its place in the order. Sent in: Conf of the last regular configuration.
+type Event struct {
+	Kind    EventKind
+	Message Message
+	Conf    *evs.Configuration // Configured: the configuration, which must not be changed
+}
+
+// Store is a ring sequence number that must be on stable storage; HandleStored answers.
+type Store struct {
+	ID      uint64
+	RingSeq uint64
+}
+
+// Effects is filled by inputs and emptied by the caller, who reuses it.
+type Effects struct {
+	Sends   []packet.Send
+	Events  []Event
+	Stores  []Store
+	Trace   []evs.Trace
+	Notes   []evs.Note
+	Stopped bool // after Leave: all is said
+}
+
+// Drop is a reason for ignoring something that came over the network.
+type Drop uint8
+
+// The reasons. Each has a counter.
+const (
+	DropPacket    Drop = iota + 1 // malformed, of another cluster or version, or corrupted
+	DropOwn                       // my own packet came back
+	DropForeign                   // data or token of a ring that is not mine
+	DropBanned                    // packet of the old ring after the promise (8.4.8)
+	DropDuplicate                 // data that was here already
+	DropToken                     // token that is not the one expected (EVS-20)
+	DropFragment                  // piece of a message whose beginning is missing or wrong
+	DropWrapped                   // malformed packet inside a recovery message
+	DropImpostor                  // body and header name different senders
+	dropEnd
+)
+
+// Stats counts what happened since the start.
+type Stats struct {
+	Drops       [dropEnd]uint64
+	Delivered   uint64
+	Early       uint64 // Reliable messages handed up ahead of a gap
+	Recovered   uint64 // old packets that recovery brought
+	BehindHole  uint64 // messages delivered behind a hole, in a transitional configuration
+	Withheld    uint64 // messages left out there
+	Obligations uint64 // installs in which the obligation set was larger than the transitional set
+	Installs    uint64
+	Attempts    uint64
+	Rotations   uint64
+	Retried     uint64 // retransmissions of packets and tokens
+}
+
+// Machine is the order of one daemon. Methods must not be called concurrently.
+type Machine struct {
+	cfg        Config
+	clusterID  uint64
+	sealer     *packet.Sealer
+	pool       *ring.Pool
+	membership *membership.Machine
+	backlog    *backlog
+	stats      Stats
+
+	conf       *evs.Configuration // the last regular configuration installed
+	at         evs.ConfID         // the configuration in which messages are delivered at the moment
+	ring       *ring.Machine      // its ring
+	cursor     cursor
+	obligation packet.Bits // 8.4.5, as indices into conf.Members
+	banned     bool
+	next       *attempt
+	nothing    rebroadcast
+
+	leaving      bool
+	leaveAt      time.Duration // give up waiting
+	said         bool          // membership.Leave was called
+	lastMine     seq.Num       // position of my last packet in the current ring
+	sent         uint64        // messages originated, for the trace
+	token        packet.Token
+	rfx          ring.Effects
+	mfx          membership.Effects
+	now          time.Duration
+	originations []evs.Trace // of the visit under way
+}
+
+// New returns a machine that does nothing until Start. It reports everything that is wrong with cfg.
+func New(cfg Config, rnd *rand.Rand, now time.Duration) (*Machine, error) {
+	cfg.Ring = cfg.Ring.WithDefaults()
+	if err := cfg.Ring.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.LeaveTime == 0 {
+		cfg.LeaveTime = 50 * time.Millisecond
+	}
+	cfg.Membership.Me = cfg.Me
+	cfg.Membership.TokenTimeout = cfg.Ring.TokenTimeout
+	m := &Machine{
+		cfg:       cfg,
+		clusterID: packet.ClusterID(cfg.Cluster),
+		sealer:    packet.NewSealer(cfg.Cluster, cfg.Me),
+		pool:      ring.NewPool(max(cfg.Ring.PacketBytes, 1472)),
+		backlog:   newBacklog(),
+		now:       now,
+	}
+	var err error
+	if m.membership, err = membership.New(cfg.Membership, m.sealer, rnd, now); err != nil {
+		return nil, err
+	}
+	m.backlog.ended = m.originated
+	return m, nil
+}
+
+// Start brings the daemon up: alone at first.
+func (m *Machine) Start(now time.Duration, fx *Effects) {
+	m.now = now
+	if m.cfg.Trace {
+		m.trace(fx, evs.Trace{Kind: evs.TraceStart, Number: m.cfg.Membership.StoredRingSeq})
+	}
+	m.membership.Start(now, &m.mfx)
+	m.finish(now, fx)
+}
+
+// Settle lets buffers that were given back be used again. The owner calls it once at the start of each of its own
+// inputs, when nothing refers to the effects of the one before.
+func (m *Machine) Settle() { m.pool.Settle() }
+
+// HandleDatagram handles one packet of another daemon. b is borrowed, and writable until the call returns.
+func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects) {
+	m.now = now
+	h, body, err := packet.Open(m.clusterID, b)
+	switch {
+	case err != nil:
+		m.drop(DropPacket, fx)
+		return
+	case h.Sender == m.cfg.Me.Inc:
+		m.drop(DropOwn, fx)
+		return
+	}
+	switch h.Kind {
+	case packet.KindData:
+		m.handleData(now, b, body, fx)
+	case packet.KindToken:
+		m.handleToken(now, body, fx)
+	case packet.KindHurry:
+		if hurry, err := packet.ParseHurry(body); err != nil {
+			m.drop(DropPacket, fx)
+		} else if m.ring != nil && hurry.Ring == m.conf.ID.New && m.ring.HandleHurry() {
+			m.visit(now, m.ring, fx)
+		}
+	case packet.KindJoin, packet.KindProbe:
+		j, err := packet.ParseJoin(body)
+		switch {
+		case err != nil:
+			m.drop(DropPacket, fx)
+		case j.Procs[0].ID.Inc != h.Sender:
+			m.drop(DropImpostor, fx)
+		default:
+			m.membership.HandleJoin(now, from, h.Kind == packet.KindProbe, j, &m.mfx)
+		}
+	case packet.KindCommit:
+		if c, err := packet.ParseCommit(body); err != nil {
+			m.drop(DropPacket, fx)
+		} else {
+			m.membership.HandleCommit(now, from, c, m.entry(), &m.mfx)
+		}
+	}
+	m.finish(now, fx)
+}
+
+func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
+	var d packet.Data
+	if packet.ParseData(body, &d) != nil {
+		m.drop(DropPacket, fx)
+		return
+	}
+	switch {
+	case m.next != nil && d.Ring == m.next.conf.ID.New:
+		m.membership.HandleToken(now, d.Ring, &m.mfx)
+		if !m.next.ring.HandleData(now, &d, b) {
+			m.drop(DropDuplicate, fx)
+			return
+		}
+		m.deliver(&m.next.cursor, 0, fx)
+	case m.ring != nil && d.Ring == m.conf.ID.New:
+		if m.banned {
+			m.drop(DropBanned, fx)
+			return
+		}
+		if !m.ring.HandleData(now, &d, b) {
+			m.drop(DropDuplicate, fx)
+			return
+		}
+		m.deliver(&m.cursor, m.ring.Stable(), fx)
+		if m.backlog.open && m.ring.Phase() == ring.Operational && d.Seq > m.cursor.pos+1 {
+			m.deliverEarly(&m.cursor, m.ring.Packet(d.Seq), fx)
+		}
+	default:
+		m.drop(DropForeign, fx)
+	}
+}
+
+func (m *Machine) handleToken(now time.Duration, body []byte, fx *Effects) {
+	t := &m.token
+	if packet.ParseToken(body, t) != nil {
+		m.drop(DropPacket, fx)
+		return
+	}
+	r := m.ring
+	switch {
+	case m.next != nil && t.Ring == m.next.conf.ID.New:
+		r = m.next.ring
+		m.membership.HandleToken(now, t.Ring, &m.mfx)
+	case m.ring != nil && t.Ring == m.conf.ID.New:
+	default:
+		m.drop(DropForeign, fx)
+		return
+	}
+	verdict := r.Accept(now, t, &m.rfx)
+	if verdict == ring.Dropped {
+		m.drop(DropToken, fx)
+		m.ringEffects(now, r, fx)
+		return
+	}
+	if m.cfg.Trace {
+		m.trace(fx, evs.Trace{Kind: evs.TraceToken, Conf: evs.RegularID(r.ID()), Number: t.TokenSeq})
+	}
+	m.accepted(now, r, verdict, fx)
+}
+
+// accepted goes on with a token that ring r has accepted.
+func (m *Machine) accepted(now time.Duration, r *ring.Machine, verdict ring.Verdict, fx *Effects) {
+	switch verdict {
+	case ring.AcceptedInstall:
+		m.install(now, fx)
+		m.visit(now, r, fx)
+	case ring.Accepted:
+		m.visit(now, r, fx)
+	case ring.Held:
+		m.deliver(&m.cursor, r.Stable(), fx)
+		if m.backlog.Pending() > 0 && r.Wake(now, &m.rfx) {
+			m.visit(now, r, fx)
+		}
+	}
+}
+
+// visit lets ring r, which has the token, do its part, and hands up what has become deliverable by it.
+func (m *Machine) visit(now time.Duration, r *ring.Machine, fx *Effects) {
+	// A ring of one has its token back at once; after a few rounds other inputs get their turn.
+	for round := 1; ; round++ {
+		var src ring.Source = m.backlog
+		switch {
+		case m.next != nil && r == m.next.ring:
+			src = &m.next.source
+		case m.said:
+			src = &m.nothing
+		}
+		r.Visit(now, src, &m.rfx)
+		m.stats.Rotations++
+		fx.Trace = append(fx.Trace, m.originations...)
+		m.originations = m.originations[:0]
+		m.ringEffects(now, r, fx)
+		if m.next != nil && r == m.next.ring {
+			if r.Promised() {
+				m.promise()
+			}
+			m.deliver(&m.next.cursor, 0, fx)
+		} else if r == m.ring {
+			m.deliver(&m.cursor, r.Stable(), fx)
+			r.Discard(min(m.cursor.pos, r.Stable()))
+		}
+		if round == 8 || !r.Passing() || !m.pass(now, r, fx) {
+			return
+		}
+	}
+}
+
+// pass takes the token of a ring of one back and reports whether it wants a visit.
+func (m *Machine) pass(now time.Duration, r *ring.Machine, fx *Effects) bool {
+	if !r.Pass(now) {
+		return false
+	}
+	switch r.PassVerdict(now) {
+	case ring.AcceptedInstall:
+		m.install(now, fx)
+		return true
+	case ring.Accepted:
+		return true
+	}
+	m.deliver(&m.cursor, r.Stable(), fx)
+	return m.backlog.Pending() > 0 && r.Wake(now, &m.rfx)
+}
+
+// ringEffects takes over what ring r wants done.
+func (m *Machine) ringEffects(now time.Duration, r *ring.Machine, fx *Effects) {
+	e := &m.rfx
+	fx.Sends = append(fx.Sends, e.Sends...)
+	m.stats.Retried += uint64(e.Retried)
+	lost, suspect := e.Lost, e.Suspect
+	*e = ring.Effects{Sends: e.Sends[:0]}
+	if lost == 0 {
+		return
+	}
+	members := m.conf.Members
+	if m.next != nil && r == m.next.ring {
+		members = m.next.conf.Members
+	}
+	if m.cfg.Trace {
+		m.trace(fx, evs.Trace{Kind: evs.TraceTokenLost, Conf: evs.RegularID(r.ID())})
+	}
+	switch lost {
+	case ring.MemberCannotReceive:
+		m.membership.Suspect(now, members[suspect], membership.ReasonFailedToReceive, &m.mfx)
+	case ring.CannotReceive:
+		m.membership.HandleTokenLost(now, membership.ReasonFailedToReceive, &m.mfx)
+	default:
+		m.membership.HandleTokenLost(now, membership.ReasonTokenLost, &m.mfx)
+	}
+}
+
+// finish carries out what membership has decided. Its steps can make it decide more.
+func (m *Machine) finish(now time.Duration, fx *Effects) {
+	for {
+		e := m.mfx
+		m.mfx = membership.Effects{}
+		if len(e.Sends)+len(e.Stores)+len(e.Steps)+len(e.Notes) == 0 {
+			break
+		}
+		fx.Sends = append(fx.Sends, e.Sends...)
+		for _, s := range e.Stores {
+			fx.Stores = append(fx.Stores, Store{ID: s.ID, RingSeq: s.RingSeq})
+		}
+		for i := range e.Notes {
+			m.note(&e.Notes[i], fx)
+		}
+		for i := range e.Steps {
+			m.step(now, &e.Steps[i], fx)
+		}
+	}
+	m.maybeLeave(now, fx)
+}
+
+func (m *Machine) step(now time.Duration, s *membership.Step, fx *Effects) {
+	switch s.Kind {
+	case membership.StepSingleton:
+		m.singleton(now, s.Ring, fx)
+	case membership.StepGather:
+		m.abandon()
+		m.ring.GiveUp()
+	case membership.StepCommit:
+		m.membership.HandleCommit(now, netip.AddrPort{}, s.Commit, m.entry(), &m.mfx)
+	case membership.StepPromise:
+		m.banned = true
+	case membership.StepRecover:
+		m.stats.Attempts++
+		m.abandon()
+		m.banned = true
+		m.recover(now, s, fx)
+	default:
+		panic(fmt.Sprintf("order: unknown step %d", s.Kind))
+	}
+}
+
+// abandon ends the attempt, if there is one: everything of its ring is dropped, the old ring's data stay, and so does
+// the obligation. 8.4.7.
+func (m *Machine) abandon() {
+	m.banned = false
+	if m.next != nil {
+		m.next.ring.Drop()
+		m.next = nil
+	}
+}
+
+// singleton installs the first configuration of this incarnation. EVS-18.
+func (m *Machine) singleton(now time.Duration, id evs.RingID, fx *Effects) {
+	m.conf = &evs.Configuration{ID: evs.RegularID(id), Members: []evs.ProcID{m.cfg.Me}, Origins: []evs.RingID{{}}}
+	m.ring = ring.New(m.cfg.Ring, id, m.conf.Members, []netip.AddrPort{{}}, 0, false, m.sealer, m.pool, now)
+	m.cursor = newCursor(m.ring, 1)
+	m.obligation = packet.MakeBits(1)
+	m.obligation.Set(0)
+	m.ring.Operational()
+	m.configure(m.conf, fx)
+	m.ring.Start(now)
+	m.visit(now, m.ring, fx)
+}
+
+// configure hands up a configuration.
+func (m *Machine) configure(c *evs.Configuration, fx *Effects) {
+	m.at = c.ID
+	if c.ID.Kind == evs.Regular {
+		m.stats.Installs++
+		m.lastMine = 0
+	}
+	fx.Events = append(fx.Events, Event{Kind: Configured, Conf: c})
+	if m.cfg.Trace {
+		m.trace(fx, evs.Trace{Kind: evs.TraceConf, Conf: c.ID, Members: c.Members, Origins: c.Origins})
+	}
+}
+
+// entry is what this member says of its current ring in a Commit token.
+func (m *Machine) entry() packet.CommitEntry {
+	if m.ring == nil {
+		return packet.CommitEntry{}
+	}
+	return packet.CommitEntry{
+		OldRing:    m.conf.ID.New,
+		OldARU:     uint64(m.ring.ARU()),
+		OldHigh:    uint64(m.ring.High()),
+		OldStable:  uint64(m.ring.Stable()),
+		Obligation: append(packet.Bits(nil), m.obligation...),
+	}
+}
+
+// Submit accepts a message for origination: payload, written by encode behind what it is given. The message stays
+// until it has its place in the order; Queued tells how much waits, and the caller bounds that. Kick must follow.
+func (m *Machine) Submit(laneID uint64, service evs.Service, encode func([]byte) []byte) {
+	l, buf, start := m.backlog.begin(laneID, service)
+	m.backlog.end(l, encode(buf), start)
+}
+
+// Begin and End are Submit in two steps, without a function: append the payload to what Begin returns.
+func (m *Machine) Begin(laneID uint64, service evs.Service) (Pending, []byte) {
+	l, buf, start := m.backlog.begin(laneID, service)
+	return Pending{l, start}, buf
+}
+
+// Pending is a message between Begin and End.
+type Pending struct {
+	lane  *lane
+	start int
+}
+
+// End accepts the message begun.
+func (m *Machine) End(p Pending, buf []byte) { m.backlog.end(p.lane, buf, p.start) }
+
+// Queued is the number of bytes that wait in a lane; QueuedAll in all of them.
+func (m *Machine) Queued(laneID uint64) int { return m.backlog.queued(laneID) }
+
+// QueuedAll is the number of bytes that wait in all lanes.
+func (m *Machine) QueuedAll() int { return m.backlog.bytes }
+
+// CloseLane lets a lane go once it is empty.
+func (m *Machine) CloseLane(laneID uint64) { m.backlog.close(laneID) }
+
+// Open lets all lanes send: the layer above is ready for their messages in this configuration (GRP-14).
+func (m *Machine) Open() { m.backlog.open = true }
+
+// Kick starts what was submitted on its way, if the token is at rest.
+func (m *Machine) Kick(now time.Duration, fx *Effects) {
+	if m.ring == nil || m.said || m.backlog.Pending() == 0 {
+		return
+	}
+	m.now = now
+	if m.ring.Wake(now, &m.rfx) {
+		m.visit(now, m.ring, fx)
+	}
+	m.ringEffects(now, m.ring, fx)
+	m.finish(now, fx)
+}
+
+// HandleStored tells that a store has ended.
+func (m *Machine) HandleStored(now time.Duration, id uint64, ringSeq uint64, err error, fx *Effects) {
+	m.now = now
+	if err == nil && m.cfg.Trace {
+		m.trace(fx, evs.Trace{Kind: evs.TraceStore, Number: ringSeq})
+	}
+	m.membership.HandleStored(now, id, err, &m.mfx)
+	m.finish(now, fx)
+}
+
+// Leave begins an orderly leave: what was accepted is originated, and the others are told. Effects.Stopped ends it.
+func (m *Machine) Leave(now time.Duration, fx *Effects) {
+	if m.leaving {
+		return
+	}
+	m.now = now
+	m.leaving, m.leaveAt = true, now+m.cfg.LeaveTime
+	m.Kick(now, fx)
+	m.finish(now, fx)
+}
+
+// maybeLeave says good-bye when nothing is left to say before it.
+func (m *Machine) maybeLeave(now time.Duration, fx *Effects) {
+	if !m.leaving || m.stopped {
+		return
+	}
+	if !m.said {
+		idle := m.ring == nil || m.backlog.count == 0 && m.next == nil && m.ring.Phase() == ring.Operational && m.ring.Stable() >= m.lastMine
+		if !idle && now < m.leaveAt {
+			return
+		}
+		m.said = true
+		if m.ring != nil && m.ring.Release() {
+			m.visit(now, m.ring, fx)
+		}
+		m.membership.Leave(now, &m.mfx)
+		m.finish(now, fx)
+		return
+	}
+	if m.membership.State() != membership.StateLeft {
+		return
+	}
+	m.stopped = true
+	if m.cfg.Trace {
+		m.trace(fx, evs.Trace{Kind: evs.TraceStop})
+	}
+	fx.Stopped = true
+}
+
+// Advance handles all timers due at now.
+func (m *Machine) Advance(now time.Duration, fx *Effects) {
+	m.now = now
+	if m.next != nil {
+		r := m.next.ring
+		if r.Advance(now, &m.rfx) {
+			m.visit(now, r, fx)
+		}
+		m.ringEffects(now, r, fx)
+		if m.next != nil && r.Passing() && m.pass(now, r, fx) {
+			m.visit(now, r, fx)
+		}
+	} else if m.ring != nil {
+		r := m.ring
+		if r.Advance(now, &m.rfx) {
+			m.visit(now, r, fx)
+		}
+		m.ringEffects(now, r, fx)
+		if r.Passing() && m.pass(now, r, fx) {
+			m.visit(now, r, fx)
+		}
+	}
+	m.finish(now, fx)
+	if d := m.membership.Deadline(); d != 0 && now >= d {
+		m.membership.Advance(now, &m.mfx)
+	}
+	m.finish(now, fx)
+}
+
+// Deadline is when Advance must be called; zero if never.
+func (m *Machine) Deadline() time.Duration {
+	d := m.membership.Deadline()
+	add := func(t time.Duration) {
+		if t != 0 && (d == 0 || t < d) {
+			d = t
+		}
+	}
+	for _, r := range [...]*ring.Machine{m.ring, m.nextRing()} {
+		if r == nil {
+			continue
+		}
+		if r.Passing() {
+			add(max(m.now, 1))
+		}
+		add(r.Deadline())
+	}
+	if m.leaving && !m.said {
+		add(m.leaveAt)
+	}
+	return d
+}
+
+func (m *Machine) nextRing() *ring.Machine {
+	if m.next == nil {
+		return nil
+	}
+	return m.next.ring
+}
+
+// Configuration is the last regular configuration installed; nil before the first.
+func (m *Machine) Configuration() *evs.Configuration { return m.conf }
+
+// Stats returns a copy of the counters.
+func (m *Machine) Stats() Stats { return m.stats }
+
+// Ring is the current ring, for status; nil before the first configuration.
+func (m *Machine) Ring() *ring.Machine { return m.ring }
+
+// Membership is the machine below, for status.
+func (m *Machine) Membership() *membership.Machine { return m.membership }
+
+// CheckInvariants states what holds between inputs.
+func (m *Machine) CheckInvariants() error {
+	if m.ring == nil {
+		return nil
+	}
+	if err := m.ring.CheckInvariants(); err != nil {
+		return err
+	}
+	switch {
+	case m.conf.Index(m.cfg.Me) < 0:
+		return fmt.Errorf("configuration %v without myself (EVS-4)", m.conf.ID)
+	case m.cursor.pos > m.ring.ARU():
+		return fmt.Errorf("delivered up to %d, received up to %d (EVS-14)", m.cursor.pos, m.ring.ARU())
+	case m.next == nil && !m.banned && m.ring.Phase() == ring.Recovering:
+		return fmt.Errorf("current ring %v is recovering", m.conf.ID)
+	}
+	if m.next != nil {
+		if err := m.next.ring.CheckInvariants(); err != nil {
+			return err
+		}
+	}
+	return m.membership.CheckInvariants()
+}
+
+func (m *Machine) drop(d Drop, _ *Effects) { m.stats.Drops[d]++ }
+
+// originated notes the end of a message of mine in the packet at position at.
+func (m *Machine) originated(at seq.Num, index uint32, _ *lane, service evs.Service, payload []byte) {
+	m.lastMine = at
+	if !m.cfg.Trace {
+		return
+	}
+	m.sent++
+	m.originations = append(m.originations, evs.Trace{
+		Kind: evs.TraceSend, Proc: m.cfg.Me, Conf: m.conf.ID, Seq: uint64(at), Index: index, Number: m.sent,
+		Service: service, Digest: digest(payload), Length: len(payload),
+	})
+}
+
+func (m *Machine) traceDeliver(msg *Message, fx *Effects) {
+	m.trace(fx, evs.Trace{
+		Kind: evs.TraceDeliver, Conf: m.at, Origin: m.conf.Members[msg.Sender], Seq: uint64(msg.Seq), Index: msg.Index,
+		Service: msg.Service, Digest: digest(msg.Payload), Length: len(msg.Payload),
+	})
+}
+
+func (m *Machine) trace(fx *Effects, t evs.Trace) {
+	t.Proc = m.cfg.Me
+	fx.Trace = append(fx.Trace, t)
+}
+
+func digest(b []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(b)
+	return h.Sum64()
+}

@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/packet"
+	"evensong/internal/proto/seq"
+)
+
+// script is a Source whose packets are one piece each: the member's number and a counter.
+type script struct {
+	me      int
+	waiting int
+	next    uint32
+}
+
+func (s *script) Pending() int { return s.waiting }
+
+func (s *script) Fill(_ seq.Num, dst []byte, _ bool) int {
+	if s.waiting == 0 {
+		return 0
+	}
+	s.waiting--
+	s.next++
+	b := packet.AppendPieceHeader(dst[:0], packet.Piece{Service: evs.Agreed, First: true, Last: true}, 8)
+	b = binary.LittleEndian.AppendUint32(b, uint32(s.me))
+	b = binary.LittleEndian.AppendUint32(b, s.next)
+	return len(b)
+}
+
+// member is one daemon of a test ring with what it has handed up.
+type member struct {
+	m    *Machine
+	pool *Pool
+	src  script
+	fx   Effects
+	got  []string // packets up to the aru, in order
+	dead bool
+	mute map[int]bool // members that do not hear this one
+}
+
+// net is a ring over a network that loses, doubles and delays datagrams, in virtual time.
+type net struct {
+	t       *testing.T
+	rnd     *rand.Rand
+	cluster string
+	members []*member
+	now     time.Duration
+	queue   []flight
+	loss    float64
+	dup     float64
+	jitter  time.Duration
+	lost    []string
+	tokens  map[uint64]int // token sequence -> accepted by how many
+}
+
+type flight struct {
+	at  time.Duration
+	n   int
+	to  int
+	buf []byte
+}
+
+func newNet(t *testing.T, seed uint64, n int, cfg Config, accelerated bool) *net {
+	w := &net{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), cluster: "test", tokens: map[uint64]int{}}
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	id := evs.RingID{Seq: 5, Rep: 100}
+	var procs []evs.ProcID
+	var addrs []netip.AddrPort
+	for i := range n {
+		procs = append(procs, evs.ProcID{Name: fmt.Sprintf("d%02d", i), Inc: evs.Incarnation(100 + i)})
+		addrs = append(addrs, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 4803))
+	}
+	for i := range n {
+		pool := NewPool(1472)
+		m := &member{pool: pool, src: script{me: i}, mute: map[int]bool{}}
+		m.m = New(cfg, id, procs, addrs, i, accelerated, packet.NewSealer(w.cluster, procs[i]), pool, 0)
+		w.members = append(w.members, m)
+	}
+	return w
+}
+
+// start begins recovery with nothing to recover, as order does.
+func (w *net) start() {
+	m := w.members[0]
+	m.m.Start(w.now)
+	w.visit(0)
+}
+
+func (w *net) visit(i int) {
+	m := w.members[i]
+	for {
+		m.m.Visit(w.now, &m.src, &m.fx)
+		w.after(i)
+		if !m.m.Pass(w.now) {
+			return
+		}
+		switch m.m.PassVerdict(w.now) {
+		case AcceptedInstall:
+			m.m.Operational()
+		case Held:
+			return
+		}
+	}
+}
+
+// after performs effects, checks invariants and hands up what has arrived in order.
+func (w *net) after(i int) {
+	m := w.members[i]
+	for _, s := range m.fx.Sends {
+		for _, to := range s.To {
+			k := int(to.Addr().As4()[3])
+			if m.mute[k] {
+				continue
+			}
+			copies := 1
+			if w.rnd.Float64() < w.loss {
+				copies = 0
+			} else if w.rnd.Float64() < w.dup {
+				copies = 2
+			}
+			for range copies {
+				delay := 50*time.Microsecond + time.Duration(w.rnd.Int64N(int64(w.jitter)+1))
+				w.queue = append(w.queue, flight{at: w.now + delay, n: len(w.queue), to: k, buf: append([]byte(nil), s.Bytes...)})
+			}
+		}
+	}
+	if m.fx.Lost != 0 {
+		w.lost = append(w.lost, fmt.Sprintf("%d: %v", i, m.fx.Lost))
+	}
+	m.fx = Effects{Sends: m.fx.Sends[:0]}
+	if err := m.m.CheckInvariants(); err != nil {
+		w.t.Fatal(err)
+	}
+	for n := seq.Num(len(m.got) + 1); n <= m.m.ARU(); n++ {
+		m.got = append(m.got, string(m.m.Packet(n).Pieces()))
+	}
+	if m.m.Phase() == Operational {
+		m.m.Discard(m.m.Stable())
+	}
+	// Safe means safe: nobody is behind the stable line of anybody.
+	for _, o := range w.members {
+		if o.m.ARU() < m.m.Stable() {
+			w.t.Fatalf("member %d holds %d to be stable, but a member has only %d (EVS-15)", i, m.m.Stable(), o.m.ARU())
+		}
+	}
+}
+
+// run goes on until end, or until nothing can happen any more.
+func (w *net) run(end time.Duration) {
+	for {
+		at, what := end, -1
+		for k, f := range w.queue {
+			if f.at < at || f.at == at && what >= 0 && f.n < w.queue[what].n {
+				at, what = f.at, k
+			}
+		}
+		who := -1
+		for i, m := range w.members {
+			if d := m.m.Deadline(); !m.dead && d != 0 && d < at {
+				at, who = d, i
+			}
+		}
+		if at >= end {
+			w.now = end
+			return
+		}
+		w.now = max(w.now, at)
+		if who >= 0 {
+			m := w.members[who]
+			m.pool.Settle()
+			if m.m.Advance(w.now, &m.fx) {
+				w.visit(who)
+			}
+			w.after(who)
+			continue
+		}
+		f := w.queue[what]
+		w.queue = append(w.queue[:what], w.queue[what+1:]...)
+		if !w.members[f.to].dead {
+			w.receive(f.to, f.buf)
+		}
+	}
+}
+
+func (w *net) receive(i int, b []byte) {
+	m := w.members[i]
+	m.pool.Settle()
+	h, body, err := packet.Open(packet.ClusterID(w.cluster), b)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	switch h.Kind {
+	case packet.KindData:
+		var d packet.Data
+		if err := packet.ParseData(body, &d); err != nil {
+			w.t.Fatal(err)
+		}
+		m.m.HandleData(w.now, &d, b)
+	case packet.KindToken:
+		var t packet.Token
+		if err := packet.ParseToken(body, &t); err != nil {
+			w.t.Fatal(err)
+		}
+		verdict := m.m.Accept(w.now, &t, &m.fx)
+		if verdict != Dropped {
+			w.tokens[t.TokenSeq]++
+		}
+		switch verdict {
+		case AcceptedInstall:
+			m.m.Operational()
+			w.visit(i)
+		case Accepted:
+			w.visit(i)
+		}
+	case packet.KindHurry:
+		if m.m.HandleHurry() {
+			w.visit(i)
+		}
+	}
+	w.after(i)
+}
+
+func (w *net) submit(i, n int) {
+	m := w.members[i]
+	m.src.waiting += n
+	if m.m.Wake(w.now, &m.fx) {
+		w.visit(i)
+	}
+	w.after(i)
+}
+
+func (w *net) wantAll(total int) {
+	w.t.Helper()
+	for i, m := range w.members {
+		if len(m.got) != total {
+			w.t.Errorf("member %d has %d packets, want %d", i, len(m.got), total)
+		}
+		for k := range min(len(m.got), len(w.members[0].got)) {
+			if m.got[k] != w.members[0].got[k] {
+				w.t.Fatalf("members 0 and %d differ at position %d", i, k+1)
+			}
+		}
+		if m.m.Stable() != seq.Num(total) {
+			w.t.Errorf("member %d: stable line %d, want %d", i, m.m.Stable(), total)
+		}
+	}
+	if len(w.lost) > 0 {
+		w.t.Errorf("rings given up: %v", w.lost)
+	}
+}
+
+func TestOneOrder(t *testing.T) {
+	for _, accelerated := range []bool{false, true} {
+		for n := 1; n <= 7; n++ {
+			for seed := range uint64(4) {
+				t.Run(fmt.Sprintf("members=%d accelerated=%v seed=%d", n, accelerated, seed), func(t *testing.T) {
+					w := newNet(t, seed, n, Config{}, accelerated)
+					w.loss, w.dup, w.jitter = 0.05*float64(seed), 0.02*float64(seed), time.Duration(seed)*100*time.Microsecond
+					w.start()
+					total := 0
+					for range 60 {
+						k := w.rnd.IntN(80)
+						w.submit(w.rnd.IntN(n), k)
+						total += k
+						w.run(w.now + time.Duration(w.rnd.Int64N(int64(8*time.Millisecond))))
+					}
+					w.run(w.now + 2*time.Second)
+					w.wantAll(total)
+					for s, k := range w.tokens {
+						if k > 1 {
+							t.Errorf("token %d was acted upon %d times (EVS-20)", s, k)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// 8.1, idle ring: the token rests, and a member that has something to send gets it at once (P-34).
+func TestIdleRingWakesAtOnce(t *testing.T) {
+	w := newNet(t, 1, 3, Config{}, true)
+	w.start()
+	w.run(time.Second)
+	before := w.members[0].m.accepted
+	w.run(2 * time.Second)
+	rounds := (w.members[0].m.accepted - before) / 3
+	if rounds > 66 || rounds < 55 {
+		t.Errorf("an idle ring made %d rounds in a second, want about 60: one per hold time of 15.6 ms", rounds)
+	}
+	for i := range 3 {
+		start := w.now
+		w.submit(i, 1)
+		for len(w.members[2].got) <= i && w.now < start+time.Second {
+			w.run(w.now + 50*time.Microsecond)
+		}
+		if took := w.now - start; took > 2*time.Millisecond {
+			t.Errorf("member %d: a message on an idle ring took %v", i, took)
+		}
+		w.run(w.now + time.Second)
+	}
+	w.wantAll(3)
+}
+
+// P-6, EVS-20: old tokens, and tokens of somebody else than the predecessor, are not acted upon.
+func TestTokenDiscipline(t *testing.T) {
+	w := newNet(t, 1, 3, Config{}, true)
+	w.start()
+	w.run(100 * time.Millisecond)
+	m := w.members[1]
+	expect := m.m.expect
+	for _, bad := range []packet.Token{
+		{TokenSeq: expect - 3, Sender: 0}, {TokenSeq: expect + 3, Sender: 0}, {TokenSeq: expect, Sender: 2}, {TokenSeq: 0, Sender: 0},
+	} {
+		bad.Ring, bad.ARUID = m.m.id, packet.NoMember
+		if v := m.m.Accept(w.now, &bad, &m.fx); v != Dropped {
+			t.Errorf("token %d of member %d was accepted, want token %d of member 0 only", bad.TokenSeq, bad.Sender, expect)
+		}
+	}
+	m.m.GiveUp()
+	good := packet.Token{Ring: m.m.id, TokenSeq: expect, Sender: 0, ARUID: packet.NoMember}
+	if v := m.m.Accept(w.now, &good, &m.fx); v != Dropped {
+		t.Error("a token was accepted after it had been declared lost")
+	}
+}
+
+// A dead member: everybody else notices within the token timeout.
+func TestTokenLoss(t *testing.T) {
+	w := newNet(t, 3, 4, Config{}, true)
+	w.start()
+	w.run(100 * time.Millisecond)
+	w.members[2].dead = true
+	died := w.now
+	w.run(died + 300*time.Millisecond)
+	if len(w.lost) != 3 {
+		t.Errorf("after the death of a member: %v; want the three others to lose the token", w.lost)
+	}
+}
+
+// LIVE-6: a member that hears tokens but no data of one other, and whom nobody can help, leaves, or is blamed.
+func TestCannotReceive(t *testing.T) {
+	w := newNet(t, 3, 3, Config{}, true)
+	w.start()
+	w.run(100 * time.Millisecond)
+	// Nobody's data reach member 2, but the token does: its predecessor is 1, and only data is cut.
+	cut := w.members[2].m
+	w.submit(0, 1)
+	for w.now < 2*time.Second && len(w.lost) == 0 {
+		kept := w.queue[:0]
+		for _, f := range w.queue {
+			if f.to == 2 && packet.Kind(f.buf[3]) == packet.KindData {
+				continue
+			}
+			kept = append(kept, f)
+		}
+		w.queue = kept
+		w.run(w.now + 20*time.Microsecond)
+	}
+	if cut.Phase() != Lost || len(w.lost) != 1 || w.lost[0] != "2: "+CannotReceive.String() {
+		t.Errorf("lost: %v; want member 2 to leave because it cannot receive", w.lost)
+	}
+}
+
+// P-11: who retransmits in vain lets others try.
+func TestRetransmissionByOthers(t *testing.T) {
+	w := newNet(t, 4, 4, Config{}, true)
+	w.start()
+	w.run(100 * time.Millisecond)
+	w.members[0].mute[2] = true // 0 cannot reach 2, and neither can 3
+	w.members[3].mute[2] = true
+	w.submit(0, 50)
+	w.run(w.now + time.Second)
+	w.wantAll(50)
+}
+
+// 8.1.4: a lone sender with equal windows is not stalled by its own count of the round before.
+func TestLoneSenderSendsEachRound(t *testing.T) {
+	w := newNet(t, 1, 3, Config{PersonalWindow: 10, GlobalWindow: 10, AcceleratedWindow: 0}, false)
+	w.start()
+	w.run(100 * time.Millisecond)
+	w.submit(1, 100)
+	first := w.members[1].m.accepted
+	for len(w.members[1].got) < 100 && w.now < time.Second {
+		w.run(w.now + 10*time.Microsecond)
+	}
+	if rounds := (w.members[1].m.accepted - first) / 3; rounds > 12 {
+		t.Errorf("100 packets with a window of 10 took %d rounds", rounds)
+	}
+}
+
+func TestMergeRanges(t *testing.T) {
+	r := func(v ...uint64) (rs []packet.Range) {
+		for i := 0; i < len(v); i += 2 {
+			rs = append(rs, packet.Range{First: seq.Num(v[i]), Count: uint32(v[i+1])})
+		}
+		return rs
+	}
+	for _, c := range []struct{ a, b, want []packet.Range }{
+		{nil, nil, r()},
+		{r(1, 3), nil, r(1, 3)},
+		{r(1, 3), r(2, 1), r(1, 3)},
+		{r(1, 3), r(4, 2), r(1, 5)},
+		{r(1, 1, 5, 1), r(3, 1), r(1, 1, 3, 1, 5, 1)},
+		{r(1, 10), r(5, 10, 20, 1), r(1, 14, 20, 1)},
+	} {
+		if got := mergeRanges(c.a, c.b); fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("mergeRanges(%v, %v) = %v, want %v", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	if err := (Config{}).WithDefaults().Validate(); err != nil {
+		t.Errorf("defaults: %v", err)
+	}
+	bad := Config{PersonalWindow: 200, GlobalWindow: 100, AcceleratedWindow: 300, MaxGap: 10, PacketBytes: 10, Hold: time.Second}.WithDefaults()
+	err := bad.Validate()
+	for _, want := range []string{"window 100 is below", "accelerated window 300", "maximal gap 10", "packet size 10", "hold time 1s"} {
+		if err == nil || !contains(err.Error(), want) {
+			t.Errorf("Validate: %v; want it to mention %q", err, want)
+		}
+	}
+}
+
+func contains(s, sub string) bool {
+	for i := range s {
+		if len(s)-i >= len(sub) && s[i:i+len(sub)] == sub {
+			return true
+		}
+	}
+	return false
+}
+
+// The delivery path of a ring allocates nothing per packet once it has run in.
+func TestNoAllocationPerPacket(t *testing.T) {
+	cfg := Config{}.WithDefaults()
+	me := evs.ProcID{Name: "a", Inc: 1}
+	pool := NewPool(1472)
+	m := New(cfg, evs.RingID{Seq: 1, Rep: 1}, []evs.ProcID{me, {Name: "b", Inc: 2}}, make([]netip.AddrPort, 2), 0, true, packet.NewSealer("t", me), pool, 0)
+	m.Operational()
+	m.Start(0)
+	src := script{}
+	fx := Effects{}
+	src.waiting = 1
+	m.Visit(1, &src, &fx)
+	tok := packet.Token{Ring: m.id, TokenSeq: 2, Sender: 1, ARUID: packet.NoMember}
+	round := func() {
+		pool.Settle()
+		fx.Sends = fx.Sends[:0]
+		tok.Seq, tok.ARU = m.token.Seq, m.token.Seq
+		src.waiting = 30
+		if m.Accept(2, &tok, &fx) != Accepted {
+			t.Fatal("token not accepted")
+		}
+		m.Visit(2, &src, &fx)
+		m.Discard(m.Stable())
+		tok.TokenSeq += 2
+	}
+	for range 100 {
+		round()
+	}
+	if n := testing.AllocsPerRun(200, round); n > 0 {
+		t.Errorf("%v allocations per visit of 30 packets, want none", n)
+	}
+}
+
+func BenchmarkVisit(b *testing.B) {
+	cfg := Config{}.WithDefaults()
+	me := evs.ProcID{Name: "a", Inc: 1}
+	pool := NewPool(1472)
+	m := New(cfg, evs.RingID{Seq: 1, Rep: 1}, []evs.ProcID{me, {Name: "b", Inc: 2}}, make([]netip.AddrPort, 2), 0, true, packet.NewSealer("t", me), pool, 0)
+	m.Operational()
+	m.Start(0)
+	src := script{waiting: 1}
+	fx := Effects{}
+	m.Visit(1, &src, &fx)
+	tok := packet.Token{Ring: m.id, TokenSeq: 2, Sender: 1, ARUID: packet.NoMember}
+	b.ReportAllocs()
+	for b.Loop() {
+		pool.Settle()
+		fx.Sends = fx.Sends[:0]
+		tok.Seq, tok.ARU = m.token.Seq, m.token.Seq
+		src.waiting = 30
+		m.Accept(2, &tok, &fx)
+		m.Visit(2, &src, &fx)
+		m.Discard(m.Stable())
+		tok.TokenSeq += 2
+	}
+}
