@@ -222,7 +222,7 @@ func (c *Config) addressProblems() Problems {
 	}
 	for i, s := range c.Segments {
 		a := s.Addr.Addr()
-		if s.Kind != Broadcast || i >= len(c.where.segments) {
+		if s.Kind != Broadcast || i >= len(c.where.segments) || local >= 0 && remote >= 0 {
 			continue
 		}
 		for _, n := range s.Daemons {

@@ -38,7 +38,7 @@ const (
 	// MaxDaemons, because one segment per daemon is how a cluster works without multicast.
 	OriginalSegments = 20
 	// MaxFileSize bounds a configuration file in bytes. The largest sensible one is some ten kilobytes.
-	MaxFileSize = 1 << 20
+	MaxFileSize = 256 << 10
 	// MaxClusterName bounds the name of a cluster in bytes, so that Facts stay below 1 KiB.
 	MaxClusterName = 63
 )

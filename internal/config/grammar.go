@@ -144,7 +144,7 @@ type dormantUse struct {
 
 func (r *reader) report(s Severity, pos lexer.Position, hint, format string, args ...any) {
 	r.problems = append(r.problems, Problem{
-		File: r.file, Line: pos.Line, Col: pos.Column, Severity: s, Text: fmt.Sprintf(format, args...), Hint: hint,
+		File: r.file, Line: pos.Line, Col: pos.Column, Severity: s, Text: printable(fmt.Sprintf(format, args...)), Hint: printable(hint),
 	})
 }
 
@@ -212,12 +212,20 @@ func (r *reader) chunks(tokens []lexer.Token) [][]lexer.Token {
 			cur = nil
 		}
 	}
-	for i, t := range tokens {
+	for i := 0; i < len(tokens) && !r.tooMany(); i++ {
+		t := tokens[i]
 		firstOnLine := i == 0 || tokens[i-1].Pos.Line < t.Pos.Line
 		if firstOnLine && i > start && t.Type == typeWord {
 			equalNext := i+1 < len(tokens) && tokens[i+1].Value == "="
 			known := isKeyword(t.Value)
 			afterEqual := tokens[i-1].Value == "=" || tokens[i-1].Value == segmentKeyword
+			if len(open) > 0 && known && equalNext && t.Value != segmentKeyword && closedBeforeSegment(tokens[i:], len(open)) {
+				r.errorf(t.Pos, "move it out of the braces", "directive %s stands inside the braces of line %d", t.Value, open[0].Pos.Line)
+				n := settingLength(tokens[i:])
+				out = append(out, tokens[i:i+n])
+				i += n - 1
+				continue
+			}
 			switch {
 			case len(open) > 0 && (t.Value == segmentKeyword || known && equalNext),
 				len(open) == 0 && (!afterEqual || known || equalNext && tokens[i-1].Value == "="):
@@ -241,6 +249,41 @@ func (r *reader) chunks(tokens []lexer.Token) [][]lexer.Token {
 	}
 	flush(r.end, true)
 	return out
+}
+
+// closedBeforeSegment reports whether depth open braces are closed before the next segment begins: then a directive among
+// them is misplaced, otherwise a brace is missing before it.
+func closedBeforeSegment(tokens []lexer.Token, depth int) bool {
+	for _, t := range tokens {
+		switch t.Value {
+		case "{":
+			depth++
+		case "}":
+			depth--
+		case segmentKeyword:
+			return false
+		}
+		if depth == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// settingLength is the number of tokens of the Key = value with which tokens begin.
+func settingLength(tokens []lexer.Token) int {
+	if len(tokens) < 3 || tokens[2].Value == "}" {
+		return 2
+	}
+	if tokens[2].Value != "{" {
+		return 3
+	}
+	for i := 3; i < len(tokens); i++ {
+		if tokens[i].Value == "}" {
+			return i + 1
+		}
+	}
+	return 2
 }
 
 // parseChunk parses the statements of one chunk. After a token that fits nowhere the rest of its line is skipped, as it

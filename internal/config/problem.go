@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // ExitStatus is the exit status of a command that stops because of its configuration.
@@ -125,6 +126,16 @@ func (ps Problems) split() (warnings []Problem, err error) {
 		return warnings, ps
 	}
 	return warnings, nil
+}
+
+// printable replaces what a terminal would not show, or would obey: messages quote words of files from anywhere.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // suggest is the candidate that a writer of word most probably meant, or "". A different case alone always counts.

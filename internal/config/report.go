@@ -26,7 +26,7 @@ type Report struct {
 type ReportDaemon struct {
 	Rank       int               `json:"rank"` // place in the ring, from 1; 0 where the ring is ordered by name
 	Name       string            `json:"name"`
-	Address    string            `json:"address"` // host:port while the host is not resolved
+	Address    string            `json:"address"` // host:port while the host is not resolved; empty if not known
 	Host       string            `json:"host,omitempty"`
 	Segment    int               `json:"segment"` // from 1
 	Interfaces []ReportInterface `json:"interfaces,omitempty"`
@@ -74,7 +74,11 @@ func NewReport(c *Config, err error) Report {
 		if c.Ranked {
 			row.Rank = i + 1
 		}
-		if !d.Addr.Addr().IsValid() {
+		switch {
+		case d.Addr.Addr().IsValid():
+		case d.Host == "":
+			row.Address = "" // this daemon without a file, or one whose address could not be read
+		default:
 			row.Address = fmt.Sprintf("%s:%d", d.Host, d.Addr.Port())
 		}
 		for _, in := range d.Interfaces {
@@ -153,7 +157,11 @@ func (c *Config) values() []ReportValue {
 	}
 	add("Window", number(int64(c.Ring.Global)))
 	add("PersonalWindow", number(int64(c.Ring.Personal)))
-	add("AcceleratedRing", truth("AcceleratedRing", c.Ring.Accelerated))
+	accelerated := truth("AcceleratedRing", c.Ring.Accelerated)
+	if c.origins["AcceleratedRing"].Where == derivedFromNetwork && (!c.Resolved() || len(c.Daemons) == 0) {
+		accelerated = "" // not known before host names are looked up
+	}
+	add("AcceleratedRing", accelerated)
 	add("AcceleratedWindow", number(int64(c.Ring.AcceleratedWindow)))
 	add("max-clients", number(int64(c.Sessions.Limit)))
 	add("client-bytes", number(c.Sessions.ByteBudget))
@@ -210,7 +218,7 @@ func (r Report) WriteText(w io.Writer, opts TextOptions) error {
 			fmt.Fprintf(&b, "    %s\n", hint)
 		}
 	}
-	if len(r.Problems) > 0 && len(r.Daemons) > 0 {
+	if len(r.Problems) > 0 {
 		fmt.Fprintln(&b)
 	}
 	table := func(title string, rows [][]string) {
@@ -220,6 +228,9 @@ func (r Report) WriteText(w io.Writer, opts TextOptions) error {
 		tw := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 		fmt.Fprintln(tw, title)
 		for _, row := range rows {
+			for i := range row {
+				row[i] = printable(row[i])
+			}
 			fmt.Fprintln(tw, strings.Join(row, "\t"))
 		}
 		tw.Flush()
@@ -244,18 +255,15 @@ func (r Report) WriteText(w io.Writer, opts TextOptions) error {
 		if v.Value == "" && !opts.All {
 			continue
 		}
-		row := []string{v.Key, v.Value}
-		if v.Value == "" {
-			row[1] = "-"
-		}
+		row := []string{v.Key}
 		if opts.Origin {
 			row = append(row, v.Origin.String())
 		}
-		rows = append(rows, row)
+		rows = append(rows, append(row, orDash(v.Value)))
 	}
 	title := "SETTING\tVALUE"
 	if opts.Origin {
-		title += "\tORIGIN"
+		title = "SETTING\tORIGIN\tVALUE"
 	}
 	table(title, rows)
 	fmt.Fprintln(&b, r.Summary())

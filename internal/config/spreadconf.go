@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/alecthomas/participle/v2/lexer"
@@ -51,6 +50,38 @@ func loadFrom(name string, in io.Reader) (Config, error) {
 		return Config{}, fmt.Errorf("configuration: %w", err)
 	}
 	return Parse(name, data)
+}
+
+// Read is what a daemon and the config commands do first: Load, then Assemble. With an empty path, and none in
+// EVENSONG_CONFIG, a file of SearchPath is used if there is one, and none otherwise. Mistakes in the file, in flags and in
+// the environment are reported together. The other arguments are those of Assemble.
+func Read(path string, v *Values, getenv func(string) (string, bool), hostName func() (string, error)) (Config, error) {
+	explicit := path != ""
+	if env, ok := getenv(EnvPrefix + "CONFIG"); !explicit && ok && env != "" {
+		path, explicit = env, true
+	}
+	c, err := Load(path)
+	if !explicit && errors.Is(err, fs.ErrNotExist) {
+		return Assemble(nil, v, getenv, hostName)
+	}
+	inFile, isProblems := errors.AsType[Problems](err)
+	if err != nil && !isProblems {
+		return Config{Source: path}, err
+	}
+	if err == nil {
+		return Assemble(&c, v, getenv, hostName)
+	}
+	// The file is not usable. What flags and environment add is only looked at for its own mistakes.
+	c.Warnings = nil
+	_, flagErr := Assemble(nil, v, getenv, hostName)
+	if more, ok := errors.AsType[Problems](flagErr); ok {
+		for _, p := range more {
+			if p.Line == 0 && strings.HasPrefix(p.File, "--") || strings.HasPrefix(p.File, EnvPrefix) {
+				inFile = append(inFile, p)
+			}
+		}
+	}
+	return c, inFile
 }
 
 // Parse reads a file in the format of spread.conf. It does not look up names, see Resolve.
@@ -107,6 +138,9 @@ func wrongFormat(data []byte) (text, hint string) {
 	case bytes.IndexByte(data, 0) >= 0:
 		return "the file holds zero bytes and is no text", "is this the right file?"
 	}
+	if bytes.Contains(data, []byte(segmentKeyword)) {
+		return "", ""
+	}
 	const toml = "this looks like an evensong.toml, a format that this version does not read"
 	const tomlHint = "use the format of spread.conf, or flags and EVENSONG_* variables"
 	for line := range bytes.Lines(bytes.TrimPrefix(data, []byte("\ufeff"))) {
@@ -118,12 +152,17 @@ func wrongFormat(data []byte) (text, hint string) {
 		if tomlTable.Match(line) {
 			return toml, tomlHint
 		}
-		if m := tomlKey.FindSubmatch(line); m != nil && !slices.ContainsFunc(keywords, func(k string) bool { return strings.EqualFold(k, string(m[1])) }) {
+		if m := tomlKey.FindSubmatch(line); m != nil && notMeantAsDirective(string(m[1])) {
 			return toml, tomlHint
 		}
 		return "", ""
 	}
 	return "", ""
+}
+
+// notMeantAsDirective reports whether a key in lower case is more probably one of a TOML file than a misspelled directive.
+func notMeantAsDirective(key string) bool {
+	return strings.Contains(key, "-") || suggest(key, keywords) == "" && foreignKeys[key] == ""
 }
 
 // places remembers where in the file things stand, for problems that are found after parsing.
@@ -204,7 +243,7 @@ func segmentKind(daemons []Daemon, seg Segment) SegmentKind {
 // members reads the daemons of a segment. Where a line holds two words, the second is the address of the first if it
 // can only be a host name (it has a dot, the first has none); otherwise it is another daemon, as in the original.
 func (r *reader) members(nodes []*memberNode, segment int, port uint16, seg *Segment) {
-	for i := 0; i < len(nodes); i++ {
+	for i := 0; i < len(nodes) && !r.tooMany(); i++ {
 		if stray := nodes[i].Stray; stray != nil {
 			r.strayMember(stray)
 			continue
