@@ -143,8 +143,9 @@ type Machine struct {
 	leaving      bool
 	leaveAt      time.Duration // give up waiting
 	said         bool          // membership.Leave was called
-	lastMine     seq.Num       // position of my last packet in the current ring
-	sent         uint64        // messages originated, for the trace
+	stopped      bool
+	lastMine     seq.Num // position of my last packet in the current ring
+	sent         uint64  // messages originated, for the trace
 	token        packet.Token
 	rfx          ring.Effects
 	mfx          membership.Effects

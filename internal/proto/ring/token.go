@@ -263,8 +263,9 @@ func (m *Machine) putLine(t *packet.Token, arrivedSeq, arrivedARU seq.Num) {
 	switch {
 	case arrivedARU == arrivedSeq && mine >= t.Seq:
 		t.ARU = t.Seq
-	case mine < t.ARU:
-		t.ARU, t.ARUID = mine, uint16(m.me)
+	case mine < t.ARU, arrivedARU == arrivedSeq:
+		// Whenever the aru is below seq somebody must answer for it, or nobody could raise it again (P-2).
+		t.ARU, t.ARUID = min(t.ARU, mine), uint16(m.me)
 	case t.ARUID == uint16(m.me):
 		t.ARU = mine
 	}
