@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package membership
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+func TestColdStart(t *testing.T) {
+	for _, n := range []int{1, 2, 5, 24, 32} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			for seed := range uint64(3) {
+				c := newCluster(t, seed, n)
+				c.quiet = n > 5
+				c.startAll(100 * time.Millisecond)
+				took := c.within(time.Second, "cold start", func() bool { return c.together(c.all()...) })
+				most := 0
+				for i := range c.nodes {
+					most = max(most, len(c.nodes[i].installs))
+				}
+				t.Logf("seed %d: %v, at most %d installs, %d packets", seed, took, most, c.sends)
+				c.run(3 * time.Second)
+				if !c.together(c.all()...) || c.installsSince(0, c.now-2*time.Second) > 0 {
+					t.Fatal("does not stay together")
+				}
+			}
+		})
+	}
+}
+
+func settled(t *testing.T, seed uint64, n int) *cluster {
+	c := newCluster(t, seed, n)
+	c.quiet = true
+	c.startAll(50 * time.Millisecond)
+	c.within(2*time.Second, "start", func() bool { return c.together(c.all()...) })
+	c.run(2 * time.Second)
+	c.quiet = n > 5
+	return c
+}
+
+func TestKill(t *testing.T) {
+	for seed := range uint64(5) {
+		c := settled(t, seed, 5)
+		i := int(seed)
+		c.kill(i)
+		at := c.now
+		took := c.within(500*time.Millisecond, "kill", func() bool { return c.together(c.all()...) })
+		t.Logf("killed %d: %v", i, took)
+		for _, j := range c.all() {
+			if n := c.installsSince(j, at); n != 1 {
+				t.Errorf("d%02d installed %d configurations", j, n)
+			}
+		}
+		c.start(i)
+		t.Logf("back: %v", c.within(time.Second, "restart", func() bool { return c.together(0, 1, 2, 3, 4) }))
+	}
+}
+
+func TestRestartInsideTokenTimeout(t *testing.T) {
+	for seed := range uint64(10) {
+		c := settled(t, seed, 5)
+		for range 3 {
+			i := int(seed) % 5
+			c.kill(i)
+			c.run(time.Millisecond)
+			c.start(i)
+			t.Log(c.within(time.Second, "restart", func() bool { return c.together(0, 1, 2, 3, 4) }))
+			c.run(time.Duration(c.rnd.Int64N(int64(300 * time.Millisecond))))
+		}
+	}
+}
+
+func TestLeave(t *testing.T) {
+	c := settled(t, 1, 5)
+	d := c.nodes[2]
+	at := c.now
+	d.input(func(now time.Duration, fx *Effects) { d.m.Leave(now, fx) })
+	d.on = false
+	d.epoch++
+	took := c.within(50*time.Millisecond, "leave", func() bool { return c.together(0, 1, 3, 4) })
+	t.Log(took)
+	c.run(2 * time.Second)
+	if d.m.State() != StateLeft || !c.together(0, 1, 3, 4) || c.installsSince(0, at) != 1 {
+		t.Fatal("not stable after a leave")
+	}
+}
+
+func halves(k int) func(from, to int) bool {
+	return func(from, to int) bool { return (from < k) != (to < k) }
+}
+
+func TestPartitionAndMerge(t *testing.T) {
+	for _, lasting := range []time.Duration{100 * time.Millisecond, 600 * time.Millisecond, 10 * time.Second, 3 * time.Minute} {
+		c := settled(t, 3, 5)
+		c.cut = halves(3)
+		if lasting > 500*time.Millisecond {
+			c.within(500*time.Millisecond, "partition", func() bool { return c.together(0, 1, 2) && c.together(3, 4) })
+			c.run(lasting - 500*time.Millisecond)
+		} else {
+			c.run(lasting)
+		}
+		c.cut = nil
+		at := c.now
+		took := c.within(time.Second, "merge", func() bool { return c.together(c.all()...) })
+		t.Logf("partition of %v: merged in %v, %d installs", lasting, took, c.installsSince(0, at))
+		c.run(3 * time.Second)
+		if !c.together(c.all()...) || c.installsSince(0, at) > 2 {
+			t.Fatalf("unstable after merge: %d installs", c.installsSince(0, at))
+		}
+	}
+}
+
+func TestMerge32(t *testing.T) {
+	c := settled(t, 3, 32)
+	c.cut = halves(15)
+	c.run(4 * time.Second)
+	c.cut = nil
+	t.Log(c.within(5*time.Second, "merge", func() bool { return c.together(c.all()...) }))
+}
+
+// TestConstantGraphs: LIVE-5. The cuts stay for ever, one-way and not transitive.
+func TestConstantGraphs(t *testing.T) {
+	for seed := range uint64(40) {
+		n := 3 + int(seed%5)
+		c := settled(t, seed, n)
+		c.quiet = true
+		cut := map[[2]int]bool{}
+		for i := range n {
+			for j := range n {
+				if i != j && c.rnd.Float64() < 0.25 {
+					cut[[2]int{i, j}] = true
+				}
+			}
+		}
+		c.cut = func(from, to int) bool { return cut[[2]int{from, to}] }
+		at := c.now
+		c.run(20 * time.Second)
+		late := c.now
+		c.run(20 * time.Second)
+		for i, d := range c.nodes {
+			if k := c.installsSince(i, at); k > 2*n {
+				t.Errorf("seed %d: d%02d of %d installed %d configurations", seed, i, n, k)
+			}
+			if c.installsSince(i, late) > 0 || d.m.State() != StateOperational {
+				c.dump()
+				t.Fatalf("seed %d: d%02d still changes: %v", seed, i, d.m.State())
+			}
+			for _, p := range d.members {
+				for _, q := range d.members {
+					if cut[[2]int{int(p.Rank), int(q.Rank)}] {
+						t.Errorf("seed %d: d%02d ends with %v, who do not reach each other", seed, i, d.members)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestTokenLinkBroken: probes pass and tokens do not, on one link. The ring must change, and not too often.
+func TestTokenLinkBroken(t *testing.T) {
+	c := settled(t, 1, 4)
+	c.break_ = func(from, to int) bool { return from == 1 && to == 2 }
+	at := c.now
+	c.run(30 * time.Second)
+	for i := range c.nodes {
+		t.Logf("d%02d: %d installs, last %v", i, c.installsSince(i, at), c.nodes[i].members)
+		if n := c.installsSince(i, at); n > 40 || n == 0 {
+			t.Errorf("d%02d: %d installs in 30 s", i, n)
+		}
+	}
+	c.break_ = nil
+	c.within(6*time.Second, "repair", func() bool { return c.together(c.all()...) })
+}
+
+func TestPause(t *testing.T) {
+	for seed := range uint64(10) {
+		c := settled(t, seed, 5)
+		i := int(seed) % 5
+		c.nodes[i].pause()
+		c.run(time.Duration(200+c.rnd.IntN(3000)) * time.Millisecond)
+		at := c.now
+		c.nodes[i].resume()
+		took := c.within(1500*time.Millisecond, "resume", func() bool { return c.together(c.all()...) })
+		c.run(3 * time.Second)
+		if !c.together(c.all()...) {
+			t.Fatal("apart again")
+		}
+		t.Logf("seed %d: %v, %d installs", seed, took, c.installsSince((i+1)%5, at))
+	}
+}
+
+func TestSuspect(t *testing.T) {
+	c := settled(t, 1, 4)
+	blamed := c.nodes[2]
+	for _, d := range c.nodes {
+		d.input(func(now time.Duration, fx *Effects) { d.m.Suspect(now, blamed.id, ReasonFailedToReceive, fx) })
+		d.on = false
+	}
+	c.within(200*time.Millisecond, "suspect", func() bool { return c.together(0, 1, 3) && c.together(2) })
+	c.within(2*time.Second, "second chance", func() bool { return c.together(c.all()...) })
+}
+
+func TestStoreFails(t *testing.T) {
+	c := settled(t, 1, 4)
+	c.failing[1] = true
+	c.kill(3)
+	c.within(1500*time.Millisecond, "without the one whose disk is full", func() bool { return c.together(0, 2) })
+	c.failing[1] = false
+	c.within(5*time.Second, "disk repaired", func() bool { return c.together(0, 1, 2) })
+}
+
+// TestSchedules drives random faults by seed, then heals everything and wants LIVE-1.
+func TestSchedules(t *testing.T) {
+	seeds := uint64(40)
+	if testing.Short() {
+		seeds = 8
+	}
+	for seed := range seeds {
+		n := 2 + int(seed%6)
+		c := newCluster(t, 1000+seed, n)
+		c.quiet = true
+		c.loss, c.dup, c.delay = 0.1*c.rnd.Float64(), 0.1, time.Duration(1+c.rnd.IntN(5))*time.Millisecond
+		c.startAll(100 * time.Millisecond)
+		cut := map[[2]int]bool{}
+		c.cut = func(from, to int) bool { return cut[[2]int{from, to}] }
+		for range 30 {
+			i := c.rnd.IntN(n)
+			switch c.rnd.IntN(7) {
+			case 0:
+				c.kill(i)
+			case 1:
+				if c.nodes[i].dead {
+					c.start(i)
+				}
+			case 2:
+				c.kill(i)
+				c.start(i)
+			case 3:
+				cut[[2]int{i, c.rnd.IntN(n)}] = true
+			case 4:
+				clear(cut)
+			case 5:
+				k := c.rnd.IntN(n)
+				for a := range n {
+					for b := range n {
+						cut[[2]int{a, b}] = (a < k) != (b < k)
+					}
+				}
+			case 6:
+				if c.nodes[i].isPaused {
+					c.nodes[i].resume()
+				} else {
+					c.nodes[i].pause()
+				}
+			}
+			c.run(time.Duration(c.rnd.Int64N(int64(600 * time.Millisecond))))
+		}
+		clear(cut)
+		for i, d := range c.nodes {
+			if d.dead {
+				c.start(i)
+			} else if d.isPaused {
+				d.resume()
+			}
+		}
+		took := c.within(5*time.Second, fmt.Sprintf("seed %d: heal", seed), func() bool { return c.together(c.all()...) })
+		t.Logf("seed %d, %d daemons: %v", seed, n, took)
+	}
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package membership
+
+import (
+	"time"
+
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/packet"
+)
+
+// tickOperational probes everybody, looks whether all members still reach each other, and whether others could join.
+func (m *Machine) tickOperational(now time.Duration, fx *Effects) {
+	m.refreshSelf(now)
+	if a, b, ok := m.outOfReach(now); ok {
+		who := b
+		if who == 0 {
+			who = a
+		}
+		m.enterGather(now, ReasonUnreachable, m.rows[who].id, set{}, nil, fx)
+		return
+	}
+	m.tickAt = now + m.jitter(m.scaled(m.cfg.ProbeInterval))
+	m.sendNow(now, fx)
+	m.maybeMerge(now, nil, fx)
+}
+
+// outOfReach finds two members that have not been mutual for the reach timeout. A configuration whose members do not
+// all reach each other works as long as its token does, but ends in retransmissions for ever (P-11, LIVE-5).
+func (m *Machine) outOfReach(now time.Duration) (a, b int, found bool) {
+	mu := m.mutual(m.confSet)
+	var next []apart
+	old := m.apart // in the same order as the loop below, but for members whose place changed: then time starts again
+	for i, s := range m.order {
+		if !m.confSet.has(s) || m.confSet.subsetOf(mu[s]) {
+			continue
+		}
+		for _, t := range m.order[i+1:] {
+			if !m.confSet.has(t) || mu[s].has(t) {
+				continue
+			}
+			since := now
+			for _, o := range old {
+				if o.a == s && o.b == t {
+					since = o.since
+					break
+				}
+			}
+			if now-since > m.scaled(m.cfg.ReachTimeout) && !found {
+				a, b, found = s, t, true
+			}
+			if len(next) < maxApart {
+				next = append(next, apart{s, t, since})
+			}
+		}
+	}
+	m.apart = next
+	return a, b, found
+}
+
+// maxApart bounds how many pairs are timed at once; what is beyond waits for its turn.
+const maxApart = 256
+
+// maybeMerge gathers with foreign daemons if all of them and all of us are mutual, and none is in back-off. trigger is
+// the daemon whose packet led here, or nil.
+func (m *Machine) maybeMerge(now time.Duration, trigger *row, fx *Effects) bool {
+	var done set
+	for _, s := range m.order {
+		r := m.rows[s]
+		if m.confSet.has(s) || done.has(s) || !m.foreign(now, r) {
+			continue
+		}
+		group := m.groupOf(now, r)
+		done = done.union(group)
+		done.add(s)
+		if group.empty() {
+			continue
+		}
+		blocked := false
+		for _, t := range m.order {
+			if q := m.rows[t]; group.has(t) && (!m.foreign(now, q) || now < q.backoffUntil) {
+				blocked = true
+				break
+			}
+		}
+		if blocked || !m.isClique(m.confSet.union(group)) {
+			continue
+		}
+		if trigger != nil && trigger != r && !group.has(trigger.slot) {
+			trigger = nil
+		}
+		m.enterGather(now, ReasonMerge, r.id, group, trigger, fx)
+		return true
+	}
+	return false
+}
+
+// foreign reports whether r is alive outside of my configuration, by news from after its install.
+func (m *Machine) foreign(now time.Duration, r *row) bool {
+	return !m.confSet.has(r.slot) && r.usable() && r.rowAt >= m.since && now-r.rowAt <= m.longWindow() && m.rows[0].heard.has(r.slot)
+}
+
+// groupOf is whom a merge with r would bring: its configuration, or if it gathers, whom it proposes together with us.
+// Empty: not now.
+func (m *Machine) groupOf(now time.Duration, r *row) set {
+	var g set
+	switch r.state {
+	case packet.StateGather:
+		g = m.invited(r).minus(m.confSet)
+		g.add(r.slot)
+	case packet.StateOperational:
+		if r.ring == m.prevRing || r.ring == (evs.RingID{}) {
+			return set{} // it has not noticed yet that this ring is over
+		}
+		for _, s := range m.order {
+			if q := m.rows[s]; q.ring == r.ring && !m.confSet.has(s) && q.usable() && now-q.rowAt <= m.longWindow() {
+				g.add(s)
+			}
+		}
+	case packet.StateForming, packet.StateLeaving:
+		// Busy, or not wanting to.
+	default:
+		panic("membership: unknown state of a row")
+	}
+	return g
+}
