@@ -20,9 +20,11 @@ func (w *world) act() {
 	d := live[r.IntN(len(live))]
 	switch r.IntN(40) {
 	case 0:
-		w.shuffle()
+		if r.IntN(2) == 0 {
+			w.shuffle()
+		}
 	case 1:
-		if r.IntN(4) == 0 && len(live) > 2 {
+		if r.IntN(10) == 0 && len(live) > 2 {
 			i := slices.Index(w.daemons, d)
 			d.dead = true
 			w.cover["crash"]++
@@ -32,9 +34,9 @@ func (w *world) act() {
 		}
 	case 2, 3, 4, 5, 6, 7, 8, 9, 10:
 		d.originate()
-	case 11, 12:
+	case 11, 12, 13:
 		d.pass()
-	case 13, 14, 15, 16, 17, 18:
+	case 14, 15, 16, 17, 18:
 		w.client(d)
 	default:
 		for range r.IntN(4) {
@@ -92,9 +94,9 @@ func (w *world) client(d *daemon) {
 
 func TestWorld(t *testing.T) {
 	cover := map[string]int{}
-	for seed := range uint64(300) {
+	for seed := range uint64(250) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			w := runWorld(t, seed, 250)
+			w := runWorld(t, seed, 600)
 			for k, n := range w.cover {
 				cover[k] += n
 			}
@@ -102,7 +104,7 @@ func TestWorld(t *testing.T) {
 	}
 	t.Log(cover)
 	for _, k := range []string{
-		"abort", "crash", "interim", "queued", "signal", "message", "delivered behind a hole", "network view with 3 sets",
+		"abort", "crash", "interim", "interim with newcomer", "queued", "signal", "message", "delivered behind a hole", "network view with 3 sets",
 		"drop: " + DropAborted.String(), "drop: " + DropStaleState.String(),
 	} {
 		if cover[k] == 0 && !t.Failed() {

@@ -73,6 +73,7 @@ type daemon struct {
 	history []string // configurations installed
 	seq     uint64
 	dead    bool
+	expect  []uint64 // recipients of the message being delivered, nil if there is none
 
 	sessions map[uint64]*client
 	lastNum  uint64
@@ -285,7 +286,33 @@ func (d *daemon) take(e entry) {
 	if e.client && state != Exchange && state != Aborted {
 		d.truth.apply(e)
 	}
+	if op(e.payload[0]) == opData && (state == Stable || state == Transitional) {
+		d.expect = d.recipients(e)
+	}
 	d.input(func() { d.m.HandleMessage(e.sender, e.service, e.payload, &d.fx) })
+	d.expect = nil
+}
+
+// recipients are the sessions that a message must reach at d by the naive table; never nil.
+func (d *daemon) recipients(e entry) []uint64 {
+	var x Data
+	if _, _, ok := parseData(e.payload, nil, &x); !ok {
+		panic("bad message")
+	}
+	out := []uint64{}
+	for n, c := range d.sessions {
+		mine := d.truth[d.id][n]
+		if c.closed || x.Type&TypeSelfDiscard != 0 && e.sender == d.id && x.Session == n {
+			continue
+		}
+		if slices.ContainsFunc(x.Groups, func(g []byte) bool {
+			return string(g) == c.private() || mine != nil && mine.groups[string(g)]
+		}) {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // apply is the naive reading of a client's change.
@@ -363,8 +390,12 @@ func (d *daemon) input(f func()) {
 		}
 		delete(d.sessions, n)
 	}
+	got := []uint64{}
 	for i := range d.fx.Deliveries {
 		x := &d.fx.Deliveries[i]
+		if x.Kind == KindData {
+			got = append(got, x.Sessions...)
+		}
 		for _, n := range x.Sessions {
 			c := d.sessions[n]
 			if c == nil || c.closed {
@@ -372,6 +403,10 @@ func (d *daemon) input(f func()) {
 			}
 			c.receive(x)
 		}
+	}
+	slices.Sort(got)
+	if d.expect != nil && !slices.Equal(got, d.expect) {
+		t.Fatalf("%v: message for sessions %v, want %v (GRP-8, GRP-13, GRP-18)", d.id, got, d.expect)
 	}
 	d.fx.Reset()
 	if s := d.m.State(); s == Stable || s == Transitional {
@@ -393,6 +428,15 @@ func (d *daemon) compare() {
 	got := map[string][]string{}
 	for _, g := range d.m.Groups() {
 		got[g] = privates(d.m.Members(g))
+	}
+	for n, c := range d.sessions {
+		mine := d.truth[d.id][n]
+		for g, ms := range c.groups {
+			id, _ := d.m.ViewID(g)
+			if in := mine != nil && mine.groups[g]; c.notices && !c.closed && (in != ms.in || in && ms.view.ID != id) {
+				d.w.t.Fatalf("%v: %v in %q: %v, view %v, table has %v", d.id, c.private(), g, ms.in, ms.view, id)
+			}
+		}
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		d.w.t.Fatalf("%v in %v:\n got %v\nwant %v", d.id, d.m.State(), got, want)
@@ -479,6 +523,10 @@ func (c *client) receiveView(x *Delivery, ms *membership, fail func(string, ...a
 				fail("own set is %d of %v (GRP-5)", x.Own, setNames(v))
 			}
 		}
+		if came := c.d.m.came; came != nil {
+			w.cover["interim"]++
+			c.checkInterim(v, came, fail)
+		}
 		slices.Sort(all)
 		sorted := slices.Sorted(slices.Values(members))
 		if !slices.Equal(all, sorted) {
@@ -508,11 +556,11 @@ func (c *client) receiveView(x *Delivery, ms *membership, fail func(string, ...a
 			fail("%v to %v by %v of %v", before, members, v.Cause, v.Sets)
 		}
 	case evs.CausedByNetwork:
+		if c.d.m.came == nil && len(v.Sets) == 1 && ms.in && !ms.signalled {
+			fail("nothing happened to %v (G31)", members)
+		}
 		if len(minus) > 0 && !ms.signalled {
 			fail("%v to %v without a signal (GRP-7)", before, members)
-		}
-		if c.d.m.came != nil {
-			w.cover["interim"]++
 		}
 		w.cover[fmt.Sprintf("network view with %d sets", len(v.Sets))]++
 	}
@@ -542,6 +590,38 @@ func (c *client) receiveView(x *Delivery, ms *membership, fail func(string, ...a
 		base, rel = fmt.Sprint(v.ID), nil
 	}
 	*ms = membership{in: true, ids: ms.ids, view: v, path: len(c.d.history), base: base, rel: rel}
+}
+
+// checkInterim demands the sets of client-protocol 5.4: who comes along, then each daemon out of reach, then possibly
+// one newcomer alone.
+func (c *client) checkInterim(v *View, came map[evs.ProcID]bool, fail func(string, ...any)) {
+	if !slices.IsSortedFunc(v.Members, (*Member).compare) {
+		fail("order")
+	}
+	sets := slices.Clone(v.Sets)
+	if ms := c.groups[v.Group]; ms != nil && ms.in {
+		for _, x := range sets[len(sets)-1] {
+			if len(sets[len(sets)-1]) == 1 && !slices.Contains(privates(ms.view.Members), x.Private) {
+				sets = sets[:len(sets)-1]
+				c.d.w.cover["interim with newcomer"]++
+			}
+		}
+		if len(sets) == 0 || !came[sets[0][0].Proc] {
+			fail("no set comes along")
+		}
+	} else if len(sets) > 1 {
+		sets = sets[:len(sets)-1] // I am the newcomer
+	}
+	for i, s := range sets {
+		for _, x := range s {
+			if came[s[0].Proc] != came[x.Proc] || !came[x.Proc] && x.Proc != s[0].Proc {
+				fail("set %d of %v", i, setNames(v))
+			}
+		}
+		if i > 0 && (came[s[0].Proc] && len(sets) > 1 || sets[i-1][0].Proc.Compare(s[0].Proc) >= 0 && !came[sets[i-1][0].Proc]) {
+			fail("order of sets %v", setNames(v))
+		}
+	}
 }
 
 func (c *client) receiveData(x *Delivery, fail func(string, ...any)) {
@@ -596,7 +676,7 @@ func (w *world) finish() {
 				if same && (a.before != b.before || a.after != b.after) {
 					w.t.Fatalf("%s: messages differ (GRP-6)\n%+v\n%+v", key, a, b)
 				}
-				if same && a.base != "" && a.base == b.base && a.rel != b.rel && !strings.Contains(a.path, "T:") {
+				if same && a.base != "" && a.base == b.base && a.rel != b.rel {
 					w.t.Fatalf("%s: Reliable messages differ (GRP-6)\n%+v\n%+v", key, a, b)
 				}
 			}
