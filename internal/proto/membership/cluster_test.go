@@ -72,7 +72,7 @@ type daemon struct {
 	ring     evs.RingID // installed
 	members  []evs.ProcID
 	installs []install
-	notes    []Note
+	notes    []timed
 
 	// The stub's ring: the one that turns or recovers now.
 	on       bool
@@ -85,6 +85,11 @@ type daemon struct {
 	lossAt   time.Duration
 	epoch    int // stub timers of an earlier ring are void
 	promised evs.RingID
+}
+
+type timed struct {
+	at time.Duration
+	Note
 }
 
 type install struct {
@@ -165,7 +170,9 @@ func (d *daemon) input(f func(now time.Duration, fx *Effects)) {
 	if err := d.m.CheckInvariants(); err != nil {
 		d.c.t.Fatalf("%v %v: %v", d.c.now, d.id, err)
 	}
-	d.notes = append(d.notes, fx.Notes...)
+	for _, n := range fx.Notes {
+		d.notes = append(d.notes, timed{d.c.now, n})
+	}
 	if len(d.notes) > 4000 {
 		d.notes = d.notes[2000:]
 	}
@@ -461,7 +468,7 @@ func (c *cluster) dump() {
 		}
 		for _, n := range d.notes[max(0, len(d.notes)-30):] {
 			if n.Kind == NoteState || n.Kind == NoteSuspect {
-				c.t.Logf("    %v -> %v: %v (%v) %v", n.From, n.To, n.Reason, n.Peer, n.Ring)
+				c.t.Logf("    %v %v -> %v: %v (%v) %v", n.at, n.From, n.To, n.Reason, n.Peer, n.Ring)
 			}
 		}
 	}

@@ -32,8 +32,9 @@ func (m *Machine) beginGather(now time.Duration, expected set, trigger *row, fx 
 		}
 	}
 	m.settled, m.agreedAt, m.gatheredAt = false, never, now
-	m.expected, m.proposal = expected, set{}
-	m.expected.add(0)
+	m.core, m.proposal = expected, set{}
+	m.core.add(0)
+	m.expected = m.core
 	m.sought = m.sought.union(m.expected)
 	m.tickAt = now + m.joinInterval()
 	if m.refusing {
@@ -128,13 +129,31 @@ func (m *Machine) candidates(now time.Duration) set {
 	return c
 }
 
+// best is what the table says I should propose. Until settled, newcomers come on top of a clique of those we were with:
+// a matrix that does not yet know all about a newcomer must not make it displace a member.
+func (m *Machine) best(now time.Duration) set {
+	cand := m.candidates(now)
+	if m.settled {
+		return m.clique(cand)
+	}
+	c := m.clique(cand.and(m.core))
+	all := cand.minus(m.core).union(c)
+	mu := m.mutual(all)
+	for _, s := range m.order {
+		if all.has(s) && !c.has(s) && c.subsetOf(mu[s]) {
+			c.add(s)
+		}
+	}
+	return c
+}
+
 // propose works out my proposal, tells it if it is another one, and commits if all agree.
 func (m *Machine) propose(now time.Duration, fx *Effects) {
 	if m.refusing {
 		return
 	}
 	m.refreshSelf(now)
-	if p := m.clique(m.candidates(now)); p != m.proposal {
+	if p := m.best(now); p != m.proposal {
 		m.proposal, m.agreedAt = p, never
 		m.sought = m.sought.union(p)
 		m.sendSoon(now, m.scaled(m.cfg.JoinInterval)/4, fx)
@@ -157,12 +176,33 @@ func (m *Machine) maybeCommit(now time.Duration, fx *Effects) {
 	if m.hold && !m.settled && !m.mayStartEarly(now) {
 		return
 	}
+	if m.settled && now < m.courtUntil && m.isCourted(now) {
+		return
+	}
 	if m.agreedAt == never {
 		m.agreedAt = now
 	}
 	if m.lowest(m.proposal) == 0 {
 		m.startCommit(now, fx)
 	}
+}
+
+// isCourted reports whether a configuration is in reach that could take us in as we are: it is given a little time to
+// do so, since a ring of our own would only have to be left again.
+func (m *Machine) isCourted(now time.Duration) bool {
+	var done set
+	for _, s := range m.order {
+		r := m.rows[s]
+		if r.state != packet.StateOperational || done.has(s) || s == 0 || now-r.rowAt > m.longWindow() || !m.hears(now, r) || r.rowAt < m.gatheredAt {
+			continue
+		}
+		g := m.configurationOf(now, r)
+		done = done.union(g)
+		if m.isClique(m.proposal.union(g)) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayStartEarly reports whether a daemon that has just started need not wait any longer: an established ring takes it

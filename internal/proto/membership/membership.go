@@ -55,10 +55,12 @@ type Machine struct {
 	crowd     int                      // daemons alive at the last tick, at least crowdAt
 
 	// Gather.
-	expected   set           // candidates until settled
+	core       set           // whom we were with, or meant to be with, when the gather began
+	expected   set           // candidates until settled: core and newcomers
 	proposal   set           // what I would agree to; contains me
 	sought     set           // all who were expected or proposed in this gather or attempt
 	settled    bool          // the consensus timer has run out: who gathers now is a candidate, nobody else
+	courtUntil time.Duration // until then a settled proposal gives way to a configuration that could take us in
 	hold       bool          // first gather of this incarnation: wait for the configured peers
 	refusing   bool          // a stable write failed: in no ring until the limit timer
 	isolated   bool          // I am the one who fails: alone in the next configuration
@@ -414,7 +416,11 @@ func (m *Machine) HandleInstalled(now time.Duration, conf *evs.Configuration, fx
 			if r.admittedAt != never && now-r.admittedAt > forgiveAfter*m.cfg.TokenTimeout {
 				r.backoffStep = 0
 			}
-			m.raiseBackoff(now, r)
+			if r.backoffStep == 0 {
+				r.backoffStep = 1 // once is chance
+			} else {
+				m.raiseBackoff(now, r)
+			}
 		}
 		// What was heard before counts no more: a merge needs news from after the change.
 		r.heardAt = never
@@ -467,7 +473,7 @@ func (m *Machine) Advance(now time.Duration, fx *Effects) {
 				m.refusing = false
 				m.beginGather(now, m.confSet, nil, fx)
 			} else {
-				m.settled = true
+				m.settled, m.courtUntil = true, now+m.gatherWindow()
 				m.propose(now, fx)
 			}
 		case StateCommit:

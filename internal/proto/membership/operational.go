@@ -61,8 +61,9 @@ func (m *Machine) outOfReach(now time.Duration) (a, b int, found bool) {
 // maxApart bounds how many pairs are timed at once; what is beyond waits for its turn.
 const maxApart = 256
 
-// maybeMerge gathers with foreign daemons if all of them and all of us are mutual, and none is in back-off. trigger is
-// the daemon whose packet led here, or nil.
+// maybeMerge gathers with foreign daemons if all of them and all of us are mutual, and none is in back-off. A gathering
+// one that proposes me comes at its own risk and back-off: if mine counted too, each side would make the attempts of
+// the other fail. trigger is the daemon whose packet led here, or nil.
 func (m *Machine) maybeMerge(now time.Duration, trigger *row, fx *Effects) bool {
 	var done set
 	for _, s := range m.order {
@@ -77,8 +78,9 @@ func (m *Machine) maybeMerge(now time.Duration, trigger *row, fx *Effects) bool 
 			continue
 		}
 		blocked := false
+		invited := r.state == packet.StateGather && !m.invited(r).empty()
 		for _, t := range m.order {
-			if q := m.rows[t]; group.has(t) && (!m.foreign(now, q) || now < q.backoffUntil) {
+			if q := m.rows[t]; group.has(t) && (!m.foreign(now, q) || !invited && now < q.backoffUntil) {
 				blocked = true
 				break
 			}
@@ -112,15 +114,21 @@ func (m *Machine) groupOf(now time.Duration, r *row) set {
 		if r.ring == m.prevRing || r.ring == (evs.RingID{}) {
 			return set{} // it has not noticed yet that this ring is over
 		}
-		for _, s := range m.order {
-			if q := m.rows[s]; q.ring == r.ring && !m.confSet.has(s) && q.usable() && now-q.rowAt <= m.longWindow() {
-				g.add(s)
-			}
-		}
+		g = m.configurationOf(now, r).minus(m.confSet)
 	case packet.StateForming, packet.StateLeaving:
 		// Busy, or not wanting to.
 	default:
 		panic("membership: unknown state of a row")
+	}
+	return g
+}
+
+// configurationOf is who is in r's configuration by what they say themselves; r says so.
+func (m *Machine) configurationOf(now time.Duration, r *row) (g set) {
+	for _, s := range m.order {
+		if q := m.rows[s]; s != 0 && q.ring == r.ring && q.usable() && now-q.rowAt <= m.longWindow() {
+			g.add(s)
+		}
 	}
 	return g
 }
