@@ -318,6 +318,20 @@ func TestAcceptByVersion(t *testing.T) {
 	}
 }
 
+func TestVersions(t *testing.T) {
+	for v, want := range map[Version][2]bool{ // too old, has authentication
+		{3, 0, 99}: {true, false}, {3, 1, 0}: {false, false}, {3, 15, 99}: {false, false}, {3, 16, 0}: {false, true}, {4, 4, 0}: {false, true},
+		{127, 99, 0}: {false, true}, {128, 0, 0}: {true, false}, {69, 86, 83}: {false, true},
+	} {
+		if v.TooOld() != want[0] || v.HasAuth() != want[1] {
+			t.Errorf("%v: too old %v, authentication %v", v, v.TooOld(), v.HasAuth())
+		}
+	}
+	if Ours.String() != "4.4.0" {
+		t.Error(Ours)
+	}
+}
+
 func TestAuth(t *testing.T) {
 	if got := AppendAuthList(nil, []string{"NULL", "IP"}); string(got) != "\x08NULL IP " {
 		t.Errorf("%q", got)

@@ -177,8 +177,8 @@ func orDefault(d, def time.Duration) time.Duration {
 }
 
 // HandleInput takes bytes from the client. It returns how many it consumed; the caller offers the rest again, together
-// with what arrives later. It consumes less than all in two cases: while a decision about the name is pending, and when
-// room is used up. b is borrowed: see Op.
+// with what arrives later. It consumes less than all in two cases: while a decision about the name is pending (offer the
+// rest right after NameDecided), and when room is used up (offer it when there is room). b is borrowed: see Op.
 //
 // room is how many bytes of frames the node can take now. In an open session no byte is consumed once it is zero or less;
 // the message that exceeds it is still delivered, so at most frame.MaxFrame bytes more than room become requests. It is

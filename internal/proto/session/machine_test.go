@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -59,6 +60,9 @@ func (d *driver) take() {
 	for i := range d.fx.Ops {
 		op := &d.fx.Ops[i]
 		d.ops = append(d.ops, opString(op))
+		if cap(op.Data) != len(op.Data) || cap(op.Groups) != len(op.Groups) {
+			d.t.Fatal("appending to a field of an op would change what is behind it")
+		}
 		if op.Kind == OpName {
 			name := op.Name
 			d.pending = &name
@@ -639,35 +643,100 @@ func FuzzHandleInput(f *testing.F) {
 	f.Add([]byte("\x03\x0f\x02\x01\x01u"+join), []byte{5, 6})
 	f.Add([]byte("EVS\x01"), []byte{1})
 	f.Add([]byte(hello+message(frame.BigEndian, frame.TypeJoin, "#u#d", 2, 3, frame.Hint{}, field("g")+field("h")+"abc")+cast), []byte{60})
+	f.Fuzz(sameWhateverTheCuts)
+}
+
+// FuzzOpen is FuzzHandleInput behind a good handshake, so that all of the input is frames.
+func FuzzOpen(f *testing.F) {
+	f.Add(frame.AppendMulticast(nil, "#u#d", frame.TypeSafe, 7, []string{"g", "#u#d"}, []byte("hello")), []byte{47})
+	f.Add([]byte(message(frame.BigEndian, frame.TypeJoin, "#u#d", 2, 3, frame.Hint{}, field("g")+field("h")+"abc")), []byte{60})
 	f.Fuzz(func(t *testing.T, in, cuts []byte) {
-		run := func(cut bool) *driver {
-			pool := &Pool{}
-			d := newDriver(t, &Config{Daemon: "d", Methods: []AuthMethod{Null(), ipYes, pword}, Buffers: pool})
-			d.later = cut
-			rest := in
-			for i := 0; len(rest) > 0; i++ {
-				n, room := len(rest), unlimited
-				if cut && len(cuts) > 0 {
-					n = min(n, int(cuts[i%len(cuts)])+1)
-					room = int(cuts[i%len(cuts)]) * 3 % 256
-				}
-				d.feed(rest[:n], room)
-				rest = rest[n:]
-				if d.pending != nil && i%2 == 0 {
-					d.answer()
-				}
+		sameWhateverTheCuts(t, append([]byte(connect("u")+choice("NULL")), in...), cuts)
+	})
+}
+
+// sameWhateverTheCuts compares a run in one piece, names decided at once, with one in pieces, little room, names decided
+// late.
+func sameWhateverTheCuts(t *testing.T, in, cuts []byte) {
+	run := func(cut bool) *driver {
+		pool := &Pool{}
+		d := newDriver(t, &Config{Daemon: "d", Methods: []AuthMethod{Null(), ipYes, pword}, Buffers: pool})
+		d.later = cut
+		rest := in
+		for i := 0; len(rest) > 0; i++ {
+			n, room := len(rest), unlimited
+			if cut && len(cuts) > 0 {
+				c := int(cuts[i%len(cuts)])
+				n, room = min(n, c*c+1), c*3%256
 			}
-			if d.pending != nil {
+			d.feed(rest[:n], room)
+			rest = rest[n:]
+			if d.pending != nil && i%2 == 0 {
 				d.answer()
 			}
-			d.end()
-			return d
 		}
-		a, b := run(false), run(true)
-		if !bytes.Equal(a.out, b.out) || !reflect.DeepEqual(a.ops, b.ops) || !reflect.DeepEqual(a.notes, b.notes) || a.close != b.close {
-			t.Fatalf("whole: %q %q %q %v\ncut:   %q %q %q %v", a.out, a.ops, a.notes, a.close, b.out, b.ops, b.notes, b.close)
+		if d.pending != nil {
+			d.answer()
 		}
-	})
+		d.end()
+		return d
+	}
+	a, b := run(false), run(true)
+	if !bytes.Equal(a.out, b.out) || !reflect.DeepEqual(a.ops, b.ops) || !reflect.DeepEqual(a.notes, b.notes) || a.close != b.close {
+		t.Fatalf("whole: %q %q %q %v\ncut:   %q %q %q %v", a.out, a.ops, a.notes, a.close, b.out, b.ops, b.notes, b.close)
+	}
+}
+
+// TestRandomStreams sends what a program might send, with an odd frame now and then, in random pieces, and compares with
+// what was meant.
+func TestRandomStreams(t *testing.T) {
+	for seed := range uint64(30) {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		in := []byte(connect("u") + choice("NULL"))
+		want := []string{`name "u"`, "established #u#d memb=true prio=0 v=4.4.0"}
+		for range rnd.IntN(30) {
+			o := frame.Order(rnd.IntN(2))
+			h := frame.Header{Order: o, Name: []byte("#u#d"), Hint: frame.NewHint(int16(rnd.Uint32()), frame.Order(rnd.IntN(2)))}
+			group := fmt.Sprint("g", rnd.IntN(100))
+			switch rnd.IntN(6) {
+			case 0, 1:
+				h.Type, h.NumGroups = []frame.Type{frame.TypeJoin, frame.TypeLeave}[rnd.IntN(2)], 1
+				in = frame.AppendName(h.Append(in), group)
+				want = append(want, fmt.Sprintf("%s %q", strings.ToLower(h.Type.String()), group))
+			default:
+				service := evs.Service(rnd.IntN(6) + 1)
+				data := make([]byte, rnd.IntN([]int{1, 30, 2000, 140000}[rnd.IntN(4)]))
+				for i := range data {
+					data[i] = byte(rnd.Uint32())
+				}
+				h.Type, h.NumGroups, h.DataLen = frame.TypeOf(service), int32(rnd.IntN(4)), int32(len(data))
+				in = h.Append(in)
+				op := Op{Kind: OpMulticast, Service: service, Type: h.Type, Hint: h.Hint, Data: data}
+				for range h.NumGroups {
+					op.Groups = frame.AppendName(op.Groups, group)
+				}
+				in = append(append(in, op.Groups...), data...)
+				want = append(want, opString(&op))
+			}
+		}
+		d := newDriver(t, config(Null()))
+		d.later = rnd.IntN(2) == 0
+		for most := rnd.IntN(100000) + 1; len(in) > 0; {
+			n := min(len(in), rnd.IntN(most)+1)
+			d.feed(in[:n], []int{unlimited, rnd.IntN(1000)}[rnd.IntN(2)])
+			in = in[n:]
+			if d.pending != nil && rnd.IntN(3) == 0 {
+				d.answer()
+			}
+		}
+		if d.pending != nil {
+			d.answer()
+		}
+		d.end()
+		if !reflect.DeepEqual(d.ops, want) || d.close != ReasonGone {
+			t.Fatalf("seed %d: %v\ngot  %q\nwant %q", seed, d.close, d.ops, want)
+		}
+	}
 }
 
 func BenchmarkHandleInput(b *testing.B) {

@@ -198,6 +198,35 @@ func TestQueuePinned(t *testing.T) {
 	}
 }
 
+// TestQueueInFlight: what a writer holds stays in place when the rest is compacted.
+func TestQueueInFlight(t *testing.T) {
+	pool := &Pool{}
+	a, slow := NewArena(pool), NewQueue(pool, Limits{})
+	var next byte
+	var want []byte
+	var vec [][]byte
+	for i := range 200 {
+		want = append(want, push(a, 60, &next, slow)...)
+		if i == 1 {
+			vec = slow.Vec(nil, 10)
+		}
+		push(a, DefaultChunkBytes-100, &next) // the next one is in another chunk
+	}
+	if len(vec) != 2 {
+		t.Fatalf("%d pieces", len(vec))
+	}
+	if got := bytes.Join(vec, nil); !bytes.Equal(got, want[:120]) {
+		t.Error("bytes in flight changed")
+	}
+	if slow.Pinned() > 8*DefaultChunkBytes {
+		t.Errorf("%d bytes pin %d", slow.Bytes(), slow.Pinned())
+	}
+	slow.Written(61)
+	if got := bytes.Join(slow.Vec(nil, 1000), nil); !bytes.Equal(got, want[61:]) {
+		t.Error("wrong bytes behind them")
+	}
+}
+
 func TestQueueLimits(t *testing.T) {
 	pool := &Pool{}
 	a := NewArena(pool)
