@@ -132,6 +132,8 @@ const (
 	ReasonFailedToReceive
 	// ReasonRecoveryFailed: recovery on the new ring gave up.
 	ReasonRecoveryFailed
+	// ReasonChangedMind: a member proposes another membership before it got the Commit token.
+	ReasonChangedMind
 	// ReasonCommitTimeout: the Commit token did not come round in time.
 	ReasonCommitTimeout
 	// ReasonRecoverTimeout: recovery took longer than any can.
@@ -189,6 +191,7 @@ var reasonTexts = [...]string{
 	ReasonUnreachable:     "members do not hear each other",
 	ReasonFailedToReceive: "member failed to receive",
 	ReasonRecoveryFailed:  "recovery failed",
+	ReasonChangedMind:     "member changed its mind",
 	ReasonCommitTimeout:   "commit token did not come round",
 	ReasonRecoverTimeout:  "recovery took too long",
 	ReasonStoreFailed:     "ring number could not be stored",

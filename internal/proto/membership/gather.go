@@ -153,7 +153,11 @@ func (m *Machine) propose(now time.Duration, fx *Effects) {
 		return
 	}
 	m.refreshSelf(now)
-	if p := m.best(now); p != m.proposal {
+	p := m.best(now)
+	if m.agreedAt != never && m.proposal.subsetOf(p) && now-m.agreedAt <= m.commitTimeout(m.proposal.len()) {
+		p = m.proposal // the Commit token is on its way; newcomers can merge later
+	}
+	if p != m.proposal {
 		m.proposal, m.agreedAt = p, never
 		m.sought = m.sought.union(p)
 		m.sendSoon(now, m.scaled(m.cfg.JoinInterval)/4, fx)
@@ -206,7 +210,7 @@ func (m *Machine) isCourted(now time.Duration) bool {
 }
 
 // mayStartEarly reports whether a daemon that has just started need not wait any longer: an established ring takes it
-// in, or every configured peer speaks and all who gather are in the proposal.
+// in, or every configured peer speaks and all who speak are in the proposal.
 func (m *Machine) mayStartEarly(now time.Duration) bool {
 	rings := map[evs.RingID]int{}
 	for _, s := range m.order {
@@ -217,7 +221,7 @@ func (m *Machine) mayStartEarly(now time.Duration) bool {
 		}
 	}
 	for _, s := range m.order {
-		if r := m.rows[s]; r.usable() && r.state == packet.StateGather && m.hears(now, r) && !m.proposal.has(s) {
+		if r := m.rows[s]; s != 0 && m.hears(now, r) && !m.proposal.has(s) {
 			return false
 		}
 	}

@@ -309,6 +309,12 @@ func (m *Machine) review(now time.Duration, r *row, hearing bool, fx *Effects) {
 	case StateCommit, StateRecover:
 		if who, why := m.lostMember(m.attempt.set, m.attempt.ring.Seq); why != reasonNone {
 			m.enterGather(now, why, who.id, set{}, r, fx)
+			return
+		}
+		// The representative had r's consent, so this is a later Join: r will not take the Commit token. Others may get r's
+		// Joins out of order and cannot tell.
+		if a := m.attempt; m.state == StateCommit && a.me == 0 && !a.second && a.set.has(r.slot) && r.proposed && r.proposal != a.set {
+			m.enterGather(now, ReasonChangedMind, r.id, m.invited(r), r, fx)
 		}
 	case StateOperational:
 		if who, why := m.lostMember(m.confSet, m.ring.Seq); why != reasonNone {
