@@ -71,6 +71,14 @@ func (a *Arena) Begin(n int) []byte {
 	return c.mem[used : used : used+n]
 }
 
+// BeginCopy is Begin with a copy of e, the last extent, already appended; for deliveries that differ in few bytes, such as
+// views for members of different sets (frame.View.PatchOwn). Push e before, it is not valid any more.
+func (a *Arena) BeginCopy(e Extent) []byte {
+	// If nobody has e, Begin may give its own memory; append copies overlapping memory correctly.
+	src := e.Bytes()
+	return append(a.Begin(len(src)), src...)
+}
+
 // End takes what was appended to the slice of Begin.
 func (a *Arena) End(b []byte) Extent {
 	c := a.cur

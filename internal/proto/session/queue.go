@@ -79,9 +79,10 @@ type Queue struct {
 
 	segs     []seg // those from first on wait
 	first    int
-	bytes    int // in them
-	pinned   int // memory of their chunks, each once
-	inFlight int // bytes handed out by Vec, from the front; their segments stay as they are until Written
+	bytes    int    // in them
+	wrote    uint64 // bytes that have left
+	pinned   int    // memory of their chunks, each once
+	inFlight int    // bytes handed out by Vec, from the front; their segments stay as they are until Written
 	flying   bool
 	closed   bool
 
@@ -109,6 +110,10 @@ func (q *Queue) Messages() int { return len(q.msgs) - q.firstMsg }
 
 // Pinned is the memory that the queue keeps from being reused. Chunks that several queues refer to count in each.
 func (q *Queue) Pinned() int { return q.pinned }
+
+// Wrote is how many bytes were written so far. Who looks at it now and then sees which clients make no progress
+// (ReasonStalled).
+func (q *Queue) Wrote() uint64 { return q.wrote }
 
 // InFlight reports whether bytes are with a writer: Vec was called and Written not yet.
 func (q *Queue) InFlight() bool { return q.flying }
@@ -184,6 +189,7 @@ func (q *Queue) Written(n int) {
 	}
 	q.flying, q.inFlight = false, 0
 	q.bytes -= n
+	q.wrote += uint64(n)
 	q.finishMessages(n)
 	for n > 0 {
 		s := &q.segs[q.first]

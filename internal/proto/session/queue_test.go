@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/frame"
 )
 
 // push encodes n bytes and queues them in all queues.
@@ -273,6 +276,34 @@ func TestQueueLimits(t *testing.T) {
 	}
 	if v := NewQueue(pool, Limits{}).Push(ext(0)); v != Queued {
 		t.Error(v)
+	}
+}
+
+// TestSharedView: members of two vs sets get one view with different offsets.
+func TestSharedView(t *testing.T) {
+	v := frame.View{Group: "g", Cause: evs.CausedByNetwork, Members: []string{"#a#d", "#b#d"}, Sets: [][]string{{"#a#d"}, {"#b#d"}}}
+	pool := &Pool{}
+	a := NewArena(pool)
+	for _, pushed := range []bool{true, false} {
+		first, second := NewQueue(pool, Limits{}), NewQueue(pool, Limits{})
+		e := a.End(frame.AppendView(a.Begin(v.Size()), &v, 0))
+		if pushed {
+			first.Push(e)
+		}
+		b := a.BeginCopy(e)
+		v.PatchOwn(b, 1)
+		second.Push(a.End(b))
+		if got := second.Vec(nil, 9); !bytes.Equal(got[0], frame.AppendView(nil, &v, 1)) {
+			t.Errorf("second set: %x", got)
+		}
+		if got := first.Vec(nil, 9); pushed && !bytes.Equal(got[0], frame.AppendView(nil, &v, 0)) {
+			t.Errorf("first set: %x", got)
+		}
+		second.Written(10)
+		if second.Wrote() != 10 {
+			t.Error(second.Wrote())
+		}
+		second.Discard()
 	}
 }
 
