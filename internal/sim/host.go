@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/membership"
+	"evensong/internal/proto/node"
+	"evensong/internal/proto/ring"
+)
+
+// Cluster is the name of every simulated cluster.
+const Cluster = "sim"
+
+// socketBytes bounds the datagrams that wait for a paused daemon; more are dropped, as a kernel does.
+const socketBytes = 208 << 10
+
+// errDisk is what a failing store answers.
+var errDisk = errors.New("simulated disk failure")
+
+// host is a machine with at most one daemon on it: what package host is to a real one.
+type host struct {
+	w      *World
+	i      int
+	name   string
+	node   *node.Machine // nil: no daemon runs
+	me     evs.ProcID
+	life   int           // counts starts
+	born   time.Duration // start of this life
+	died   time.Duration // end of the last
+	paused bool
+	conf   []evs.ProcID // members of the last regular configuration
+	confID evs.RingID
+	count  int // regular configurations installed in this life
+
+	// The disk survives crashes if there is one.
+	stable    bool
+	disk      uint64
+	writes    []write
+	diskDelay time.Duration
+	diskFails bool
+
+	// limits of this host's daemon, from the schedule; zero values are the defaults.
+	sessionBytes int
+	inputBytes   int
+	accelerated  bool
+
+	waiting      []*datagram // while paused
+	waitingBytes int
+	waitingDone  []uint64 // stores that ended while paused
+	conns        []*conn
+	byID         map[uint64]*conn
+
+	timerAt time.Duration // earliest evTimer in the queue; zero: none
+	fx      node.Effects
+	outputs []uint64
+	closes  []node.Close
+	vec     [][]byte
+}
+
+// write is a store under way.
+type write struct{ id, seq uint64 }
+
+// doing is what the daemon is at, for counting faults by it.
+func (h *host) doing() string {
+	switch {
+	case h.node == nil:
+		return "down"
+	case h.node.Order().Membership().State() == membership.StateOperational && h.node.Groups().Exchanging():
+		return "group state exchange"
+	}
+	return h.node.Order().Membership().State().String()
+}
+
+func (w *World) addHost(name string, stable bool) *host {
+	h := &host{w: w, i: len(w.hosts), name: name, stable: stable, diskDelay: 200 * time.Microsecond, accelerated: true}
+	w.hosts = append(w.hosts, h)
+	return h
+}
+
+// clock is the time of this host's daemon: since its start, never zero.
+func (h *host) clock() time.Duration { return h.w.now - h.born + 1 }
+
+// start brings a new incarnation up.
+func (h *host) start() {
+	w := h.w
+	h.life++
+	h.born, h.paused, h.timerAt, h.count = w.now, false, 0, 0
+	h.me = evs.ProcID{Rank: uint16(h.i), Name: h.name, Inc: evs.Incarnation(w.rnd.Uint64())}
+	h.byID, h.conns, h.writes, h.conf = map[uint64]*conn{}, nil, nil, nil
+	peers := make([]netip.AddrPort, w.net.n)
+	for i := range peers {
+		peers[i] = address(i)
+	}
+	cfg := node.Config{
+		Me: h.me, Cluster: Cluster, Peers: peers, Accelerated: h.accelerated, Ring: w.ring, Stable: h.stable,
+		SessionBytes: h.sessionBytes, InputBytes: h.inputBytes, Trace: true,
+	}
+	if h.stable {
+		cfg.StoredRingSeq = h.disk
+	}
+	n, err := node.New(cfg, rand.New(rand.NewPCG(w.rnd.Uint64(), w.rnd.Uint64())), h.clock())
+	if err != nil {
+		panic("sim: a daemon's configuration is wrong: " + err.Error())
+	}
+	h.node = n
+	h.fx.Reset()
+	n.Start(h.clock(), &h.fx)
+	h.perform()
+}
+
+// crash ends the daemon without a word. What it was writing may or may not be on the disk.
+func (h *host) crash() {
+	if h.node == nil {
+		return
+	}
+	w := h.w
+	w.record(evs.Trace{Kind: evs.TraceFail, Proc: h.me})
+	for _, wr := range h.writes {
+		if h.diskFails || w.chance(0.5) {
+			break
+		}
+		h.disk = max(h.disk, wr.seq)
+	}
+	h.end(true)
+}
+
+// end takes the daemon away and closes its connections: reset says that what was in them may be lost.
+func (h *host) end(reset bool) {
+	h.node, h.died = nil, h.w.now
+	for _, d := range h.waiting {
+		h.w.net.release(d)
+	}
+	h.waiting, h.waitingBytes, h.waitingDone, h.writes, h.timerAt = nil, 0, nil, nil, 0
+	for _, c := range h.conns {
+		if reset && len(c.toClient) > 0 && h.w.chance(0.5) {
+			c.toClient = c.toClient[:h.w.rnd.IntN(len(c.toClient)+1)]
+		}
+		c.daemonGone("daemon gone")
+	}
+	h.conns, h.byID, h.outputs, h.closes = nil, nil, h.outputs[:0], h.closes[:0]
+}
+
+// pause stops the daemon's process; resume lets it go on. It then finds, in this order, what waited: datagrams,
+// completed stores, clients, timers.
+func (h *host) pause() { h.paused = h.node != nil }
+
+func (h *host) resume() {
+	if h.node == nil || !h.paused {
+		return
+	}
+	h.paused = false
+	queue := h.waiting
+	h.waiting, h.waitingBytes = nil, 0
+	for i, d := range queue {
+		if h.node == nil || h.paused || h.w.failure != nil {
+			for _, rest := range queue[i:] {
+				h.w.net.release(rest)
+			}
+			return
+		}
+		h.datagram(d)
+	}
+	done := h.waitingDone
+	h.waitingDone = nil
+	for _, n := range done {
+		h.stored(h.life, n)
+	}
+	for _, c := range slices.Clone(h.conns) {
+		c.wake()
+	}
+	if h.node != nil {
+		h.timer(0)
+	}
+}
+
+// arrive takes a datagram from the network.
+func (h *host) arrive(d *datagram) {
+	switch {
+	case h.node == nil:
+		h.w.net.release(d)
+	case h.paused:
+		if h.waitingBytes+len(d.buf) > socketBytes {
+			h.w.net.lost++
+			h.w.net.release(d)
+			return
+		}
+		h.waiting = append(h.waiting, d)
+		h.waitingBytes += len(d.buf)
+	default:
+		h.datagram(d)
+	}
+}
+
+func (h *host) datagram(d *datagram) {
+	h.fx.Reset()
+	h.node.HandleDatagram(h.clock(), address(int(d.from)), d.buf, &h.fx)
+	h.w.net.release(d)
+	h.perform()
+}
+
+// timer lets the node do what is due. at is the time of the event; zero: look anyway.
+func (h *host) timer(at time.Duration) {
+	if h.node == nil || at != 0 && at != h.timerAt {
+		return
+	}
+	h.timerAt = 0
+	if h.paused {
+		return
+	}
+	if d := h.node.Deadline(); d != 0 && d <= h.clock() {
+		h.fx.Reset()
+		h.node.Advance(h.clock(), &h.fx)
+		h.perform()
+		return
+	}
+	h.arm()
+}
+
+// arm sees to it that an event comes when the node wants it.
+func (h *host) arm() {
+	d := h.node.Deadline()
+	if d == 0 {
+		return
+	}
+	at := max(h.born+d-1, h.w.now)
+	if h.timerAt == 0 || at < h.timerAt {
+		h.timerAt = at
+		h.w.events.push(event{at: at, kind: evTimer, a: int32(h.i)})
+	}
+}
+
+// stored ends a store of a life of the daemon.
+func (h *host) stored(life int, id uint64) {
+	if h.node == nil || life != h.life {
+		return
+	}
+	if h.paused {
+		h.waitingDone = append(h.waitingDone, id)
+		return
+	}
+	k := slices.IndexFunc(h.writes, func(wr write) bool { return wr.id == id })
+	var err error
+	if h.diskFails {
+		err = errDisk
+	} else {
+		h.disk = max(h.disk, h.writes[k].seq)
+	}
+	h.writes = slices.Delete(h.writes, k, k+1)
+	h.fx.Reset()
+	h.node.HandleStored(h.clock(), id, err, &h.fx)
+	h.perform()
+}
+
+// leave begins an orderly leave.
+func (h *host) leave() {
+	if h.node == nil {
+		return
+	}
+	h.fx.Reset()
+	h.node.Leave(h.clock(), &h.fx)
+	h.perform()
+}
+
+// perform carries out the effects of an input, and of those that follow from it.
+func (h *host) perform() {
+	w := h.w
+	for {
+		fx := &h.fx
+		w.stats.Inputs++
+		for i := range fx.Trace {
+			h.watch(&fx.Trace[i])
+			w.record(fx.Trace[i])
+		}
+		for i := range fx.Sends {
+			w.send(h.i, &fx.Sends[i])
+			if len(w.traps) > 0 {
+				w.spring(h, &fx.Sends[i])
+				if h.node == nil {
+					return // the trap was a crash: what was sent before is sent, the rest never is
+				}
+			}
+		}
+		for _, s := range fx.Stores {
+			h.writes = append(h.writes, write{s.ID, s.RingSeq})
+			w.events.push(event{at: w.now + h.diskDelay + time.Duration(w.rnd.Uint64N(uint64(h.diskDelay))), kind: evStored, a: int32(h.i), b: int32(h.life), n: s.ID})
+		}
+		h.outputs = append(h.outputs, fx.Outputs...)
+		h.closes = append(h.closes, fx.Closes...)
+		for _, id := range fx.Resumes {
+			if cn := h.byID[id]; cn != nil {
+				cn.stalled = false
+				cn.armInput()
+			}
+		}
+		stopped := fx.Stopped
+		// What is above the order changes only with something to show for it; its invariants cost more than a token does.
+		check := h.node.Order().CheckInvariants
+		if len(fx.Trace)+len(fx.Outputs)+len(fx.Closes)+len(fx.Notes) > tokenOnly(fx) || w.stats.Inputs%64 == 0 {
+			check = h.node.CheckInvariants
+		}
+		fx.Reset()
+		if err := check(); err != nil {
+			w.fail("INVARIANT", "%v: %v", h.me, err)
+			return
+		}
+		if stopped {
+			h.end(false)
+			return
+		}
+		if len(h.closes) > 0 {
+			for _, c := range h.closes {
+				if cn := h.byID[c.Session]; cn != nil {
+					cn.closeByDaemon(c.Reason.String())
+				}
+			}
+			h.closes = h.closes[:0]
+			continue
+		}
+		if len(h.outputs) == 0 {
+			break
+		}
+		id := h.outputs[len(h.outputs)-1]
+		h.outputs = h.outputs[:len(h.outputs)-1]
+		if cn := h.byID[id]; cn != nil {
+			cn.write()
+		}
+	}
+	h.arm()
+}
+
+// tokenOnly is 1 if the first record of an input is about an accepted token, else 0.
+func tokenOnly(fx *node.Effects) int {
+	if len(fx.Trace) > 0 && fx.Trace[0].Kind == evs.TraceToken {
+		return 1
+	}
+	return 0
+}
+
+// watch follows the daemon's state from its trace.
+func (h *host) watch(t *evs.Trace) {
+	switch t.Kind {
+	case evs.TraceConf:
+		if t.Conf.Kind == evs.Regular {
+			h.conf, h.confID = t.Members, t.Conf.New
+			h.count++
+			h.w.stats.Installs++
+		}
+	case evs.TraceDeliver:
+		h.w.stats.Deliveries++
+	default:
+	}
+}
+
+// ringDefaults are the timers of a world.
+func ringDefaults(tokenTimeout time.Duration) ring.Config {
+	return ring.Config{TokenTimeout: tokenTimeout}.WithDefaults()
+}

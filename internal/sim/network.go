@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"net/netip"
+	"time"
+
+	"evensong/internal/proto/packet"
+)
+
+// Quality is how a link behaves while it is up. Loss, Dup, Reorder and Corrupt are probabilities per datagram.
+type Quality struct {
+	Delay, Jitter               time.Duration
+	Loss, Dup, Reorder, Corrupt float64
+}
+
+// network carries datagrams between hosts. Links have a direction.
+type network struct {
+	n      int
+	base   Quality
+	now    Quality // base, or worse for a while
+	cut    []bool  // [from*n+to]
+	last   []time.Duration
+	free   []*datagram
+	dropIf func(from, to int, k packet.Kind, b []byte) bool // a script's filter; nil: none
+	sent   uint64
+
+	windowEnd  time.Duration
+	windowSent int
+	lost       uint64
+	cutOff     uint64
+	dups       uint64
+	corrupt    uint64
+}
+
+// No work that is scheduled here needs as many datagrams as this: if they are sent all the same, daemons excite each
+// other (LIVE-9).
+const (
+	stormWindow = 100 * time.Millisecond
+	stormLimit  = 30000
+)
+
+// datagram is one packet on its way to one or more hosts. Receivers share its bytes: a node leaves them as they were.
+type datagram struct {
+	buf  []byte
+	refs int32
+	from int32
+}
+
+// newNetwork makes a network of n hosts, all links up.
+func newNetwork(n int, q Quality) network {
+	return network{n: n, base: q, now: q, cut: make([]bool, n*n), last: make([]time.Duration, n*n)}
+}
+
+const portOfDaemons = 4803
+
+// address is where host i is reached; indexOf is its inverse.
+func address(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), portOfDaemons)
+}
+
+func (nw *network) indexOf(a netip.AddrPort) int {
+	b := a.Addr().As4()
+	if i := int(b[2])<<8 | int(b[3]); b[0] == 10 && i < nw.n {
+		return i
+	}
+	return -1
+}
+
+func (nw *network) up(from, to int) bool { return !nw.cut[from*nw.n+to] }
+
+// setCut cuts or mends one direction.
+func (nw *network) setCut(from, to int, cut bool) { nw.cut[from*nw.n+to] = cut }
+
+// heal mends all links and makes them as good as they are by nature.
+func (nw *network) heal() {
+	clear(nw.cut)
+	nw.now = nw.base
+}
+
+// partition cuts all links between hosts of different parts; part[i] is host i's.
+func (nw *network) partition(part []int) {
+	for i := range nw.n {
+		for j := range nw.n {
+			nw.cut[i*nw.n+j] = part[i] != part[j]
+		}
+	}
+}
+
+func (nw *network) get() *datagram {
+	if k := len(nw.free); k > 0 {
+		d := nw.free[k-1]
+		nw.free = nw.free[:k-1]
+		return d
+	}
+	return &datagram{buf: make([]byte, 0, 2048)}
+}
+
+func (nw *network) release(d *datagram) {
+	if d.refs--; d.refs == 0 {
+		d.buf = d.buf[:0]
+		nw.free = append(nw.free, d)
+	}
+}
+
+// send puts one send of host from on its way.
+func (w *World) send(from int, s *packet.Send) {
+	nw := &w.net
+	var shared *datagram
+	for _, to := range s.To {
+		i := nw.indexOf(to)
+		if i < 0 {
+			continue
+		}
+		nw.sent++
+		if w.now >= nw.windowEnd {
+			nw.windowEnd, nw.windowSent = w.now+stormWindow, 0
+		}
+		if nw.windowSent++; nw.windowSent > stormLimit {
+			w.fail("LIVE-9", "packet storm: more than %d datagrams within %v, the last one %v from %s", stormLimit, stormWindow, s.Kind, w.hosts[from].name)
+			return
+		}
+		if !nw.up(from, i) {
+			nw.cutOff++
+			continue
+		}
+		if nw.dropIf != nil && nw.dropIf(from, i, s.Kind, s.Bytes) {
+			nw.lost++
+			continue
+		}
+		q := &nw.now
+		if q.Loss > 0 && w.rnd.Float64() < q.Loss {
+			nw.lost++
+			continue
+		}
+		copies := 1
+		if q.Dup > 0 && w.rnd.Float64() < q.Dup {
+			copies = 2
+			nw.dups++
+		}
+		for range copies {
+			var d *datagram
+			if q.Corrupt > 0 && w.rnd.Float64() < q.Corrupt {
+				d = nw.get()
+				d.buf, d.refs = append(d.buf[:0], s.Bytes...), 0
+				d.buf[w.rnd.IntN(len(d.buf))] ^= 1 << w.rnd.IntN(8)
+				nw.corrupt++
+			} else {
+				if shared == nil {
+					shared = nw.get()
+					shared.buf, shared.refs = append(shared.buf[:0], s.Bytes...), 0
+				}
+				d = shared
+			}
+			d.from = int32(from)
+			d.refs++
+			w.events.push(event{at: w.arrival(from, i), kind: evDatagram, a: int32(i), dgram: d})
+		}
+	}
+}
+
+// arrival draws when a datagram sent now arrives. Links keep the order unless told otherwise.
+func (w *World) arrival(from, to int) time.Duration {
+	q := &w.net.now
+	d := q.Delay
+	if q.Jitter > 0 {
+		d += time.Duration(w.rnd.Uint64N(uint64(q.Jitter)))
+	}
+	at := w.now + d
+	if q.Reorder > 0 && w.rnd.Float64() < q.Reorder {
+		return at + time.Duration(w.rnd.Uint64N(uint64(20*(q.Delay+q.Jitter)+1)))
+	}
+	last := &w.net.last[from*w.net.n+to]
+	at = max(at, *last)
+	*last = at
+	return at
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+
+	"evensong/internal/check"
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/frame"
+)
+
+// Result is the outcome of one run.
+type Result struct {
+	Seed       uint64
+	Profile    string
+	Violations []check.Violation
+	Rules      []check.RuleReport
+	Coverage   []check.Counter
+	Counters   Counters
+	History    []evs.Trace
+}
+
+// Repeat is the command that repeats the run.
+func (r *Result) Repeat() string {
+	return fmt.Sprintf("evensong sim --seed %d --profile %s --schedules 1", r.Seed, r.Profile)
+}
+
+// Failed reports whether a promise was broken.
+func (r *Result) Failed() bool { return len(r.Violations) > 0 }
+
+// Run runs the schedule that a seed makes of a profile and judges it. It is a function of its arguments.
+func Run(seed uint64, profile string) (*Result, error) {
+	p, err := profileByName(profile)
+	if err != nil {
+		return nil, err
+	}
+	w := newWorld(seed)
+	end := w.build(&p)
+	w.runUntil(end)
+	if p.asym && w.failure == nil {
+		w.guard(w.asymmetric)
+	}
+	if w.failure == nil {
+		w.guard(w.settle)
+	}
+	r := w.judge()
+	r.Seed, r.Profile = seed, profile
+	return r, nil
+}
+
+// judge has the history checked.
+func (w *World) judge() *Result {
+	h := check.History{
+		Records: w.history, Quiescent: w.failure == nil && len(w.live) == 0, Volatile: map[string]bool{},
+		TokenTimeout: int64(w.ring.TokenTimeout), MaxPrivateName: frame.MaxPrivateName, MaxGroupName: frame.MaxGroupName,
+	}
+	for _, host := range w.hosts {
+		if !host.stable {
+			h.Volatile[host.name] = true
+		}
+	}
+	rep := check.Check(&h)
+	w.stats.Virtual, w.stats.Records = w.now, len(w.history)
+	w.stats.Datagrams, w.stats.Lost = w.net.sent, w.net.lost+w.net.cutOff
+	res := &Result{Rules: rep.Rules, Coverage: rep.Coverage, Counters: w.stats, History: w.history}
+	if w.failure != nil {
+		res.Violations = append(res.Violations, *w.failure)
+	}
+	res.Violations = append(res.Violations, w.live...)
+	res.Violations = append(res.Violations, rep.Violations...)
+	return res
+}
+
+// WriteHistory writes a history, one record per line.
+func WriteHistory(out io.Writer, records []evs.Trace) error {
+	b := bufio.NewWriter(out)
+	for i := range records {
+		fmt.Fprintf(b, "%12d %s\n", records[i].At, check.Describe(&records[i]))
+	}
+	return b.Flush()
+}
+
+// Hash is a fingerprint of a history: equal for equal histories only.
+func Hash(records []evs.Trace) string {
+	h := sha256.New()
+	_ = WriteHistory(h, records) // writing to a hash cannot fail
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"evensong/internal/check"
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/frame"
+)
+
+// Bounds of liveness in units of the token timeout. guarantees.md, 7, gives B for a cluster that is left alone; what
+// precedes the tail here may have made daemons wait for each other for up to the longest back-off, 16, first.
+const (
+	boundConverge = 40
+	boundDeliver  = 12
+	boundAsym     = 120 // how long the last asymmetric cut stays
+	quiet         = 2   // how long nothing may change at the end
+)
+
+// final is a message of the tail: who must get it, and who has.
+type final struct {
+	from    string
+	text    string
+	want    int
+	got     int
+	service evs.Service
+}
+
+// finals are the messages of the tail; the first has number base.
+type finals struct {
+	base uint64
+	list []final
+	open int
+}
+
+// arrived counts the receivers of the tail's messages.
+func (w *World) arrived(_ *client, body []byte) {
+	f := &w.final
+	if f.base == 0 || len(body) < 8 {
+		return
+	}
+	id := binary.LittleEndian.Uint64(body)
+	if id < f.base || id-f.base >= uint64(len(f.list)) {
+		return
+	}
+	m := &f.list[id-f.base]
+	if m.got++; m.got == m.want {
+		f.open--
+	}
+}
+
+// complain notes a broken promise of liveness.
+func (w *World) complain(rule, format string, args ...any) {
+	w.live = append(w.live, check.Violation{Rule: rule, Text: fmt.Sprintf("at %v: ", w.now) + fmt.Sprintf(format, args...)})
+}
+
+// asymmetric leaves a random cut in place and demands that the daemons settle. LIVE-5.
+func (w *World) asymmetric() {
+	n := len(w.hosts)
+	w.net.heal()
+	for _, h := range w.hosts {
+		w.repair(h)
+	}
+	p := 0.1 + 0.4*w.rnd.Float64()
+	both := w.chance(0.5)
+	for i := range n {
+		for j := range n {
+			if i != j && w.chance(p) {
+				w.net.setCut(i, j, true)
+				if both {
+					w.net.setCut(j, i, true)
+				}
+			}
+		}
+	}
+	w.stats.Faults["lasting cut"]++
+	before := make([]int, n)
+	for i, h := range w.hosts {
+		before[i] = h.count
+	}
+	limit := w.now + boundAsym*w.ring.TokenTimeout
+	w.runUntil(limit - boundAsym/3*w.ring.TokenTimeout)
+	late := make([]int, n)
+	for i, h := range w.hosts {
+		late[i] = h.count
+	}
+	w.runUntil(limit)
+	if w.failure != nil {
+		return
+	}
+	for i, h := range w.hosts {
+		if k := h.count - before[i]; k > 2*n {
+			w.complain("LIVE-5", "%s installed %d configurations behind a cut that did not change; at most %d are allowed", h.name, k, 2*n)
+		}
+		if k := h.count - late[i]; k > 0 {
+			w.complain("LIVE-5", "%s does not settle behind a cut that does not change: %d configurations in the last third", h.name, k)
+		}
+		for _, m := range h.conf {
+			for _, o := range h.conf {
+				a, b := w.hostOf(m), w.hostOf(o)
+				if !w.net.up(a, b) {
+					w.complain("LIVE-5", "%s ends in configuration %v, in which %s does not reach %s", h.name, h.conf, m.Name, o.Name)
+					return
+				}
+			}
+		}
+	}
+}
+
+// hostOf is the host of a daemon.
+func (w *World) hostOf(p evs.ProcID) int { return int(p.Rank) }
+
+// repair ends all faults of a host and sees to it that its daemon runs.
+func (w *World) repair(h *host) {
+	h.diskFails, h.diskDelay = false, 200*time.Microsecond
+	if h.paused {
+		h.resume()
+	}
+	if h.node == nil {
+		h.start()
+	}
+}
+
+// settle ends all faults and demands what LIVE-1, 2 and 4 promise.
+func (w *World) settle() {
+	w.traps = nil
+	w.net.heal()
+	for _, h := range w.hosts {
+		w.repair(h)
+	}
+	for _, c := range w.clients {
+		c.slow = 0
+	}
+	from := w.now
+	tick := w.ring.TokenTimeout / 5
+	for limit := from + boundConverge*w.ring.TokenTimeout; ; {
+		w.runUntil(w.now + tick)
+		if w.failure != nil {
+			return
+		}
+		// A leave or a late fault that was scheduled before may still take a daemon down.
+		for _, h := range w.hosts {
+			w.repair(h)
+		}
+		why := w.unconverged()
+		if why == "" {
+			break
+		}
+		if w.now > limit {
+			w.complain("LIVE-1", "not converged %v after the last fault: %s", w.now-from, why)
+			return
+		}
+	}
+	w.stats.Converged = w.now - from
+	w.burst()
+	sent := w.now
+	for limit := sent + boundDeliver*w.ring.TokenTimeout; w.final.open > 0; {
+		w.runUntil(w.now + tick)
+		if w.failure != nil {
+			return
+		}
+		if w.now > limit {
+			for i := range w.final.list {
+				if m := &w.final.list[i]; m.got != m.want {
+					w.complain("LIVE-2", "%v message of %s to %s sent at %v reached %d of %d receivers", m.service, m.from, m.text, sent, m.got, m.want)
+					break
+				}
+			}
+			return
+		}
+	}
+	count := make([]int, len(w.hosts))
+	for i, h := range w.hosts {
+		count[i] = h.count
+	}
+	w.runUntil(w.now + quiet*w.ring.TokenTimeout)
+	if w.failure != nil {
+		return
+	}
+	for i, h := range w.hosts {
+		if h.count != count[i] {
+			w.complain("LIVE-1", "%s does not keep its configuration although nothing happens", h.name)
+			return
+		}
+	}
+	if why := w.unconverged(); why != "" {
+		w.complain("LIVE-1", "did not stay converged: %s", why)
+	}
+	for i := range w.final.list {
+		if m := &w.final.list[i]; m.got > m.want {
+			w.complain("LIVE-2", "%v message of %s to %s was received %d times, %d sessions should", m.service, m.from, m.text, m.got, m.want)
+			break
+		}
+	}
+}
+
+// unconverged says what is missing: one configuration of all daemons, all clients connected, all views equal to the
+// truth (GRP-12), nothing on its way. Empty: nothing.
+func (w *World) unconverged() string {
+	first := w.hosts[0]
+	for _, h := range w.hosts {
+		switch {
+		case h.node == nil:
+			return h.name + " does not run"
+		case len(h.conf) != len(w.hosts):
+			return fmt.Sprintf("%s (%s) is in a configuration of %d of %d daemons: %v", h.name, h.doing(), len(h.conf), len(w.hosts), h.conf)
+		case h.confID != first.confID:
+			return fmt.Sprintf("%s is in configuration %v, %s in %v", h.name, h.confID, first.name, first.confID)
+		case h.node.Groups().Exchanging():
+			return h.name + " is still exchanging group state"
+		}
+	}
+	for _, c := range w.clients {
+		if c.state != clientOpen && !c.retired {
+			return fmt.Sprintf("client %s of %s is not connected", c.user, w.hosts[c.home].name)
+		}
+	}
+	for g, name := range w.groups {
+		truth := w.truth(g)
+		for _, c := range w.clients {
+			if c.state != clientOpen || c.noViews {
+				continue
+			}
+			if c.left[g] > 0 {
+				return fmt.Sprintf("%s waits for its self-leave of %s", c.sess.Name, name)
+			}
+			if !c.member[g] {
+				continue
+			}
+			if c.views[g] == nil {
+				return fmt.Sprintf("%s joined %s and has no view", c.sess.Name, name)
+			}
+			got := slices.Clone(c.views[g].Members)
+			slices.Sort(got)
+			if !slices.Equal(got, truth) {
+				return fmt.Sprintf("%s sees %s as %v, the truth is %v", c.sess.Name, name, got, truth)
+			}
+		}
+	}
+	return ""
+}
+
+// truth lists who is a member of a group, sorted.
+func (w *World) truth(g int) []string {
+	var names []string
+	for _, c := range w.clients {
+		if c.state == clientOpen && c.member[g] {
+			names = append(names, c.sess.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// burst sends messages of all services in the settled cluster.
+func (w *World) burst() {
+	w.final.base = w.ids + 1
+	for k := range 2 * len(w.hosts) {
+		c := w.clients[w.rnd.IntN(len(w.clients))]
+		if c.state != clientOpen {
+			continue
+		}
+		g := w.rnd.IntN(len(w.groups))
+		service := evs.Service(1 + k%6)
+		size := 8 + w.rnd.IntN(3000)
+		m := final{from: c.sess.Name, service: service}
+		if to := w.clients[w.rnd.IntN(len(w.clients))]; k%5 == 4 && to.state == clientOpen {
+			m.text, m.want = frame.PrivateName(to.user, w.hosts[to.host].name), 1
+		} else {
+			m.text, m.want = w.groups[g], len(w.truth(g))
+		}
+		if c.multicast(strings.Fields(m.text), service, size, false) == 0 {
+			continue
+		}
+		if m.want > 0 {
+			w.final.open++
+		}
+		w.final.list = append(w.final.list, m)
+	}
+}
