@@ -88,7 +88,9 @@ type Delivery struct {
 	Own   int // which of View.Sets is the recipients' own (client-protocol 5.3)
 }
 
-// Submit is a message that this daemon must multicast before anything of its clients.
+// Submit is a message that this daemon must multicast, in order, before anything of its clients, also before what waits
+// for the ring already. What has not been originated when the configuration ends may be thrown away; if it is sent
+// after all, everybody drops it (DropStaleState).
 type Submit struct {
 	Service evs.Service
 	Payload []byte // the caller's from here on

@@ -80,7 +80,7 @@ type Machine struct {
 	peers []evs.ProcID
 
 	// View ids: the configuration in which changes happen now, and how many ids it has given away.
-	names   evs.ConfID
+	idConf  evs.ConfID
 	counter uint64
 
 	// The table: by name, and by member. A group has members, a session is in groups.
@@ -219,7 +219,7 @@ func (m *Machine) HandleTransitional(conf *evs.Configuration, fx *Effects) {
 		m.came[p] = true
 	}
 	m.peers = slices.DeleteFunc(m.peers, func(p evs.ProcID) bool { return !m.came[p] })
-	m.names, m.counter = conf.ID, 0
+	m.idConf, m.counter = conf.ID, 0
 	if m.state == Exchange {
 		m.abort(fx)
 		m.enter(Aborted)
@@ -253,7 +253,7 @@ func (m *Machine) HandleRegular(conf *evs.Configuration, fx *Effects) {
 		}
 		return !ok
 	})
-	m.names, m.counter = conf.ID, 1 // 1 is the index of network views
+	m.idConf, m.counter = conf.ID, 1 // 1 is the index of network views
 	m.restrict()
 	m.enter(Exchange)
 	m.beginExchange(fx)
@@ -278,7 +278,8 @@ func (m *Machine) enter(to State) {
 // State is for status and tests.
 func (m *Machine) State() State { return m.state }
 
-// Exchanging reports whether an exchange is under way: clients' messages must not be originated.
+// Exchanging reports whether an exchange is under way. Until it ends (Effects.Ready) clients' messages must not be
+// originated, neither new ones nor what waits for the ring from an earlier configuration (guarantees 8.5.2).
 func (m *Machine) Exchanging() bool { return m.state == Exchange }
 
 // Groups are the names of all groups of the configuration, sorted.

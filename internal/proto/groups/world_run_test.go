@@ -94,7 +94,7 @@ func (w *world) client(d *daemon) {
 
 func TestWorld(t *testing.T) {
 	cover := map[string]int{}
-	for seed := range uint64(250) {
+	for seed := range uint64(150) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := runWorld(t, seed, 600)
 			for k, n := range w.cover {
