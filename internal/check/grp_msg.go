@@ -747,7 +747,7 @@ func checkGRP16(x *index, s *sink) {
 // A gap is legal when receiver and sender were parted in between, or when the message went to groups the receiver was
 // not in. So a message counts as skipped only if, from some moment before it until the later message, the receiver was
 // in one of its groups and saw no network view of a group that has the sender in it too (or both are on one daemon). The
-// moment is an earlier message of the same sender, or a view that the sender had installed when it sent. It returns
+// moment is an earlier message of the same sender, or the view in which the sender was when it sent. It returns
 // how many pairs of consecutive messages it looked at.
 func (x *index) skipped(f func(r, m int32, window []evs.Trace)) int {
 	pairs := 0
@@ -838,20 +838,26 @@ func (x *index) anchor(r int32, miss *clientMessage, heard, from int32, calm, cu
 		}
 	}
 	for slot := range calm {
-		ev := calm[slot] - 1
-		if ev < 0 || ev < from-1 || ss.events[ev].view < 0 {
+		if calm[slot] == 0 || !x.views[cur[slot]].lists(sender.id.Name) {
 			continue
 		}
-		v := &x.views[ss.events[ev].view]
+		// The view in which the sender was when it sent.
+		theirs := sender.find(ss.groups[slot])
+		if theirs < 0 {
+			continue
+		}
+		list := sender.installs[theirs]
+		n, _ := slices.BinarySearchFunc(list, miss.at, func(in, at int32) int { return int(x.inst[in].ev - at) })
+		if n == 0 {
+			continue
+		}
+		v := &x.views[x.inst[list[n-1]].view]
 		if !v.network() && !miss.causal() {
-			continue // FIFO may pass a join (GRP-4)
-		}
-		if !x.views[cur[slot]].lists(sender.id.Name) {
-			continue
+			continue // FIFO may pass a join, the receiver's own included (GRP-4)
 		}
 		for _, in := range v.installs {
-			if ii := &x.inst[in]; ii.session == miss.sender && ii.ev < miss.at {
-				return ev
+			if ii := &x.inst[in]; ii.session == r && ii.ev >= calm[slot]-1 && ii.ev >= from-1 {
+				return ii.ev
 			}
 		}
 	}

@@ -37,6 +37,7 @@ type session struct {
 	dead      bool  // disconnected, or its daemon failed or stopped
 	multicast []int32
 	bySlot    [][]int32 // by slot: events of the messages to that group
+	installs  [][]int32 // by slot: the session's installs, in order
 }
 
 // sevent is a record of a session.
@@ -251,6 +252,7 @@ func (ss *session) find(g int32) int32 {
 func (si *sessionIndex) link(x *index, s int32) {
 	ss := &si.sessions[s]
 	ss.bySlot = make([][]int32, len(ss.groups))
+	ss.installs = make([][]int32, len(ss.groups))
 	cur := make([]int32, len(ss.groups))  // current install
 	fresh := make([]bool, len(ss.groups)) // nothing ordered since the view
 	for i := range cur {
@@ -280,6 +282,7 @@ func (si *sessionIndex) link(x *index, s int32) {
 				si.inst[prev].next = n
 			}
 			si.views[e.view].installs = append(si.views[e.view].installs, n)
+			ss.installs[e.slot] = append(ss.installs[e.slot], n)
 			cur[e.slot], fresh[e.slot] = n, true
 		case evs.TraceSelfLeave:
 			end(e.slot, int32(i))
