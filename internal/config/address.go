@@ -91,16 +91,13 @@ func checkDaemonName(s string) error {
 	if len(s) > MaxNameLength {
 		return fmt.Errorf("daemon name too long (%d > %d bytes)", len(s), MaxNameLength)
 	}
-	for _, c := range []byte(s) {
+	for _, c := range s {
 		if c < '$' || c > '~' {
 			return fmt.Errorf("a daemon name holds characters from $ to ~ only, not %q", c)
 		}
 	}
 	return nil
 }
-
-// isMulticast reports whether a is a group address, which a daemon cannot have as its own.
-func isMulticast(a netip.Addr) bool { return a.IsMulticast() }
 
 // broadcastShape reports whether a looks like the broadcast address of a subnet of 8 or more host bits.
 func broadcastShape(a netip.Addr) bool { return a.Is4() && a.As4()[3] == 255 }

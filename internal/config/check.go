@@ -151,8 +151,11 @@ func (r *reader) checkTimers() {
 		detection = fmt.Sprintf("a failed daemon is noticed after %v", t.TokenTimeout)
 	}
 	r.report(Notice, first, "remove the timers to get Evensong's own, which detect a failure faster",
-		"the timers of this file are in force: %s", detection)
+		timersInForce+": %s", detection)
 }
+
+// timersInForce begins the notice about slow timers, which Assemble withdraws when a flag replaces them.
+const timersInForce = "the timers of this file are in force"
 
 // decide derives what a file may leave open from the addresses of the first daemons of all segments, as soon as they are
 // known. It runs before Facts are computed, and again with the same result after a reload.

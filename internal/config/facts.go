@@ -159,9 +159,9 @@ func Diff(here, there Facts) []string {
 	for _, d := range here.Daemons {
 		switch i := there.index(d.Name); {
 		case d.Name == 0:
-		case i < 0:
+		case i < 0 && !there.mayList(d):
 			say("%s is only in the list here", name(d.Name, here))
-		default:
+		case i >= 0:
 			common = append(common, d)
 			if o := there.Daemons[i]; d.Addr != 0 && o.Addr != 0 && d.Addr != o.Addr {
 				say("address of %s differs", name(d.Name, here))
@@ -169,7 +169,7 @@ func Diff(here, there Facts) []string {
 		}
 	}
 	for _, d := range there.Daemons {
-		if d.Name != 0 && here.index(d.Name) < 0 {
+		if d.Name != 0 && here.index(d.Name) < 0 && !here.mayList(d) {
 			say("%s is only in the list there", name(d.Name, there))
 		}
 	}
@@ -196,6 +196,13 @@ func diffOrder(here, there Facts, common []DaemonFact, name func(uint32, Facts) 
 		out = append(out, fmt.Sprintf("daemon order differs: %s is %s here, %s there", name(id, here), ordinal(here.index(id)+1), ordinal(there.index(id)+1)))
 	}
 	return out
+}
+
+// mayList reports whether d, whose name is not in the list, may be one of the peers that were given without a name.
+func (f Facts) mayList(d DaemonFact) bool {
+	return slices.ContainsFunc(f.Daemons, func(o DaemonFact) bool {
+		return o.Name == 0 && (o.Addr == 0 || d.Addr == 0 || o.Addr == d.Addr)
+	})
 }
 
 func (f Facts) index(name uint32) int {

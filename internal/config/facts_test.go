@@ -64,6 +64,20 @@ func TestFactsDiff(t *testing.T) {
 	if got := Diff(abc, facts(segment("a 10.0.0.1 b 10.0.0.2 c 10.0.0.3 zoe 10.0.0.9"))); len(got) != 1 || got[0] != "zoe is only in the list there" {
 		t.Errorf("two files, so both know names: %q", got)
 	}
+	// Peers without names are known by address only; nothing may be claimed to be missing for that.
+	peers := func(name string, args ...string) Facts {
+		c, err := Assemble(nil, flags(t, append(args, "--name="+name)...), env(nil), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return FactsOf(&c, time.Second)
+	}
+	if got := Diff(peers("a", "--peer=10.0.0.2"), peers("b", "--bind=10.0.0.2", "--peer=10.0.0.1")); got != nil {
+		t.Errorf("peers by address: %q", got)
+	}
+	if got := Diff(peers("a", "--bind=10.0.0.1", "--peer=10.0.0.9"), peers("b", "--bind=10.0.0.2", "--peer=10.0.0.1")); len(got) != 1 || got[0] != "daemon 1 of the list is only in the list there" && got[0] != "b is only in the list there" {
+		t.Errorf("a peer by a wrong address: %q", got)
+	}
 	other := abc
 	other.Cluster, other.Ranked, other.TokenTimeout = "b", false, 2*time.Second
 	if got := Diff(abc, sent(t, other)); len(got) != 3 {

@@ -187,7 +187,7 @@ func Assemble(file *Config, v *Values, getenv func(string) (string, bool), hostN
 		}
 	}
 	problems := Problems(slices.Clone(c.Warnings))
-	wasNotice := func(p Problem) bool { return p.Severity == Notice }
+	aboutTimers := func(p Problem) bool { return strings.HasPrefix(p.Text, timersInForce) }
 	for _, o := range options {
 		list, origin := v.lookup(o, getenv)
 		if origin.Kind == FromDefault {
@@ -199,7 +199,7 @@ func Assemble(file *Config, v *Values, getenv func(string) (string, bool), hostN
 		}
 		c.origins[o.key()] = origin
 		if o.Key == "TokenTimeout" {
-			problems = slices.DeleteFunc(problems, wasNotice) // the notice about timers speaks of the value replaced
+			problems = slices.DeleteFunc(problems, aboutTimers) // the notice speaks of the value replaced
 		}
 	}
 	if problems.Errors() > 0 {
@@ -209,6 +209,12 @@ func Assemble(file *Config, v *Values, getenv func(string) (string, bool), hostN
 	if file == nil && len(c.Daemons) == 0 || c.Origin("peer").Kind > FromFile {
 		if err := c.addSelf(hostName); err != nil {
 			problems = append(problems, Problem{File: "--name", Severity: Error, Text: err.Error(), Hint: "give a name of 1 to 19 characters with --name"})
+		}
+	}
+	if c.Ranked && c.Local.Name != "" && c.Index(c.Local.Name) < 0 {
+		_, err := Identify(&c, c.Local.Name, nil)
+		if more, ok := errors.AsType[Problems](err); ok {
+			problems = append(problems, more...)
 		}
 	}
 	for _, p := range append(c.windowProblems(), c.Timers.problems()...) {
@@ -450,7 +456,7 @@ func parsePeer(s string) (Daemon, error) {
 	switch {
 	case err != nil:
 		return Daemon{}, err
-	case e.addr.IsValid() && (e.addr.IsUnspecified() || isMulticast(e.addr)):
+	case e.addr.IsValid() && (e.addr.IsUnspecified() || e.addr.IsMulticast()):
 		return Daemon{}, fmt.Errorf("%s is not the address of a host", e.addr)
 	case e.port == 0:
 		e.port = DefaultPort
@@ -465,7 +471,7 @@ func setBind(c *Config, list []string) error {
 		if err != nil {
 			return err
 		}
-		if !e.addr.IsValid() || isMulticast(e.addr) {
+		if !e.addr.IsValid() || e.addr.IsMulticast() {
 			return fmt.Errorf("%q is not a local address; a name could change while the daemon runs", s)
 		}
 		if e.port == 0 {

@@ -147,6 +147,10 @@ func TestOptionMistakes(t *testing.T) {
 			t.Errorf("%s: got %v", row.args, err)
 		}
 	}
+	file := mustParse(t, "Spread_Segment unicast { alpha 10.0.0.1 }")
+	if _, err := Assemble(&file, flags(t, "-n", "alhpa"), env(nil), nil); err == nil || !strings.Contains(err.Error(), "did you mean alpha?") {
+		t.Errorf("a name that is not in the file: %v", err)
+	}
 	_, err = Assemble(nil, nil, env(nil), func() (string, error) { return "a-host-name-of-too-many-letters", nil })
 	if err == nil || !strings.Contains(err.Error(), "--name") {
 		t.Errorf("long host name: %v", err)

@@ -227,7 +227,7 @@ func segmentKind(daemons []Daemon, seg Segment) SegmentKind {
 	switch {
 	case len(seg.Daemons) == 1, !a.IsValid(), a.IsUnspecified():
 		return Unicast
-	case isMulticast(a):
+	case a.IsMulticast():
 		return Multicast
 	case a.Is6():
 		return Unicast // there is no broadcast
@@ -333,7 +333,7 @@ func (r *reader) daemonAddress(d *Daemon, name string, where *lexer.Token, pos l
 	case err != nil:
 		r.errorf(where.Pos, "write an address such as 10.0.0.1 or [fd00::1], or a host name", "address of daemon %s: %v", shown(name), err)
 		return
-	case isMulticast(e.addr), e.addr.Is4() && e.addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case e.addr.IsMulticast(), e.addr.Is4() && e.addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		r.errorf(where.Pos, "write the address of the host; the group address belongs to the segment", "daemon %s cannot have the multicast or broadcast address %s", shown(name), e.addr)
 		return
 	case e.addr.IsValid() && e.addr.IsUnspecified():
@@ -369,7 +369,7 @@ func (r *reader) interfaces(d *Daemon, s *stanzaNode, port uint16) {
 		in := Interface{}
 		if e, err := parseEndpoint(word); err != nil {
 			r.errorf(t.Pos, "write { C D 10.0.0.1 M 10.1.0.1 }", "interface of daemon %s: %v", shown(d.Name), err)
-		} else if isMulticast(e.addr) {
+		} else if e.addr.IsMulticast() {
 			r.errorf(t.Pos, "write a local address of the host", "an interface cannot have the multicast address %s", e.addr)
 		} else {
 			in.Addr, in.Host = e.addr, e.host
