@@ -174,9 +174,10 @@ func (p *Portable) Send(sends []packet.Send) {
 			_, _, err := p.main.WriteMsgUDPAddrPort(s.Bytes, nil, a)
 			if errors.Is(err, os.ErrDeadlineExceeded) && waits > 0 {
 				// Usually the deadline of an earlier wait has passed meanwhile, and nothing was tried.
-				waits--
 				_ = p.main.SetWriteDeadline(time.Now().Add(portableSendWait))
-				_, _, err = p.main.WriteMsgUDPAddrPort(s.Bytes, nil, a)
+				if _, _, err = p.main.WriteMsgUDPAddrPort(s.Bytes, nil, a); err != nil {
+					waits--
+				}
 			}
 			switch {
 			case err == nil:

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	crand "crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"evensong/internal/config"
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/membership"
+	"evensong/internal/proto/node"
+	"evensong/internal/proto/ring"
+	"evensong/internal/transport"
+)
+
+// Assemble turns the resolved configuration of a cluster into what daemon number self of it runs with: the host's
+// part, and the function that builds the machine once the sockets are bound. Every call draws a new incarnation (M-1).
+func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) (Machine, error), error) {
+	d := c.Daemons[self]
+	bind, err := bindAddr(c, d)
+	if err != nil {
+		return Config{}, nil, err
+	}
+	listen, err := listenAddrs(c, d)
+	if err != nil {
+		return Config{}, nil, err
+	}
+	rc := RingConfig(c)
+	h := Config{
+		Transport:    transport.Config{Bind: bind, Groups: groupsOf(c, self)},
+		Listen:       listen,
+		Unix:         unixPaths(c, d.Addr.Port()),
+		MaxSessions:  c.Sessions.Limit,
+		StateDir:     c.Local.StateDir,
+		TokenTimeout: rc.TokenTimeout,
+		Logger:       log,
+	}
+	var seed [24]byte
+	if _, err := crand.Read(seed[:]); err != nil {
+		return Config{}, nil, fmt.Errorf("draw an incarnation: %w", err)
+	}
+	le := binary.LittleEndian
+	facts := config.FactsOf(c, rc.TokenTimeout)
+	encoded, err := facts.AppendBinary(nil)
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	n := node.Config{
+		Me:           evs.ProcID{Rank: c.Rank(self), Name: d.Name, Inc: evs.Incarnation(le.Uint64(seed[:]) | 1)},
+		Cluster:      c.Cluster,
+		Accelerated:  c.Ring.Accelerated,
+		Ring:         rc,
+		Membership:   MembershipConfig(c),
+		Facts:        encoded,
+		MaxSessions:  c.Sessions.Limit,
+		SessionBytes: int(c.Sessions.ByteBudget),
+		SessionQueue: c.Sessions.MaxMessages,
+	}
+	for i, p := range c.Daemons {
+		if i != self && p.Addr.Addr().IsValid() {
+			n.Peers = append(n.Peers, p.Addr)
+		}
+	}
+	h.Differences = func(b []byte) []string {
+		theirs, err := config.DecodeFacts(b)
+		if err != nil {
+			return []string{"what it says about its configuration cannot be read: " + err.Error()}
+		}
+		return config.Diff(facts, theirs)
+	}
+	build := func(b Boot) (Machine, error) {
+		n.Stable, n.StoredRingSeq = b.Stable, b.RingSeq
+		return node.New(n, rand.New(rand.NewPCG(le.Uint64(seed[8:]), le.Uint64(seed[16:]))), 0)
+	}
+	return h, build, nil
+}
+
+// RingConfig is the ring's part of a configuration, with all defaults filled in.
+func RingConfig(c *config.Config) ring.Config {
+	r := ring.Config{TokenTimeout: c.Timers.TokenTimeout, PersonalWindow: c.Ring.Personal, GlobalWindow: c.Ring.Global, AcceleratedWindow: c.Ring.AcceleratedWindow}
+	if c.Timers.Hurry > 0 && 2*c.Timers.Hurry <= r.WithDefaults().TokenTimeout {
+		r.TokenRetransmit = c.Timers.Hurry
+	}
+	d := ring.Config{}.WithDefaults()
+	w := c.Ring.WithDefaults(config.Ring{Global: d.GlobalWindow, Personal: d.PersonalWindow, AcceleratedWindow: d.AcceleratedWindow})
+	r.GlobalWindow, r.PersonalWindow, r.AcceleratedWindow = w.Global, w.Personal, w.AcceleratedWindow
+	r.MaxGap = min(max(2048, 4*w.Global), ring.MaxSpan/2)
+	return r.WithDefaults()
+}
+
+// MembershipConfig is the membership's part. The nine timers of the original map to fewer of ours: gathering here has
+// one stage. What a file does not give derives from the token timeout.
+func MembershipConfig(c *config.Config) membership.Config {
+	return membership.Config{
+		JoinInterval:     c.Timers.Join,
+		ConsensusTimeout: c.Timers.Gather,
+		CommitTimeout:    c.Timers.Form,
+		ProbeInterval:    c.Timers.Lookup,
+		ReachTimeout:     max(4*c.Timers.TokenTimeout, 3*c.Timers.Lookup),
+	}
+}
+
+// bindAddr is where daemon d receives datagrams: what was said, else the interface for daemon traffic, else its own
+// address if that is a loopback address (several daemons can then share a host), else all addresses.
+func bindAddr(c *config.Config, d config.Daemon) (netip.AddrPort, error) {
+	if b := c.Local.Bind; len(b) > 0 {
+		if len(b) > 1 {
+			return netip.AddrPort{}, fmt.Errorf("%w: %d addresses to bind for daemon traffic; give one, or none for all", ErrConfig, len(b))
+		}
+		return b[0], nil
+	}
+	port := d.Addr.Port()
+	for _, in := range d.Interfaces {
+		if in.DaemonTraffic && in.Addr.IsValid() {
+			return netip.AddrPortFrom(in.Addr, port), nil
+		}
+	}
+	a := d.Addr.Addr()
+	switch {
+	case a.IsValid() && a.IsLoopback():
+		return d.Addr, nil
+	case a.IsValid() && a.Is6() && !a.Is4In6():
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), port), nil
+	}
+	return netip.AddrPortFrom(netip.IPv4Unspecified(), port), nil
+}
+
+// listenAddrs are the TCP addresses for clients, by the same rule.
+func listenAddrs(c *config.Config, d config.Daemon) ([]netip.AddrPort, error) {
+	var out []netip.AddrPort
+	for _, s := range c.Local.Listen {
+		host, port, err := net.SplitHostPort(s)
+		if err != nil {
+			return nil, fmt.Errorf("%w: listen %q: %w", ErrConfig, s, err)
+		}
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("%w: listen %q: port %q: want a number from 0 to 65535", ErrConfig, s, port)
+		}
+		if host == "" || host == "*" {
+			out = append(out, netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(n)))
+			continue
+		}
+		ips, err := net.LookupIP(host)
+		if err != nil {
+			return nil, fmt.Errorf("%w: listen %q: %w", ErrBind, s, err)
+		}
+		for _, ip := range ips {
+			a, _ := netip.AddrFromSlice(ip)
+			out = append(out, netip.AddrPortFrom(a.Unmap(), uint16(n)))
+		}
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	port := d.Addr.Port()
+	if len(d.Interfaces) > 0 {
+		for _, in := range d.Interfaces {
+			if in.Client && in.Addr.IsValid() {
+				out = append(out, netip.AddrPortFrom(in.Addr, port))
+			}
+		}
+		return out, nil
+	}
+	if a := d.Addr.Addr(); a.IsValid() && a.IsLoopback() {
+		return []netip.AddrPort{d.Addr}, nil
+	}
+	return []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), port)}, nil
+}
+
+// unixPaths are the sockets for clients on this host: /tmp/<port>, which clients of the original have built in, and one
+// in the runtime directory.
+func unixPaths(c *config.Config, port uint16) []string {
+	if c.Local.UnixSockets != nil {
+		return c.Local.UnixSockets
+	}
+	name := strconv.Itoa(int(port))
+	paths := []string{filepath.Join(os.TempDir(), name)}
+	if os.PathSeparator == '/' {
+		paths[0] = "/tmp/" + name
+	}
+	switch {
+	case c.Local.RuntimeDir != "":
+		paths = append(paths, filepath.Join(c.Local.RuntimeDir, name))
+	case os.Getenv("XDG_RUNTIME_DIR") != "":
+		paths = append(paths, filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "evensong", name))
+	}
+	return paths
+}
+
+// groupsOf lists the multicast and broadcast addresses that save copies: those of segments with several daemons.
+func groupsOf(c *config.Config, self int) []transport.Group {
+	var out []transport.Group
+	for i, s := range c.Segments {
+		if s.Kind == config.Unicast || len(s.Daemons) < 2 {
+			continue
+		}
+		g := transport.Group{Addr: s.Addr, Join: c.Daemons[self].Segment == i}
+		for _, k := range s.Daemons {
+			if k != self {
+				g.Members = append(g.Members, c.Daemons[k].Addr)
+			}
+		}
+		out = append(out, g)
+	}
+	return out
+}

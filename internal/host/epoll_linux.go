@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"evensong/internal/proto/packet"
+	"evensong/internal/transport"
+)
+
+const haveEpoll = true
+
+const (
+	// eventsPerTurn is how many ready descriptors one turn serves.
+	eventsPerTurn = 128
+	// batchesPerTurn is how many batches of datagrams are taken before clients get a turn. More than one window of
+	// packets never waits in a healthy ring.
+	batchesPerTurn = 8
+	// opsPerBreath is how many operations on clients pass between two looks at the datagram sockets: each costs some
+	// microseconds, and the token may be waiting.
+	opsPerBreath = 8
+	// acceptsPerTurn bounds what a storm of connections may take of a turn.
+	acceptsPerTurn = 16
+	// slicesPerWrite bounds one write (the kernel's IOV_MAX is 1024), writesPerTurn how many one client gets in a turn.
+	slicesPerWrite = 256
+	writesPerTurn  = 4
+)
+
+// epollLoop is one thread that waits for everything: datagrams, clients, the clock and other goroutines.
+type epollLoop struct {
+	*core
+	udp       *transport.Batch
+	ep        int
+	event     int // eventfd: the mailbox has something
+	spare     int // a descriptor given up for the moment it takes to refuse a client when there are none left; or -1
+	listeners []*listener
+	lnFDs     []int
+
+	targets  []target // by descriptor
+	sessions map[uint64]*client
+	clients  int // open and closing ones
+
+	// Work that is queued, each list in order.
+	dirty   []*client // may have output
+	resumed []*client // input is wanted again
+	closes  []Close
+	closing []*client // on their way out, by deadline; ended ones are skipped
+
+	acceptAt  time.Duration // not zero: no accepting until then
+	ops       int           // operations on clients since the last look at datagrams
+	restTotal int           // bytes of refused input kept
+
+	events  [eventsPerTurn]unix.EpollEvent
+	wait    struct{ sec, nsec int64 } // the kernel's timespec is 64 bits wide on all architectures
+	noWait2 bool                      // the kernel has no epoll_pwait2
+	buf     []byte
+	slices  [][]byte
+	iovs    [slicesPerWrite]unix.Iovec
+	msg     unix.Msghdr
+}
+
+// target says what a descriptor is.
+type target struct {
+	kind  targetKind
+	index int
+	c     *client
+}
+
+type targetKind uint8
+
+const (
+	targetNone targetKind = iota
+	targetDatagrams
+	targetMail
+	targetListener
+	targetClient
+)
+
+// clientState is where a connection is in its life.
+type clientState uint8
+
+const (
+	clientOpen     clientState = iota // a session of the machine
+	clientFlushing                    // closed by the machine, some bytes are left to write
+	clientDraining                    // our side is shut down; what still comes is thrown away until the peer closes
+	clientGone                        // the descriptor is closed
+)
+
+// client is one connection.
+type client struct {
+	id       uint64 // zero for connections that were refused
+	fd       int
+	state    clientState
+	interest uint32 // what epoll watches for; zero and not watched if muted
+	muted    bool   // not in the epoll at all, because it would only repeat that the peer is gone
+	dirty    bool   // in epollLoop.dirty
+	resuming bool   // in epollLoop.resumed
+	paused   bool   // rest was refused, or waits to be offered again
+	blocked  bool   // the peer does not read now
+	deaf     bool   // the peer will never read again; only input is left
+	rest     []byte
+	deadline time.Duration // when a closing connection is cut
+	drained  int
+}
+
+func newEpollLoop(c *core, ls []*listener) (_ loop, err error) {
+	l := &epollLoop{core: c, ep: -1, event: -1, spare: -1, listeners: ls, sessions: make(map[uint64]*client), buf: make([]byte, readBufferBytes)}
+	defer func() {
+		if err != nil {
+			l.release()
+		}
+	}()
+	if l.udp, err = transport.OpenBatch(c.cfg.Transport); err != nil {
+		return nil, err
+	}
+	if l.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if l.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	if err := l.watch(l.event, target{kind: targetMail}, unix.EPOLLIN); err != nil {
+		return nil, err
+	}
+	for i, fd := range l.udp.FDs() {
+		if err := l.watch(fd, target{kind: targetDatagrams, index: i}, unix.EPOLLIN); err != nil {
+			return nil, err
+		}
+	}
+	for i, ln := range ls {
+		fd, err := dupListener(ln)
+		if err != nil {
+			return nil, err
+		}
+		l.lnFDs = append(l.lnFDs, fd)
+		if err := l.watch(fd, target{kind: targetListener, index: i}, unix.EPOLLIN); err != nil {
+			return nil, err
+		}
+		ln.Close() // the duplicate lives on; Go's poller needs to know nothing of it
+	}
+	l.openSpare()
+	c.stats.Transport = l.udp.Stats()
+	return l, nil
+}
+
+// dupListener is a descriptor of our own for a listener.
+func dupListener(ln *listener) (fd int, err error) {
+	raw, err := ln.Listener.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var dupErr error
+	err = raw.Control(func(old uintptr) { fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) })
+	if err == nil {
+		err = os.NewSyscallError("fcntl", dupErr)
+	}
+	return fd, err
+}
+
+// release implements loop.
+func (l *epollLoop) release() {
+	for _, t := range l.targets {
+		if t.kind == targetClient {
+			unix.Close(t.c.fd)
+		}
+	}
+	l.targets = nil
+	l.closeListeners()
+	for _, fd := range []*int{&l.ep, &l.event, &l.spare} {
+		if *fd >= 0 {
+			unix.Close(*fd)
+			*fd = -1
+		}
+	}
+	if l.udp != nil {
+		l.udp.Close()
+		l.udp = nil
+	}
+}
+
+// closeListeners stops accepting for good.
+func (l *epollLoop) closeListeners() {
+	for _, ln := range l.listeners {
+		ln.unlink()
+	}
+	for _, fd := range l.lnFDs {
+		unix.Close(fd)
+		if fd < len(l.targets) {
+			l.targets[fd] = target{}
+		}
+	}
+	l.listeners, l.lnFDs, l.acceptAt = nil, nil, 0
+}
+
+// localAddr implements loop.
+func (l *epollLoop) localAddr() netip.AddrPort { return l.udp.LocalAddr() }
+
+// wake implements loop.
+func (l *epollLoop) wake() {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	_, _ = unix.Write(l.event, one[:]) // fails only if it is signaled so often already that one more says nothing new
+}
+
+// Send implements shell.
+func (l *epollLoop) Send(s []packet.Send) { l.udp.Send(s) }
+
+// markOutput implements shell.
+func (l *epollLoop) markOutput(id uint64) {
+	if c := l.sessions[id]; c != nil && !c.dirty {
+		c.dirty = true
+		l.dirty = append(l.dirty, c)
+	}
+}
+
+// markResume implements shell.
+func (l *epollLoop) markResume(id uint64) {
+	if c := l.sessions[id]; c != nil && !c.resuming {
+		c.resuming = true
+		l.resumed = append(l.resumed, c)
+	}
+}
+
+// markClose implements shell.
+func (l *epollLoop) markClose(c Close) { l.closes = append(l.closes, c) }
+
+// watch adds a descriptor to the epoll.
+func (l *epollLoop) watch(fd int, t target, events uint32) error {
+	if err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}); err != nil {
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	for len(l.targets) <= fd {
+		l.targets = append(l.targets, target{})
+	}
+	l.targets[fd] = t
+	return nil
+}
+
+// run implements loop.
+func (l *epollLoop) run() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	l.tick()
+	l.m.Start(l.now, &l.fx)
+	l.perform()
+	var farewell time.Duration // when clients have had their time; zero before the machine stopped
+	for {
+		l.settle()
+		if l.leaving {
+			if len(l.lnFDs) > 0 {
+				l.closeListeners()
+			}
+			switch {
+			case l.stopped && farewell == 0:
+				farewell = l.now + farewellTime
+				l.closeAll()
+			case l.stopped && (l.clients == 0 || l.now >= farewell):
+				return nil
+			case !l.stopped && l.now >= l.leaveEnd:
+				return ErrLeaveTimeout
+			}
+		}
+		if l.killed() {
+			return nil
+		}
+		n, err := l.sleep(farewell)
+		if err != nil {
+			return err
+		}
+		l.tick()
+		if err := l.turn(l.events[:n]); err != nil {
+			return err
+		}
+	}
+}
+
+// sleep waits until something is ready or due, and returns how many events there are.
+func (l *epollLoop) sleep(farewell time.Duration) (int, error) {
+	until := l.next()
+	if farewell != 0 {
+		until = farewell
+	}
+	if len(l.closing) > 0 {
+		until = min(until, l.closing[0].deadline)
+	}
+	if l.acceptAt != 0 {
+		until = min(until, l.acceptAt)
+	}
+	if len(l.dirty)+len(l.resumed)+len(l.closes) > 0 {
+		until = 0
+	}
+	l.tick()
+	for {
+		n, err := l.epollWait(max(until-l.now, 0))
+		switch err {
+		case 0:
+			l.stats.Wakeups.Add(1)
+			return n, nil
+		case unix.EINTR:
+			l.tick()
+		default:
+			return 0, os.NewSyscallError("epoll_wait", err)
+		}
+	}
+}
+
+// epollWait waits at most d. Where the kernel counts in milliseconds only, d is rounded up: a timer that fires too
+// early would spin until it is due.
+func (l *epollLoop) epollWait(d time.Duration) (int, syscall.Errno) {
+	if !l.noWait2 {
+		var ts unsafe.Pointer
+		if d < forever/2 {
+			l.wait.sec, l.wait.nsec = int64(d/time.Second), int64(d%time.Second)
+			ts = unsafe.Pointer(&l.wait)
+		}
+		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(ts), 0, 0)
+		if errno != unix.ENOSYS && errno != unix.EPERM {
+			return int(n), errno
+		}
+		l.noWait2 = true // an old kernel, or a container that does not know the call
+	}
+	ms := -1
+	if d < forever/2 {
+		ms = int(min((d+time.Millisecond-1)/time.Millisecond, time.Hour/time.Millisecond))
+	}
+	n, err := unix.EpollWait(l.ep, l.events[:], ms)
+	if err != nil {
+		if errno, ok := err.(syscall.Errno); ok {
+			return 0, errno
+		}
+		return 0, unix.EINVAL
+	}
+	return n, 0
+}
+
+// turn serves what is ready: other goroutines, datagrams, timers, then clients.
+func (l *epollLoop) turn(events []unix.EpollEvent) error {
+	datagrams := false
+	for i := range events {
+		switch l.targets[events[i].Fd].kind {
+		case targetDatagrams:
+			datagrams = true
+		case targetMail:
+			l.readMail()
+		}
+	}
+	if datagrams {
+		if err := l.receive(batchesPerTurn); err != nil {
+			return err
+		}
+	}
+	l.timers()
+	l.flush() // what the datagrams delivered goes out before new input comes in
+	for i := range events {
+		// The event may be about a descriptor that was closed and given to somebody else in this very turn. Then all that
+		// happens is one read or write that finds nothing to do.
+		t := l.targets[events[i].Fd]
+		switch t.kind {
+		case targetClient:
+			l.serve(t.c, events[i].Events)
+			if err := l.breathe(); err != nil {
+				return err
+			}
+		case targetListener:
+			l.accept(t.index)
+		}
+	}
+	return nil
+}
+
+// readMail runs what other goroutines posted.
+func (l *epollLoop) readMail() {
+	var count [8]byte
+	_, _ = unix.Read(l.event, count[:]) // resets it; nothing there is fine
+	for _, f := range l.mail.take() {
+		f()
+	}
+}
+
+// receive hands at most so many batches of datagrams to the machine. Group sockets come first: they carry data, and
+// the token must not overtake the data that was sent before it more than it has to.
+func (l *epollLoop) receive(batches int) error {
+	l.ops = 0
+	for i := len(l.udp.FDs()) - 1; i >= 0; i-- {
+		for range batches {
+			ds, err := l.udp.Receive(i)
+			if err != nil {
+				return err
+			}
+			for j := range ds {
+				if l.stopped {
+					break
+				}
+				l.m.HandleDatagram(l.now, ds[j].From, ds[j].Bytes, &l.fx)
+				l.perform()
+			}
+			if !l.udp.Full(len(ds)) {
+				break
+			}
+			l.tick()
+		}
+	}
+	return nil
+}
+
+// breathe counts an operation on a client, and looks at the datagram sockets if it is time.
+func (l *epollLoop) breathe() error {
+	if l.ops++; l.ops < opsPerBreath {
+		return nil
+	}
+	l.tick()
+	return l.receive(1)
+}
+
+// settle does the queued work: closes, input that is wanted again, output. What it causes in turn may stay queued;
+// then the loop does not sleep.
+func (l *epollLoop) settle() {
+	l.expire()
+	resumed := l.resumed
+	l.resumed = nil
+	for _, c := range resumed {
+		c.resuming = false
+		l.resume(c)
+	}
+	closes := l.closes
+	l.closes = nil
+	for _, cl := range closes {
+		if c := l.sessions[cl.Session]; c != nil {
+			l.beginClose(c)
+		}
+	}
+	l.flush()
+	if l.acceptAt != 0 && l.now >= l.acceptAt {
+		l.acceptAt = 0
+		for i, fd := range l.lnFDs {
+			l.setInterest(fd, unix.EPOLLIN)
+			l.accept(i)
+		}
+	}
+}
+
+// flush writes to every client that may have output.
+func (l *epollLoop) flush() {
+	for n := len(l.dirty); n > 0; n-- {
+		c := l.dirty[0]
+		l.dirty = l.dirty[1:]
+		c.dirty = false
+		l.write(c)
+		// Errors of the sockets come up again in the next turn.
+		_ = l.breathe()
+	}
+	if len(l.dirty) == 0 {
+		l.dirty = nil
+	}
+}
+
+// closeAll says goodbye to everybody.
+func (l *epollLoop) closeAll() {
+	for _, t := range l.targets {
+		if t.kind == targetClient && t.c.state == clientOpen {
+			l.beginClose(t.c)
+		}
+	}
+}
+
+// setInterest changes what epoll watches for.
+func (l *epollLoop) setInterest(fd int, events uint32) {
+	if err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}); err != nil {
+		panic(fmt.Sprintf("epoll_ctl on a descriptor of ours: %v", err))
+	}
+}
+
+// log is a line about the host's own doings.
+func (l *epollLoop) log(level slog.Level, text string, err error) {
+	l.note(level, text, slog.String("reason", err.Error()))
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// listener is one place where clients connect.
+type listener struct {
+	net.Listener
+	local bool        // a Unix socket
+	path  string      // of a Unix socket
+	file  os.FileInfo // what the path was when we made it
+}
+
+// bindListeners opens all listeners of cfg, or none.
+func bindListeners(cfg *Config) (_ []*listener, err error) {
+	var ls []*listener
+	defer func() {
+		if err != nil {
+			closeListeners(ls)
+		}
+	}()
+	for _, a := range cfg.Listen {
+		ln, err := net.Listen(listenNetwork(a, cfg.Listen), a.String())
+		if err != nil {
+			return nil, err
+		}
+		ls = append(ls, &listener{Listener: ln})
+	}
+	for _, p := range cfg.Unix {
+		l, err := listenUnix(p, cfg.UnixMode)
+		if err != nil {
+			return nil, fmt.Errorf("listen unix %s: %w", p, err)
+		}
+		ls = append(ls, l)
+	}
+	return ls, nil
+}
+
+// listenNetwork makes the unspecified IPv6 address serve IPv4, too, unless that is listed by itself.
+func listenNetwork(a netip.AddrPort, all []netip.AddrPort) string {
+	switch {
+	case a.Addr().Is4():
+		return "tcp4"
+	case a.Addr().IsUnspecified() && !slices.ContainsFunc(all, func(b netip.AddrPort) bool { return b.Addr().Is4() && b.Port() == a.Port() && a.Port() != 0 }):
+		return "tcp"
+	default:
+		return "tcp6"
+	}
+}
+
+// listenUnix makes the socket file. One that a crashed daemon left behind is removed; one that is alive is an error,
+// because taking its path away would leave that daemon running where nobody finds it.
+func listenUnix(path string, mode fs.FileMode) (*listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode()&fs.ModeSocket == 0 {
+			return nil, errors.New("there is a file of that name which is no socket; remove it or choose another path")
+		}
+		c, err := net.DialTimeout("unix", path, time.Second)
+		switch {
+		case err == nil:
+			c.Close()
+			return nil, errors.New("already running: another daemon answers there")
+		case !isRefused(err):
+			return nil, fmt.Errorf("cannot tell whether another daemon is running there: %w", err)
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("remove the socket of a daemon that is gone: %w", err)
+		}
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	ln.SetUnlinkOnClose(false)
+	l := &listener{Listener: ln, local: true, path: path}
+	if mode == 0 {
+		mode = 0o666
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		l.Close()
+		os.Remove(path)
+		return nil, err
+	}
+	if l.file, err = os.Lstat(path); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// unlink removes the socket file if it is still the one that we made.
+func (l *listener) unlink() {
+	if l.path == "" {
+		return
+	}
+	if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.file) {
+		os.Remove(l.path)
+	}
+}
+
+// closeListeners ends all and removes their socket files.
+func closeListeners(ls []*listener) {
+	for _, l := range ls {
+		l.unlink() // first: from here on a dialer learns at once that nobody is there
+		l.Close()
+	}
+}
+
+// remoteAddr is the peer of a TCP connection; invalid for a Unix socket.
+func remoteAddr(c net.Conn) netip.AddrPort {
+	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		a := t.AddrPort()
+		return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	}
+	return netip.AddrPort{}
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"net/netip"
+	"time"
+
+	"evensong/internal/proto/node"
+)
+
+// Machine is what a host runs: a whole daemon without its sockets, clock and disk. One goroutine calls everything;
+// now is the time since the host's start and never goes back. Each input appends to fx what must now be done.
+type Machine interface {
+	Start(now time.Duration, fx *Effects)
+	// HandleDatagram borrows b, which is writable, until it returns.
+	HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects)
+	// HandleAccept opens a session and returns its number, which is never zero; local says that it came through a Unix
+	// socket.
+	HandleAccept(now time.Duration, local bool, remote netip.AddrPort, fx *Effects) (id uint64)
+	// HandleInput offers bytes of a session and returns how many were taken. If not all were, the host keeps the rest,
+	// reads no more from this session until Effects.Resumes lists it, and then offers the rest again.
+	HandleInput(now time.Duration, id uint64, b []byte, fx *Effects) int
+	// HandleClosed reports the end of a session that the client caused, or that bytes of one that the machine closed
+	// will not be written. Unknown sessions are ignored.
+	HandleClosed(now time.Duration, id uint64, fx *Effects)
+	// Output appends to dst at most limit slices that must be written next, in order. They do not change until
+	// the next input or Output.
+	Output(id uint64, dst [][]byte, limit int) [][]byte
+	HandleWritten(now time.Duration, id uint64, n int, fx *Effects)
+	HandleStored(now time.Duration, id uint64, err error, fx *Effects)
+	// Leave begins the orderly exit, which ends with Effects.Stopped.
+	Leave(now time.Duration, fx *Effects)
+	Advance(now time.Duration, fx *Effects)
+	// Deadline is when Advance must be called next; zero if never.
+	Deadline() time.Duration
+}
+
+// Effects is what an input asks the host to do, Close the end of a connection among it: those of the daemon's machine.
+type (
+	Effects = node.Effects
+	Close   = node.Close
+)
+
+var _ Machine = (*node.Machine)(nil)
