@@ -16,7 +16,7 @@ func render(r *Report) string {
 }
 
 func TestCorrectHistoriesPass(t *testing.T) {
-	seeds := uint64(150)
+	seeds := uint64(80)
 	if testing.Short() {
 		seeds = 20
 	}
