@@ -7,6 +7,7 @@
 //
 //	Parse     bytes of a file       -> Config, or all Problems of the file
 //	Assemble  Config + flags + env  -> Config; a flag wins over EVENSONG_*, that over the file, that over the default
+//	Read      both of them, from the named file or the search path: what a daemon calls first
 //	Resolve   host names            -> addresses, by a resolver that the caller passes in
 //	Identify  which daemon am I     -> index into Daemons, by name, host name or interface addresses passed in
 //	FactsOf   what must agree       -> Facts, small enough for a packet; Diff says in words how two daemons differ

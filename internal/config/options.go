@@ -115,7 +115,7 @@ var options = []Option{
 		set: integer(1, maxWindow, func(c *Config, n int64) { c.Ring.Personal = int(n) })},
 	{Name: "accelerated-window", Key: "AcceleratedWindow", Usage: "`PACKETS` of a daemon that follow the token", Default: "that of the ring",
 		set: integer(1, maxWindow, func(c *Config, n int64) { c.Ring.AcceleratedWindow = int(n) })},
-	{Name: "accelerated-ring", Key: "AcceleratedRing", Usage: "`true` or false: pass the token before the last packets; equal on all daemons", Default: "true if the daemons are in one network",
+	{Name: "accelerated-ring", Key: "AcceleratedRing", Usage: "`BOOL`: pass the token before the last packets; equal on all daemons", Default: "true if the daemons are in one network",
 		set: one(func(c *Config, v string) error { return parseBool(v, &c.Ring.Accelerated) })},
 	{Name: "max-clients", Usage: "most `CLIENTS` at a time", Default: "20000, or what the descriptor limit allows",
 		set: integer(1, 10_000_000, func(c *Config, n int64) { c.Sessions.Limit = int(n) })},
@@ -127,7 +127,7 @@ var options = []Option{
 		set: one(func(c *Config, v string) error { c.Log.File = v; return checkPath(v) })},
 	{Name: "log-level", Key: "EventPriority", Usage: "least `LEVEL` that is logged: debug, info, warn or error", Default: "info",
 		set: one(setLogLevel)},
-	{Name: "dangerous-monitor", Key: "DangerousMonitor", Usage: "`true` permits operators to partition and stop daemons", Default: "false",
+	{Name: "dangerous-monitor", Key: "DangerousMonitor", Usage: "`BOOL`: permit operators to partition and stop daemons", Default: "false",
 		set: one(func(c *Config, v string) error { return parseBool(v, &c.DangerousMonitor) })},
 }
 

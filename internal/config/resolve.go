@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 )
@@ -102,6 +104,25 @@ func preferred(addrs []netip.Addr) netip.Addr {
 type Host struct {
 	Name  string       // as the system reports it, short or with its domain
 	Addrs []netip.Addr // of its interfaces, loopback included
+}
+
+// ThisHost is what Identify wants to know about the machine that runs it: its host name and interface addresses.
+func ThisHost() (Host, error) {
+	name, err := os.Hostname()
+	if err != nil {
+		return Host{}, err
+	}
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return Host{}, err
+	}
+	h := Host{Name: name}
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			h.Addrs = append(h.Addrs, p.Addr().Unmap())
+		}
+	}
+	return h, nil
 }
 
 // Identity is the answer of Identify.

@@ -164,3 +164,15 @@ func TestIdentify(t *testing.T) {
 		t.Errorf("look-up failed: %v", err)
 	}
 }
+
+func TestThisHost(t *testing.T) {
+	h, err := ThisHost()
+	if err != nil || h.Name == "" {
+		t.Fatalf("got %+v, %v", h, err)
+	}
+	for _, a := range h.Addrs {
+		if a.Is4In6() {
+			t.Errorf("address %v is not comparable with those of a file", a)
+		}
+	}
+}
