@@ -579,6 +579,9 @@ func (c *client) receiveView(x *Delivery, ms *membership, fail func(string, ...a
 		}
 		slices.Sort(ms.rel)
 		mv := move{session: me, rel: fmt.Sprint(ms.rel), base: ms.base}
+		if c.d.m.came != nil {
+			mv.base = "" // Reliable messages bind from one final network view to the next (GRP-6)
+		}
 		if ms.in {
 			mv.from, mv.path = fmt.Sprint(ms.view.ID), strings.Join(c.d.history[ms.path:], " ")
 			mv.before, mv.after = fmt.Sprint(ms.before), fmt.Sprint(ms.after)

@@ -3,10 +3,24 @@
 package membership
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 	"time"
 )
+
+// seedsFlag makes the randomised tests longer: go test -run Schedules -seeds 2000.
+var seedsFlag = flag.Uint64("seeds", 0, "number of seeds of the randomised tests")
+
+func seeds(n uint64) uint64 {
+	if *seedsFlag > 0 {
+		return *seedsFlag
+	}
+	if testing.Short() {
+		return n / 5
+	}
+	return n
+}
 
 func TestColdStart(t *testing.T) {
 	for _, n := range []int{1, 2, 5, 24, 32} {
@@ -122,7 +136,7 @@ func TestMerge32(t *testing.T) {
 
 // TestConstantGraphs: LIVE-5. The cuts stay for ever, one-way and not transitive.
 func TestConstantGraphs(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range seeds(40) {
 		n := 3 + int(seed%5)
 		c := settled(t, seed, n)
 		c.quiet = true
@@ -213,11 +227,7 @@ func TestStoreFails(t *testing.T) {
 
 // TestSchedules drives random faults by seed, then heals everything and wants LIVE-1.
 func TestSchedules(t *testing.T) {
-	seeds := uint64(40)
-	if testing.Short() {
-		seeds = 8
-	}
-	for seed := range seeds {
+	for seed := range seeds(40) {
 		n := 2 + int(seed%6)
 		c := newCluster(t, 1000+seed, n)
 		c.quiet = true

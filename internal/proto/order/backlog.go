@@ -114,9 +114,13 @@ func (b *backlog) close(id uint64) {
 	}
 }
 
-// restart forgets how much of cut messages was originated: the configuration has ended, they will go again, whole.
+// restart forgets how much of cut messages was originated: the configuration has ended, they will go again, whole. The
+// daemon's own messages are dropped: they were about the configuration that has ended.
 func (b *backlog) restart() {
-	b.control.sent, b.control.stream = 0, 0
+	c := b.control
+	b.count -= c.count
+	b.bytes -= len(c.buf) - c.head
+	*c = lane{id: ControlLane, buf: c.buf[:0]}
 	for _, l := range b.active {
 		l.sent, l.stream = 0, 0
 	}

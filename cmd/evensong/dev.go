@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"evensong/internal/host"
+	"evensong/internal/tools/dev"
+)
+
+// newDevCommand is "evensong dev".
+func newDevCommand() *cobra.Command {
+	var o dev.Options
+	var seconds time.Duration
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Three daemons in one process, and a conversation to watch and join",
+		Long: `Run three daemons in one process, on loopback, and a conversation in a group that you can watch and join.
+
+The first daemon serves clients on port 4803 and /tmp/4803 if nobody has them, else on a free port that is printed.
+Nothing is written to disk, and nothing but loopback is used.`,
+		Example: "  evensong dev\n  evensong dev --for 10s\n  evensong user -s 4803@localhost      in another terminal",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage = true
+			signals, stop := interrupts()
+			defer stop()
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			go func() {
+				select {
+				case <-signals:
+					cancel()
+				case <-ctx.Done():
+				}
+			}()
+			o.For = seconds
+			f, ok := cmd.OutOrStdout().(*os.File)
+			o.Color = ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""
+			o.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+			err := dev.Run(ctx, o, cmd.OutOrStdout())
+			if errors.Is(err, host.ErrBind) {
+				return failure{err, exitBind}
+			}
+			return err
+		},
+	}
+	cmd.Flags().DurationVar(&seconds, "for", 0, "end after this `DURATION` (default: run until Ctrl-C)")
+	cmd.Flags().IntVar(&o.Port, "port", 0, "TCP `PORT` of the first daemon (default: 4803, or a free one if that is taken)")
+	return cmd
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"evensong/internal/config"
+	"evensong/internal/host"
+)
+
+// newServeCommand is "evensong serve": one daemon, in the foreground.
+func newServeCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a daemon",
+		Long: `Run a daemon, in the foreground, until SIGTERM or SIGINT; a second signal stops it at once.
+
+With -c it reads a file in the format of spread.conf; without a file, flags or EVENSONG_* variables say who it is and
+where the others are. Flags win over variables, these over the file, and the file over defaults.
+
+Exit status: 0 after an orderly stop, 1 if it failed, 2 for wrong use, 3 if the configuration is wrong, 4 if an address
+is taken.`,
+		Example: `  evensong serve -n a -c spread.conf
+  evensong serve --name a --bind 10.0.0.1 --peer b=10.0.0.2 --peer c=10.0.0.3
+  evensong serve --name solo --listen 127.0.0.1:4803 --unix-socket /tmp/4803`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVarP(&path, "config", "c", "", "`FILE` in the format of spread.conf (default: the first of "+fmt.Sprint(config.SearchPath)+")")
+	values := config.BindFlags(cmd.Flags())
+	_ = cmd.MarkFlagFilename("config", "conf")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cmd.SilenceUsage = true
+		c, err := config.Read(path, values, os.LookupEnv, os.Hostname)
+		if err != nil {
+			return err
+		}
+		return serve(cmd.Context(), c, cmd.ErrOrStderr())
+	}
+	return cmd
+}
+
+// runSpread is the program under the name spread: the flags of the original's daemon.
+func runSpread(args []string, stderr io.Writer) int {
+	fs := flag.NewFlagSet("spread", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	name := fs.String("n", "", "be the daemon `NAME` of the file")
+	path := fs.String("c", "", "configuration `FILE`")
+	record := fs.String("l", "n", "`y` writes a record of activity; not offered, the log has it")
+	fs.Usage = func() {
+		fmt.Fprintln(stderr, "usage: spread [-n NAME] [-c FILE] [-l y|n]")
+		fs.PrintDefaults()
+	}
+	if err := fs.Parse(args); err != nil {
+		return exitUsage
+	}
+	if fs.NArg() > 0 || *record != "y" && *record != "n" {
+		fs.Usage()
+		return exitUsage
+	}
+	if *record == "y" {
+		fmt.Fprintln(stderr, "spread: -l y: there is no activity record of its own; the log has connects, disconnects and configurations")
+	}
+	cmd := newServeCommand()
+	var flags []string
+	if *name != "" {
+		flags = append(flags, "--name", *name)
+	}
+	if *path != "" {
+		flags = append(flags, "--config", *path)
+	}
+	cmd.SetArgs(flags)
+	cmd.SetErr(stderr)
+	cmd.SilenceErrors = true
+	err := cmd.ExecuteContext(context.Background())
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(stderr, "spread: %v\n", err)
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	if code, ok := errors.AsType[interface {
+		error
+		ExitCode() int
+	}](err); ok {
+		return code.ExitCode()
+	}
+	return exitFailure
+}
+
+// serve runs the daemon of a configuration until a signal.
+func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
+	log, closeLog, err := newLogger(&c, stderr)
+	if err != nil {
+		return failure{err, exitConfig}
+	}
+	defer closeLog()
+	c, self, err := locate(ctx, c)
+	if err != nil {
+		return failure{err, exitConfig}
+	}
+	for _, w := range c.Warnings {
+		log.Warn("configuration", "reason", w.String())
+	}
+	d := c.Daemons[self.Index]
+	h, build, err := host.Assemble(&c, self.Index, log)
+	if err != nil {
+		return failure{err, exitConfig}
+	}
+	signals, stop := interrupts()
+	defer stop()
+	log.Info("daemon starts", "proc", d.Name, "reason", "this is "+self.By, "address", h.Transport.Bind.String(), "daemons", len(c.Daemons))
+	if h.StateDir == "" {
+		log.Info("no state directory", "reason", "ring numbers do not survive a restart; --state-dir keeps them")
+	}
+	err = host.Run(ctx, h, build, signals)
+	switch {
+	case errors.Is(err, host.ErrBind):
+		return failure{err, exitBind}
+	case errors.Is(err, host.ErrConfig):
+		return failure{err, exitConfig}
+	}
+	return err
+}
+
+// locate finds out which daemon this is and turns names into addresses.
+func locate(ctx context.Context, c config.Config) (config.Config, config.Identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c, err := config.Resolve(ctx, c, net.DefaultResolver)
+	if err != nil {
+		return c, config.Identity{}, err
+	}
+	self, err := config.Identify(&c, c.Local.Name, thisHost)
+	return c, self, err
+}
+
+// thisHost is what the system says about this machine.
+func thisHost() (config.Host, error) {
+	name, err := os.Hostname()
+	if err != nil {
+		return config.Host{}, err
+	}
+	h := config.Host{Name: name}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return h, err
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			h.Addrs = append(h.Addrs, p.Addr())
+		}
+	}
+	return h, nil
+}
+
+// newLogger writes text for a terminal and JSON for everything else.
+func newLogger(c *config.Config, stderr io.Writer) (*slog.Logger, func(), error) {
+	w, done := stderr, func() {}
+	if c.Log.File != "" {
+		name, _ := os.Hostname()
+		f, err := os.OpenFile(c.Log.Path(name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open the log: %w", err)
+		}
+		w, done = f, func() { f.Close() }
+	}
+	o := &slog.HandlerOptions{Level: c.Log.Level()}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return slog.New(slog.NewTextHandler(w, o)), done, nil
+	}
+	return slog.New(slog.NewJSONHandler(w, o)), done, nil
+}
