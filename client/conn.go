@@ -90,7 +90,7 @@ func (c *Conn) Abort() {
 
 func (c *Conn) close(timeout time.Duration) error {
 	lostBefore := !c.out.finish(func(buf []byte) []byte { return frame.AppendKill(buf, c.privateGroup) })
-	c.in.fail(errClosed, true)
+	c.in.fail(wrap("receive", errClosed), true)
 	if timeout > 0 {
 		// One budget for both directions. The reader goes on so that a daemon that is writing to us can get to our
 		// last message, and because its end of stream is the sign that it has read it: the private name is free

@@ -548,6 +548,25 @@ func TestCloseWaitsForDaemon(t *testing.T) {
 	}
 }
 
+// TestCloseUnblocksReader has a daemon that must finish writing before it reads, and a session whose queue is full.
+func TestCloseUnblocksReader(t *testing.T) {
+	var got []*frame.Message
+	c := dial(t, WithReceiveQueue(1), WithReadBuffer(4096), serve(t, func(p *peer) {
+		p.accept("#me#d")
+		for range 100 {
+			p.send(regular("#a#d", "g", 0, strings.Repeat("x", 5000)))
+		}
+		got = p.drain()
+	}))
+	next[*Message](t, c)
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if len(got) != 1 || got[0].Type != frame.TypeKill {
+		t.Errorf("daemon got %v", got)
+	}
+}
+
 // TestSlowReceiver fills the queue: reading stops, nothing is lost, and the order stays.
 func TestSlowReceiver(t *testing.T) {
 	const messages = 500
@@ -693,6 +712,25 @@ func TestPooledMessages(t *testing.T) {
 		}
 	}()
 	m.Release()
+}
+
+func TestEventStrings(t *testing.T) {
+	for want, ev := range map[string]Event{
+		`#a#d to g h (fifo, type 3): "x"`:                             &Message{Sender: "#a#d", Groups: []string{"g", "h"}, Service: FIFO, Type: 3, Data: []byte("x")},
+		"view 00000001.00000002.3 of g after join of #a#d: #a#d #b#d": &View{Group: "g", ID: ViewID{1, 2, 3}, Cause: CausedByJoin, Joined: "#a#d", Members: []string{"#a#d", "#b#d"}},
+		"view 00000001.00000002.3 of g after network: #a#d":           &View{Group: "g", ID: ViewID{1, 2, 3}, Cause: CausedByNetwork, Members: []string{"#a#d"}},
+		"transitional signal in view 00000001.00000002.3 of g":        &Transition{Group: "g", ID: ViewID{1, 2, 3}},
+		"left g":             &SelfLeave{Group: "g"},
+		"refused: join to g": &Rejected{Request: RequestJoin, Groups: []string{"g"}},
+	} {
+		if got := ev.String(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	long := &Message{Sender: "#a#d", Groups: []string{"g"}, Service: FIFO, Data: make([]byte, 100)}
+	if got := long.String(); !strings.HasSuffix(got, " and 36 bytes more") {
+		t.Errorf("got %s", got)
+	}
 }
 
 func TestServiceString(t *testing.T) {

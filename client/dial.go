@@ -60,7 +60,11 @@ func Dial(ctx context.Context, addr string, opts ...Option) (*Conn, error) {
 	hs := handshake{nc: nc}
 	err = hs.run(&o)
 	if !stop() {
-		err = &Error{Code: ErrConnectionClosed, Detail: "the daemon did not answer in time", Err: ctx.Err()}
+		late := &Error{Code: ErrConnectionClosed, Err: ctx.Err()}
+		if errors.Is(late.Err, context.DeadlineExceeded) {
+			late.Detail = "the daemon did not answer in time"
+		}
+		err = late
 	}
 	if err != nil {
 		nc.Close()

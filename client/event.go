@@ -22,6 +22,8 @@ import (
 type Event interface {
 	// GroupName is the group the event is about; for a message the first of its destinations, empty if it has none.
 	GroupName() string
+	// String is one line for logs; its form may change.
+	String() string
 	sealed()
 }
 
@@ -59,6 +61,18 @@ func (m *Message) GroupName() string {
 	}
 	return m.Groups[0]
 }
+
+// String is sender, destinations, service, type and the beginning of the data.
+func (m *Message) String() string {
+	data, more := m.Data, ""
+	if len(data) > maxStringBytes {
+		data, more = data[:maxStringBytes], fmt.Sprintf(" and %d bytes more", len(m.Data)-maxStringBytes)
+	}
+	return fmt.Sprintf("%s to %s (%v, type %d): %q%s", m.Sender, strings.Join(m.Groups, " "), m.Service, m.Type, data, more)
+}
+
+// maxStringBytes keeps log lines readable.
+const maxStringBytes = 64
 
 // Clone is a copy of m that does not belong to a pool: what a receiver keeps when it wants to Release the original.
 func (m *Message) Clone() *Message {
@@ -122,6 +136,15 @@ type View struct {
 // GroupName is the group.
 func (v *View) GroupName() string { return v.Group }
 
+// String is group, identity, cause and members.
+func (v *View) String() string {
+	cause := v.Cause.String()
+	if changed := v.Joined + v.Left + v.Disconnected; changed != "" {
+		cause += " of " + changed
+	}
+	return fmt.Sprintf("view %v of %s after %s: %s", v.ID, v.Group, cause, strings.Join(v.Members, " "))
+}
+
 // Rank is the place of a private group in Members, from 0; -1 if it is not a member. Rank 0 is a coordinator that all
 // members agree on without a message.
 func (v *View) Rank(member string) int { return slices.Index(v.Members, member) }
@@ -158,6 +181,11 @@ type Transition struct {
 // GroupName is the group.
 func (t *Transition) GroupName() string { return t.Group }
 
+// String is group and identity of the view.
+func (t *Transition) String() string {
+	return fmt.Sprintf("transitional signal in view %v of %s", t.ID, t.Group)
+}
+
 // SelfLeave says that this session's leave was ordered. Nothing of the group follows unless the session joins again.
 type SelfLeave struct {
 	Group string
@@ -165,6 +193,9 @@ type SelfLeave struct {
 
 // GroupName is the group.
 func (s *SelfLeave) GroupName() string { return s.Group }
+
+// String names the group.
+func (s *SelfLeave) String() string { return "left " + s.Group }
 
 // Rejected brings back a request that the daemon's access policy refused. Nobody else has seen it.
 type Rejected struct {
@@ -185,6 +216,11 @@ func (r *Rejected) GroupName() string {
 		return ""
 	}
 	return r.Groups[0]
+}
+
+// String is what was refused.
+func (r *Rejected) String() string {
+	return fmt.Sprintf("refused: %v to %s", r.Request, strings.Join(r.Groups, " "))
 }
 
 // Request is a kind of request that can be refused.
