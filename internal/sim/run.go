@@ -35,12 +35,28 @@ func (r *Result) Failed() bool { return len(r.Violations) > 0 }
 
 // Run runs the schedule that a seed makes of a profile and judges it. It is a function of its arguments.
 func Run(seed uint64, profile string) (*Result, error) {
+	var a Arena
+	return a.Run(seed, profile)
+}
+
+// Arena is the memory of one run after another. A result's History is valid until the next run. The zero value is ready.
+type Arena struct {
+	history []evs.Trace
+	events  []event
+	free    []*datagram
+}
+
+// Run is the function Run with memory that is used again.
+func (a *Arena) Run(seed uint64, profile string) (*Result, error) {
 	p, err := profileByName(profile)
 	if err != nil {
 		return nil, err
 	}
 	w := newWorld(seed)
+	clear(a.history)
+	w.history, w.events.heap = a.history[:0], a.events[:0]
 	end := w.build(&p)
+	w.net.free = a.free
 	w.runUntil(end)
 	if p.asym && w.failure == nil {
 		w.guard(w.asymmetric)
@@ -50,6 +66,8 @@ func Run(seed uint64, profile string) (*Result, error) {
 	}
 	r := w.judge()
 	r.Seed, r.Profile = seed, profile
+	clear(w.events.heap)
+	a.history, a.events, a.free = w.history, w.events.heap, w.net.free
 	return r, nil
 }
 
