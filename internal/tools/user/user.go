@@ -75,6 +75,13 @@ func run(ctx context.Context, conn Conn, scr screen) error {
 	err := s.loop(ctx)
 	cancel()
 	s.receiveOff()
+	// What is printed now is the last, so no prompt belongs behind it.
+	scr.setPrompt("")
+	if err == nil {
+		scr.print("bye")
+	} else if scr.interactive() {
+		scr.print("the session has ended")
+	}
 	if closeErr := conn.Close(); err == nil {
 		err = closeErr
 	}
@@ -155,7 +162,6 @@ func (s *session) loop(ctx context.Context) error {
 		switch {
 		case err == nil:
 		case errors.Is(err, errQuit), errors.Is(err, io.EOF) && !errors.Is(err, client.ErrConnectionClosed):
-			s.scr.print("bye")
 			return nil
 		case errors.Is(err, errLineTooLong):
 			s.scr.print(err.Error())

@@ -260,6 +260,9 @@ func TestTerminal(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	if !strings.HasSuffix(out.text.String(), "bye\r\n") {
+		t.Errorf("the screen ends with %q", out.text.String()[max(0, out.text.Len()-40):])
+	}
 	if got := strings.Join(f.calls, "\n"); got != "join chat\nsafe 1 \"good day\" [chat]" {
 		t.Errorf("calls:\n%s", got)
 	}
