@@ -261,10 +261,11 @@ func (l *epollLoop) run() error {
 			if len(l.lnFDs) > 0 {
 				l.closeListeners()
 			}
-			switch {
-			case l.stopped && farewell == 0:
+			if l.stopped && farewell == 0 {
 				farewell = l.now + farewellTime
 				l.closeAll()
+			}
+			switch {
 			case l.stopped && (l.clients == 0 || l.now >= farewell):
 				return nil
 			case !l.stopped && l.now >= l.leaveEnd:

@@ -215,12 +215,13 @@ func (l *portableLoop) run() error {
 		if l.leaving {
 			closeListeners(l.listeners)
 			l.listeners = nil
-			switch {
-			case l.stopped && farewell == 0:
+			if l.stopped && farewell == 0 {
 				farewell = l.now + farewellTime
 				for _, id := range slices.Sorted(maps.Keys(l.sessions)) {
 					l.beginClose(l.sessions[id])
 				}
+			}
+			switch {
 			case l.stopped && (len(l.all) == 0 || l.now >= farewell):
 				return nil
 			case !l.stopped && l.now >= l.leaveEnd:

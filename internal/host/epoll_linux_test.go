@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// With no descriptor left, a client learns that there is no room in place of waiting in the dark.
+func TestOutOfDescriptors(t *testing.T) {
+	m := &echo{}
+	h := start(t, local(LoopEpoll), m)
+	before := dial(t, h)
+	before.Write([]byte("x"))
+	io.ReadFull(before, make([]byte, 1))
+
+	const clients = 3
+	var fds []int
+	for range clients {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
+		fds = append(fds, fd)
+	}
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	// The limit is about numbers: fill the gaps below the highest one in use.
+	var plugs []*os.File
+	defer func() {
+		for _, p := range plugs {
+			p.Close()
+		}
+	}()
+	highest := fds[clients-1]
+	for {
+		p, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plugs = append(plugs, p)
+		if int(p.Fd()) > highest {
+			highest = int(p.Fd())
+			break
+		}
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(highest + 1), Max: old.Max}); err != nil {
+		t.Skip(err)
+	}
+	limited := true
+	restore := func() {
+		if limited {
+			limited = false
+			unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
+		}
+	}
+	defer restore()
+	a := h.ListenAddrs()[0]
+	for i, fd := range fds {
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}); err != nil {
+			t.Fatal(err)
+		}
+		var b [2]byte
+		n, err := unix.Read(fd, b[:])
+		if n != 1 || b[0] != 0xfd || err != nil {
+			t.Errorf("client %d read %x, %v; want fd", i, b[:max(n, 0)], err)
+		}
+	}
+	restore()
+	if n := h.Stats().RejectsFiles.Load(); n != clients {
+		t.Errorf("RejectsFiles = %d, want %d", n, clients)
+	}
+	before.Write([]byte("x"))
+	if _, err := io.ReadFull(before, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+	after := dial(t, h)
+	after.Write([]byte("x"))
+	if _, err := io.ReadFull(after, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+}
+
+// The millisecond wait of older kernels never ends early.
+func TestOldKernel(t *testing.T) {
+	m := &echo{every: 700 * time.Microsecond}
+	cfg := local(LoopEpoll)
+	h, err := Start(cfg, func(Boot) (Machine, error) { return m, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	do(t, h, func() { h.core.shell.(*epollLoop).noWait2 = true })
+	eventually(t, h, "20 timers", func() bool { return len(m.advances) >= 20 })
+	do(t, h, func() {
+		if m.early > 0 {
+			t.Errorf("Advance came %d times before it was due", m.early)
+		}
+	})
+	c := dial(t, h)
+	c.Write([]byte("x"))
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLoopAllocatesNothingPerDatagram(t *testing.T) {
+	m := &echo{}
+	cfg := local(LoopEpoll)
+	h := start(t, cfg, m)
+	u, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(h.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	silent := []byte("s") // no answer, hence no allocation by the fake machine
+	base := testing.AllocsPerRun(200, func() { do(t, h, func() {}) })
+	with := testing.AllocsPerRun(200, func() {
+		u.Write(silent)
+		do(t, h, func() {})
+	})
+	if with > base+0.5 {
+		t.Errorf("%v allocations with a datagram, %v without", with, base)
+	}
+}
