@@ -306,5 +306,5 @@ func (r *reader) addr() netip.AddrPort {
 	if !ok {
 		r.bad = true
 	}
-	return netip.AddrPortFrom(ip, r.u16())
+	return netip.AddrPortFrom(ip.Unmap(), r.u16())
 }
