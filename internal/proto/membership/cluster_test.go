@@ -348,7 +348,7 @@ func (d *daemon) forward(epoch int, hop uint64) {
 	}
 	ring, to := d.cur, d.addrs[(d.me+1)%len(d.addrs)]
 	d.c.deliverTo(d.i, to, true, func(q *daemon) { q.token(ring, hop+1) })
-	d.c.after(60*time.Millisecond, func() { d.forward(epoch, hop) })
+	d.c.after(10*time.Millisecond, func() { d.forward(epoch, hop) })
 }
 
 func (d *daemon) watch() {
