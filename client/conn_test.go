@@ -596,6 +596,42 @@ func TestSlowReceiver(t *testing.T) {
 	}
 }
 
+// TestConcurrentReceivers has each event reach exactly one receiver, and the end reach all of them.
+func TestConcurrentReceivers(t *testing.T) {
+	const messages = 1000
+	c := dial(t, WithReceiveQueue(2000), serve(t, func(p *peer) {
+		p.accept("#me#d")
+		for i := range messages {
+			p.send(regular("#a#d", "g", int16(i), ""))
+		}
+	}))
+	var mu sync.Mutex
+	seen := make(map[int16]int)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for ev, err := range c.Events(testContext(t)) {
+				if err != nil {
+					if !errors.Is(err, ErrConnectionClosed) {
+						t.Errorf("Events: %v", err)
+					}
+					return
+				}
+				mu.Lock()
+				seen[ev.(*Message).Type]++
+				mu.Unlock()
+			}
+			t.Error("a loop ended without an error although the session was lost")
+		})
+	}
+	wg.Wait()
+	for i := range messages {
+		if seen[int16(i)] != 1 {
+			t.Errorf("message %d was received %d times", i, seen[int16(i)])
+		}
+	}
+}
+
 // TestConcurrentSenders checks that frames do not mix and that each sender keeps its order.
 func TestConcurrentSenders(t *testing.T) {
 	const senders, each = 8, 200
