@@ -40,7 +40,7 @@ var policy = []struct{ name, dir, may string }{
 	{"config", "internal/config", "node"},
 	{"recording", "internal/recording", "node"},
 	{"sim", "internal/sim", "node recording check"},
-	{"transport", "internal/transport", ""},
+	{"transport", "internal/transport", "packet"},
 	{"host", "internal/host", "node transport config admin recording"},
 	{"daemon", "daemon", "host"},
 
