@@ -6,6 +6,7 @@ import (
 	"container/heap"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -29,12 +30,13 @@ type cluster struct {
 	top     map[string]uint64       // highest ring installed by name (EVS-8)
 	rings   map[evs.RingID]string   // members of every ring installed (EVS-5)
 	cut     func(from, to int) bool // one-way cuts, by index
-	break_  func(from, to int) bool // links that lose tokens only
+	noToken func(from, to int) bool // links that lose tokens only
 	loss    float64
 	dup     float64
 	delay   time.Duration // longest
 	tweak   func(i int, c *Config)
 	failing map[int]bool // stores fail
+	digest  uint64       // of all packets sent, in order
 	sends   int
 	quiet   bool
 }
@@ -213,6 +215,9 @@ func (d *daemon) arm() {
 }
 
 func (c *cluster) transmit(from int, to netip.AddrPort, token bool, b []byte) {
+	h := fnv.New64a()
+	h.Write(b)
+	c.digest = c.digest*31 + h.Sum64()
 	c.deliverTo(from, to, token, func(d *daemon) { d.receive(addr(from), b) })
 }
 
@@ -229,7 +234,7 @@ func (c *cluster) deliverTo(from int, to netip.AddrPort, token bool, f func(*dae
 			continue
 		}
 		c.after(50*time.Microsecond+time.Duration(c.rnd.Int64N(int64(c.delay))), func() {
-			if c.cut != nil && from != j && c.cut(from, j) || token && c.break_ != nil && c.break_(from, j) {
+			if c.cut != nil && from != j && c.cut(from, j) || token && c.noToken != nil && c.noToken(from, j) {
 				return
 			}
 			if d := c.nodes[j]; d != nil && !d.dead {

@@ -238,6 +238,9 @@ func (m *Machine) mayStartEarly(now time.Duration) bool {
 // tickGather repeats the Join and looks again at who is there.
 func (m *Machine) tickGather(now time.Duration, fx *Effects) {
 	m.tickAt = now + m.joinInterval()
+	if m.refusing {
+		m.tickAt = now + m.scaled(m.cfg.ProbeInterval) // only so that nobody waits for me
+	}
 	if m.agreedAt != never && m.lowest(m.proposal) != 0 && now-m.agreedAt > m.commitTimeout(m.proposal.len()) {
 		// All agreed, and the Commit token did not reach me.
 		m.agreedAt = now

@@ -175,7 +175,7 @@ func TestConstantGraphs(t *testing.T) {
 // TestTokenLinkBroken: probes pass and tokens do not, on one link. The ring must change, and not too often.
 func TestTokenLinkBroken(t *testing.T) {
 	c := settled(t, 1, 4)
-	c.break_ = func(from, to int) bool { return from == 1 && to == 2 }
+	c.noToken = func(from, to int) bool { return from == 1 && to == 2 }
 	at := c.now
 	c.run(30 * time.Second)
 	for i := range c.nodes {
@@ -184,7 +184,7 @@ func TestTokenLinkBroken(t *testing.T) {
 			t.Errorf("d%02d: %d installs in 30 s", i, n)
 		}
 	}
-	c.break_ = nil
+	c.noToken = nil
 	c.within(6*time.Second, "repair", func() bool { return c.together(c.all()...) })
 }
 
@@ -225,57 +225,76 @@ func TestStoreFails(t *testing.T) {
 	c.within(5*time.Second, "disk repaired", func() bool { return c.together(0, 1, 2) })
 }
 
-// TestSchedules drives random faults by seed, then heals everything and wants LIVE-1.
-func TestSchedules(t *testing.T) {
-	for seed := range seeds(40) {
-		n := 2 + int(seed%6)
-		c := newCluster(t, 1000+seed, n)
-		c.quiet = true
-		c.loss, c.dup, c.delay = 0.1*c.rnd.Float64(), 0.1, time.Duration(1+c.rnd.IntN(5))*time.Millisecond
-		c.startAll(100 * time.Millisecond)
-		cut := map[[2]int]bool{}
-		c.cut = func(from, to int) bool { return cut[[2]int{from, to}] }
-		for range 30 {
-			i := c.rnd.IntN(n)
-			switch c.rnd.IntN(7) {
-			case 0:
-				c.kill(i)
-			case 1:
-				if c.nodes[i].dead {
-					c.start(i)
-				}
-			case 2:
-				c.kill(i)
+// schedule drives random faults by seed, then heals everything and wants LIVE-1. It returns a digest of all packets.
+func schedule(t *testing.T, seed uint64) uint64 {
+	n := 2 + int(seed%8)
+	c := newCluster(t, 1000+seed, n)
+	c.quiet = true
+	c.loss, c.dup, c.delay = 0.1*c.rnd.Float64(), 0.1, time.Duration(1+c.rnd.IntN(5))*time.Millisecond
+	c.startAll(100 * time.Millisecond)
+	cut := map[[2]int]bool{}
+	c.cut = func(from, to int) bool { return cut[[2]int{from, to}] }
+	for range 30 {
+		i := c.rnd.IntN(n)
+		switch c.rnd.IntN(7) {
+		case 0:
+			c.kill(i)
+		case 1:
+			if c.nodes[i].dead {
 				c.start(i)
-			case 3:
-				cut[[2]int{i, c.rnd.IntN(n)}] = true
-			case 4:
-				clear(cut)
-			case 5:
-				k := c.rnd.IntN(n)
-				for a := range n {
-					for b := range n {
-						cut[[2]int{a, b}] = (a < k) != (b < k)
-					}
-				}
-			case 6:
-				if c.nodes[i].isPaused {
-					c.nodes[i].resume()
-				} else {
-					c.nodes[i].pause()
+			}
+		case 2:
+			c.kill(i)
+			c.start(i)
+		case 3:
+			cut[[2]int{i, c.rnd.IntN(n)}] = true
+		case 4:
+			clear(cut)
+		case 5:
+			k := c.rnd.IntN(n)
+			for a := range n {
+				for b := range n {
+					cut[[2]int{a, b}] = (a < k) != (b < k)
 				}
 			}
-			c.run(time.Duration(c.rnd.Int64N(int64(600 * time.Millisecond))))
-		}
-		clear(cut)
-		for i, d := range c.nodes {
-			if d.dead {
-				c.start(i)
-			} else if d.isPaused {
-				d.resume()
+		case 6:
+			if c.nodes[i].isPaused {
+				c.nodes[i].resume()
+			} else {
+				c.nodes[i].pause()
 			}
 		}
-		took := c.within(5*time.Second, fmt.Sprintf("seed %d: heal", seed), func() bool { return c.together(c.all()...) })
-		t.Logf("seed %d, %d daemons: %v", seed, n, took)
+		c.run(time.Duration(c.rnd.Int64N(int64(600 * time.Millisecond))))
 	}
+	clear(cut)
+	for i, d := range c.nodes {
+		if d.dead {
+			c.start(i)
+		} else if d.isPaused {
+			d.resume()
+		}
+	}
+	took := c.within(3*time.Second, fmt.Sprintf("seed %d: heal", seed), func() bool { return c.together(c.all()...) })
+	t.Logf("seed %d, %d daemons: %v", seed, n, took)
+	return c.digest
+}
+
+func TestSchedules(t *testing.T) {
+	for seed := range seeds(60) {
+		schedule(t, seed)
+	}
+}
+
+// TestSameInputsSameEffects: a recording replays only if nothing but inputs counts.
+func TestSameInputsSameEffects(t *testing.T) {
+	for seed := range uint64(3) {
+		if a, b := schedule(t, seed), schedule(t, seed); a != b {
+			t.Fatalf("seed %d: %x and %x", seed, a, b)
+		}
+	}
+}
+
+func FuzzSchedules(f *testing.F) {
+	f.Add(uint64(1))
+	f.Fuzz(func(t *testing.T, seed uint64) { schedule(t, seed) })
 }

@@ -369,11 +369,18 @@ func (m *Machine) sendRows(now time.Duration, kind packet.Kind, to []netip.AddrP
 	m.refreshSelf(now)
 	pinned := m.pinned()
 	slots := append(m.slotScratch[:0], 0)
+	// Room for the fixed fields and facts first; a row costs its bytes and a bit in the rows of all others.
+	room := packet.MaxDatagram - packet.HeaderSize - 1024 - len(m.cfg.Facts)
+	const fixed = 68 + maxRows/8
 	for _, s := range m.order {
 		r := m.rows[s]
 		// Rows of replaced incarnations stay at home: others learn of the new one from itself. A row without a version
 		// has no content yet.
 		if s != 0 && !r.dead && r.version > 0 && (pinned.has(s) || now-r.rowAt <= m.longWindow()) {
+			// Only some 200 daemons with names of 255 bytes come near the bound; who does not fit is told next time by others.
+			if room -= fixed + len(r.id.Name); room < 0 {
+				break
+			}
 			slots = append(slots, s)
 		}
 	}
@@ -401,10 +408,6 @@ func (m *Machine) sendRows(now time.Duration, kind packet.Kind, to []netip.AddrP
 	}
 	j.Procs[0].Addr = netip.AddrPort{}
 	b := packet.AppendJoin(make([]byte, packet.HeaderSize, packet.HeaderSize+16+n*(96+size)+len(m.cfg.Facts)), &j)
-	if len(b) > packet.MaxDatagram {
-		// Bounds: MaxProcs rows of at most 80 + MaxName bytes and the bits exceed a datagram only with very long names.
-		panic("membership: join exceeds a datagram")
-	}
 	m.sealer.Seal(b, kind)
 	fx.Sends = append(fx.Sends, packet.Send{To: to, Bytes: b, Kind: kind})
 }
