@@ -53,7 +53,7 @@ const (
 	// spareFiles are kept of the descriptor limit for all that is no session.
 	spareFiles = 64
 	// DefaultTokenTimeout applies if Config.TokenTimeout is zero.
-	DefaultTokenTimeout = time.Second
+	DefaultTokenTimeout = 250 * time.Millisecond
 )
 
 // rejectQuota is all that a client over the limit gets: the code -3 (client-protocol 2.5).
