@@ -83,7 +83,7 @@ Start with "evensong dev": three daemons in one process and a conversation to wa
 		root.SetUsageFunc(nil)
 		help(cmd, args)
 	})
-	root.AddCommand(newDevCommand(), newServeCommand(), newUserCommand(), newConfigCommand(), newVersionCommand())
+	root.AddCommand(newDevCommand(), newServeCommand(), newUserCommand(), newConfigCommand(), newSimCommand(), newVersionCommand())
 	return root
 }
 

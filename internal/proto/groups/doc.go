@@ -55,8 +55,9 @@
 //
 // A view's id has three words (client-protocol 5.2, GRP-3): two name the configuration, one is an index that counts
 // the view changes of the configuration over all its groups. Network views have index 1, the first join, leave or
-// disconnect 2. What changes after the signal takes its words from the transitional configuration, with an index of
-// its own, because two sides of a cut may each make such views.
+// disconnect 2. What changes after the signal hashes the transitional configuration into the first word, because two
+// sides of a cut may each make such views; the other two are those of the ring that is left, with the index going on, so
+// that ids rise at each member.
 //
 // # Deviations
 //

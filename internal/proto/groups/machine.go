@@ -219,7 +219,7 @@ func (m *Machine) HandleTransitional(conf *evs.Configuration, fx *Effects) {
 		m.came[p] = true
 	}
 	m.peers = slices.DeleteFunc(m.peers, func(p evs.ProcID) bool { return !m.came[p] })
-	m.idConf, m.counter = conf.ID, 0
+	m.idConf = conf.ID // the index goes on, so that ids rise at each member (GRP-3)
 	if m.state == Exchange {
 		m.abort(fx)
 		m.enter(Aborted)

@@ -307,12 +307,12 @@ func viewID(conf evs.ConfID, rep evs.ProcID, index uint64) evs.ViewID {
 		x := h.Sum64()
 		return evs.ViewID{uint32(x ^ x>>32), uint32(conf.New.Seq), uint32(index)}
 	}
-	// No part of a transitional id is a counter of its own; 64 bits of hash tell two sides of a cut apart, and both
-	// from every regular configuration.
+	// Two sides of a cut differ in the first word, which hashes where they go; the others are those of the ring that
+	// they leave, with the index going on, so that ids rise at each member.
 	put(conf.Old.Seq)
 	put(uint64(conf.Old.Rep))
 	put(conf.New.Seq)
 	put(uint64(conf.New.Rep))
 	x := h.Sum64()
-	return evs.ViewID{uint32(x >> 32), uint32(x), uint32(index)}
+	return evs.ViewID{uint32(x ^ x>>32), uint32(conf.Old.Seq), uint32(index)}
 }
