@@ -225,17 +225,17 @@ type client struct {
 	wanted  []bool        // groups it wants to be a member of, by number
 	stray   bool          // sometimes connects to another daemon than home
 
-	state   clientState
-	tries   int
-	conn    *conn
-	rbuf    []byte
-	wbuf    []byte
-	sess    evs.SessionID
-	member  []bool               // groups asked to join in this session and not to leave
-	left    []int                // self-leaves still expected, by group
-	views   []*evs.TraceViewInfo // the last view, by group
-	sent    uint64
-	oddRead int
+	state    clientState
+	tries    int
+	conn     *conn
+	rbuf     []byte
+	wbuf     []byte
+	sess     evs.SessionID
+	member   []bool               // groups asked to join in this session and not to leave
+	left     []int                // self-leaves still expected, by group
+	views    []*evs.TraceViewInfo // the last view, by group
+	sent     uint64
+	received int // messages, over all sessions
 }
 
 func (w *World) addClient(user string, home int) *client {
@@ -410,7 +410,8 @@ func (c *client) frame(m *frame.Message) {
 			Kind: evs.TraceClientMsg, Sender: sender, Groups: m.Groups.Strings(), Service: service,
 			Digest: digest(sender, m.Hint.MessType(), m.Data), Length: len(m.Data),
 		})
-		c.w.arrived(c, m.Data)
+		c.received++
+		c.w.arrived(m.Data)
 	case frame.KindView:
 		v, own, err := frame.ParseView(m)
 		if err != nil {

@@ -58,6 +58,9 @@ func (w *World) someHost() *host {
 
 // inject performs a fault of kind k. on is whom it concerns; nil: somebody.
 func (w *World) inject(k faultKind, on *host) {
+	if w.over {
+		return
+	}
 	if on == nil || on.node == nil {
 		if on = w.someHost(); on == nil {
 			return
@@ -94,7 +97,7 @@ func (w *World) inject(k faultKind, on *host) {
 			}
 		}
 		if w.chance(0.7) {
-			w.after(w.between(time.Millisecond, 4*timeout), w.net.heal)
+			w.after(w.between(time.Millisecond, 4*timeout), func() { w.split(1) })
 		}
 	case faultHeal:
 		w.net.heal()
@@ -180,6 +183,9 @@ func (w *World) clientGone(c *client) {
 
 // split cuts the network into parts; one part is a merge.
 func (w *World) split(parts int) {
+	if w.over {
+		return
+	}
 	part := make([]int, len(w.hosts))
 	for i := range part {
 		part[i] = w.rnd.IntN(parts)
@@ -202,6 +208,7 @@ func (w *World) restart(h *host, d time.Duration) {
 type trap struct {
 	kind  packet.Kind
 	state membership.State // zero: any
+	from  *host            // nil: any
 	skip  int              // so many are let pass
 	then  func(sender *host)
 	until time.Duration
@@ -216,7 +223,7 @@ func (w *World) spring(h *host, s *packet.Send) {
 			i--
 			continue
 		}
-		if s.Kind != t.kind || t.state != 0 && h.node.Order().Membership().State() != t.state {
+		if s.Kind != t.kind || t.from != nil && t.from != h || t.state != 0 && h.node.Order().Membership().State() != t.state {
 			continue
 		}
 		if t.skip > 0 {

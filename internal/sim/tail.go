@@ -40,7 +40,7 @@ type finals struct {
 }
 
 // arrived counts the receivers of the tail's messages.
-func (w *World) arrived(_ *client, body []byte) {
+func (w *World) arrived(body []byte) {
 	f := &w.final
 	if f.base == 0 || len(body) < 8 {
 		return
@@ -62,6 +62,7 @@ func (w *World) complain(rule, format string, args ...any) {
 
 // asymmetric leaves a random cut in place and demands that the daemons settle. LIVE-5.
 func (w *World) asymmetric() {
+	w.over = true
 	n := len(w.hosts)
 	w.net.heal()
 	for _, h := range w.hosts {
@@ -129,7 +130,7 @@ func (w *World) repair(h *host) {
 
 // settle ends all faults and demands what LIVE-1, 2 and 4 promise.
 func (w *World) settle() {
-	w.traps = nil
+	w.over, w.traps = true, nil
 	w.net.heal()
 	for _, h := range w.hosts {
 		w.repair(h)
@@ -261,6 +262,9 @@ func (w *World) truth(g int) []string {
 // burst sends messages of all services in the settled cluster.
 func (w *World) burst() {
 	w.final.base = w.ids + 1
+	if len(w.clients) == 0 {
+		return
+	}
 	for k := range 2 * len(w.hosts) {
 		c := w.clients[w.rnd.IntN(len(w.clients))]
 		if c.state != clientOpen {

@@ -26,6 +26,7 @@ type World struct {
 	groups  []string
 	history []evs.Trace
 	traps   []*trap
+	over    bool   // the faults have ended
 	ids     uint64 // messages made so far
 	bodies  []byte // pattern from which bodies are cut
 
