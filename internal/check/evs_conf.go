@@ -97,7 +97,7 @@ func checkEVS6(x *index, s *sink) {
 					bad("regular %s installed without a transitional configuration before it", id)
 				case id.Kind == evs.Regular && x.confs[cur].id.New != id.New:
 					bad("regular %s follows transitional %s", id, x.confs[cur].id)
-				case id.Kind == evs.Transitional && (cur == none || transitional):
+				case id.Kind == evs.Transitional && (cur == none || regular == none || transitional):
 					bad("transitional %s does not follow a regular configuration", id)
 				case id.Kind == evs.Transitional && x.confs[regular].id.New != id.Old:
 					bad("transitional %s follows regular %s", id, x.confs[regular].id)
@@ -235,7 +235,8 @@ func checkEVS8(x *index, s *sink) {
 	}
 }
 
-// checkEVS16: a Safe delivery in a regular configuration proves that every member installed it.
+// checkEVS16: a Safe delivery in a regular configuration proves that every member installed it. Members of which the
+// history has no record at all are not judged, here and in EVS-15: their file may be lost.
 func checkEVS16(x *index, s *sink) {
 	done := make([]bool, len(x.confs))
 	for i := range x.stays {
@@ -250,7 +251,7 @@ func checkEVS16(x *index, s *sink) {
 		done[st.conf] = true
 		s.seen(1)
 		for _, q := range x.confs[st.conf].members {
-			if x.stayOn(st.ring, q) < 0 {
+			if x.procs[q].recs && x.stayOn(st.ring, q) < 0 {
 				s.fail(x.window(x.rec(st.proc, st.first), rec), "%s delivers a Safe message in %s, which %s never installed",
 					x.name(st.proc), x.confs[st.conf].id, x.name(q))
 			}

@@ -87,6 +87,7 @@ func checkEVS2(x *index, s *sink) {
 			case evs.TraceConf:
 				if cur+1 < len(pr.stays) && x.stays[pr.stays[cur+1]].first == int32(i) {
 					cur++
+					lastRec = -1 // the counter may be one per ring
 				}
 			case evs.TraceSend:
 				n := x.recs[e.rec].Number

@@ -746,7 +746,7 @@ func checkGRP16(x *index, s *sink) {
 //
 // A gap is legal when receiver and sender were parted in between, or when the message went to groups the receiver was
 // not in. So a message counts as skipped only if, from some moment before it until the later message, the receiver was
-// in one of its groups and saw no network view of a group that has the sender in it too (or both are on one daemon). The
+// in one of its groups and saw no network view of a group that had the sender in it all the time (or both are on one daemon). The
 // moment is an earlier message of the same sender, or the view in which the sender was when it sent. It returns
 // how many pairs of consecutive messages it looked at.
 func (x *index) skipped(f func(r, m int32, window []evs.Trace)) int {
@@ -757,7 +757,6 @@ func (x *index) skipped(f func(r, m int32, window []evs.Trace)) int {
 		last := map[int32]heard{}
 		since := make([]int32, len(ss.groups)) // event of the join view + 1; 0: not a member
 		calm := make([]int32, len(ss.groups))  // event of the last network view, or of the join view, + 1
-		cur := make([]int32, len(ss.groups))   // current view
 		for ev := range ss.events {
 			e := &ss.events[ev]
 			switch e.kind {
@@ -771,7 +770,6 @@ func (x *index) skipped(f func(r, m int32, window []evs.Trace)) int {
 				if x.views[e.view].network() {
 					calm[e.slot] = int32(ev) + 1
 				}
-				cur[e.slot] = e.view
 			case evs.TraceSelfLeave:
 				since[e.slot], calm[e.slot] = 0, 0
 			case evs.TraceClientMsg:
@@ -806,7 +804,7 @@ func (x *index) skipped(f func(r, m int32, window []evs.Trace)) int {
 						if g != ss.self {
 							from = since[slot]
 						}
-						anchor := x.anchor(int32(r), miss, l.ev, from, calm, cur)
+						anchor := x.anchor(int32(r), miss, l.ev, from, int32(ev), calm)
 						if anchor < 0 {
 							continue
 						}
@@ -822,8 +820,8 @@ func (x *index) skipped(f func(r, m int32, window []evs.Trace)) int {
 }
 
 // anchor is an event of session r, before the place of miss in the order, from which on r and the sender of miss were
-// together and r was in the group (since event from-1); -1 if there is none.
-func (x *index) anchor(r int32, miss *clientMessage, heard, from int32, calm, cur []int32) int32 {
+// together and r was in the group (since event from-1) until now; -1 if there is none.
+func (x *index) anchor(r int32, miss *clientMessage, heard, from, now int32, calm []int32) int32 {
 	ss, sender := &x.sessions[r], &x.sessions[miss.sender]
 	same := ss.id.Daemon == sender.id.Daemon
 	if heard >= 0 && heard >= from-1 {
@@ -831,14 +829,13 @@ func (x *index) anchor(r int32, miss *clientMessage, heard, from int32, calm, cu
 			return heard
 		}
 		for slot := range calm {
-			// The sender must be in the view at both ends: had it joined in between, its earlier separation would not show.
-			if calm[slot] > 0 && calm[slot]-1 < heard && x.views[cur[slot]].lists(sender.id.Name) && x.listedAt(ss, int32(slot), heard, sender.id.Name) {
+			if calm[slot] > 0 && calm[slot]-1 < heard && x.listed(ss, slot, heard, now, sender.id.Name) {
 				return heard
 			}
 		}
 	}
 	for slot := range calm {
-		if calm[slot] == 0 || !x.views[cur[slot]].lists(sender.id.Name) {
+		if calm[slot] == 0 {
 			continue
 		}
 		// The view in which the sender was when it sent.
@@ -856,7 +853,7 @@ func (x *index) anchor(r int32, miss *clientMessage, heard, from int32, calm, cu
 			continue // FIFO may pass a join, the receiver's own included (GRP-4)
 		}
 		for _, in := range v.installs {
-			if ii := &x.inst[in]; ii.session == r && ii.ev >= calm[slot]-1 && ii.ev >= from-1 {
+			if ii := &x.inst[in]; ii.session == r && ii.ev >= calm[slot]-1 && ii.ev >= from-1 && ii.ev < now && x.listed(ss, slot, ii.ev, now, sender.id.Name) {
 				return ii.ev
 			}
 		}
@@ -864,11 +861,17 @@ func (x *index) anchor(r int32, miss *clientMessage, heard, from int32, calm, cu
 	return -1
 }
 
-// listedAt reports whether the view of a slot that was current at an event lists a name.
-func (x *index) listedAt(ss *session, slot, ev int32, name string) bool {
-	for i := ev; i >= 0; i-- {
-		if e := &ss.events[i]; e.kind == evs.TraceView && e.slot == slot {
-			return e.view >= 0 && x.views[e.view].lists(name)
+// listed reports whether every view that a session had in a slot between two of its events lists a name. Had the named
+// one left and come back in between, a separation in the meantime would not show.
+func (x *index) listed(ss *session, slot int, from, to int32, name string) bool {
+	list := ss.installs[slot]
+	n, _ := slices.BinarySearchFunc(list, to, func(in, at int32) int { return int(x.inst[in].ev - at) })
+	for _, in := range slices.Backward(list[:n]) {
+		if !x.views[x.inst[in].view].lists(name) {
+			return false
+		}
+		if x.inst[in].ev <= from {
+			return true
 		}
 	}
 	return false

@@ -23,17 +23,39 @@ type model struct {
 	digest  uint64
 	inc     uint64
 	token   map[evs.RingID]uint64
+	bug     bug
 }
+
+// bug is a mistake that the model can be told to make: what a wrong implementation would do, all the time.
+type bug uint8
+
+const (
+	noBug          bug = iota
+	bugSafeAtOnce      // Safe is delivered like Agreed
+	bugNoRecovery      // who leaves a ring delivers what it holds itself, not what its set holds
+	bugNoFilter        // behind a hole everything is delivered, whoever sent it
+	bugWholeStays      // nobody is ever left out of the transitional set
+	bugRingReuse       // ring sequences are not remembered over a restart
+	bugNoSignal        // the transitional configuration is not reported
+	bugOneSet          // a network view puts everybody in one VS set
+	bugGhosts          // members of lost daemons stay in the group
+	bugIndexReset      // each group counts its views by itself, from one when it is empty
+	bugLeaverHears     // who has left a group still gets its messages
+	bugSelfDiscard     // self-discard is ignored
+	bugTokenTwice      // a duplicate token is acted upon
+	bugBlindRelay      // Reliable messages are passed on twice, early and in order
+)
 
 type mdaemon struct {
 	id      evs.ProcID
 	rank    int
 	alive   bool
 	ring    *mring
-	tring   evs.ConfID // current configuration
-	got     int        // received prefix of the ring's log
-	early   map[int]bool
-	next    int // delivered prefix, early ones aside
+	tring   evs.ConfID   // current configuration
+	got     int          // received prefix of the ring's log
+	early   map[int]bool // delivered beyond the prefix
+	far     map[int]bool // received beyond the prefix, not delivered
+	next    int          // delivered prefix, early ones aside
 	number  uint64
 	queue   []mop
 	groups  map[string]*mgroup
@@ -81,6 +103,7 @@ type mclient struct {
 	dead   bool
 	inbox  []evs.Trace
 	joined map[string]bool // asked
+	left   map[string]bool // ever
 	number uint64
 }
 
@@ -106,6 +129,9 @@ func (m *model) start(i int) {
 	m.daemons[i] = d
 	m.all = append(m.all, d)
 	m.put(evs.Trace{Kind: evs.TraceStart, Proc: d.id, Number: m.ringSeq})
+	if m.bug == bugRingReuse && len(m.all) > len(m.daemons) {
+		m.ringSeq -= min(m.ringSeq, 20)
+	}
 	m.install([]*mdaemon{d})
 	for range 1 + m.rnd.IntN(3) {
 		m.connect(d)
@@ -114,7 +140,7 @@ func (m *model) start(i int) {
 
 func (m *model) connect(d *mdaemon) *mclient {
 	d.users++
-	c := &mclient{daemon: d, joined: map[string]bool{}, id: evs.SessionID{Daemon: d.id, Number: uint64(d.users), Name: fmt.Sprintf("#u%d#%s", d.users, d.id.Name)}}
+	c := &mclient{daemon: d, joined: map[string]bool{}, left: map[string]bool{}, id: evs.SessionID{Daemon: d.id, Number: uint64(d.users), Name: fmt.Sprintf("#u%d#%s", d.users, d.id.Name)}}
 	d.clients = append(d.clients, c)
 	m.put(evs.Trace{Kind: evs.TraceConnect, Proc: d.id, Session: c.id})
 	return c
@@ -169,7 +195,7 @@ func (m *model) install(members []*mdaemon) {
 			var here []*mclient
 			if gs := set[0].groups[g]; gs != nil {
 				for _, c := range gs.members {
-					if slices.Contains(set, c.daemon) {
+					if slices.Contains(set, c.daemon) || m.bug == bugGhosts && !c.daemon.alive {
 						here = append(here, c)
 					}
 				}
@@ -193,7 +219,7 @@ func (m *model) install(members []*mdaemon) {
 		state[g] = mg
 	}
 	for _, d := range members {
-		d.ring, d.got, d.next, d.early = r, 0, 0, map[int]bool{}
+		d.ring, d.got, d.next, d.early, d.far = r, 0, 0, map[int]bool{}, map[int]bool{}
 		d.tring = evs.RegularID(id)
 		d.words = [2]uint32{uint32(id.Rep)*7919 + 1, uint32(id.Seq)}
 		d.index = 1
@@ -219,6 +245,9 @@ func (m *model) install(members []*mdaemon) {
 				continue
 			}
 			gs.id = evs.ViewID{d.words[0], d.words[1], 1}
+			if m.bug == bugOneSet {
+				mg.sets = [][]*mclient{mg.members}
+			}
 			m.viewTo(d, g, gs, evs.CausedByNetwork, mg.sets)
 		}
 	}
@@ -238,7 +267,7 @@ func (m *model) transition(old *mring, set []*mdaemon, to evs.RingID) {
 	held := make([]bool, len(old.log))
 	for _, d := range set {
 		for i := range old.log {
-			if i < d.got || d.early[i] || old.log[i].sender == d {
+			if i < d.got || d.early[i] || d.far[i] || old.log[i].sender == d {
 				held[i] = true
 			}
 		}
@@ -248,13 +277,26 @@ func (m *model) transition(old *mring, set []*mdaemon, to evs.RingID) {
 	for _, d := range set {
 		ids = append(ids, d.id)
 	}
+	if m.bug == bugWholeStays {
+		ids = nil
+		for _, d := range old.members {
+			ids = append(ids, d.id)
+		}
+	}
 	for _, d := range set {
+		if m.bug == bugNoRecovery {
+			for k := range held {
+				held[k] = k < d.got || d.early[k] || d.far[k] || old.log[k].sender == d
+			}
+		}
 		i := d.next
 		for ; i < len(old.log) && held[i] && (old.log[i].op.service != evs.Safe || i < stable); i++ {
 			m.deliver(d, i)
 		}
 		d.tring = evs.TransitionalID(old.id, to)
-		m.put(evs.Trace{Kind: evs.TraceConf, Proc: d.id, Conf: d.tring, Members: ids})
+		if m.bug != bugNoSignal {
+			m.put(evs.Trace{Kind: evs.TraceConf, Proc: d.id, Conf: d.tring, Members: ids})
+		}
 		d.words = [2]uint32{uint32(old.id.Rep)*104729 + uint32(to.Rep)*31 + 5, uint32(to.Seq)}
 		d.index = 0
 		for _, g := range modelGroups {
@@ -273,7 +315,7 @@ func (m *model) transition(old *mring, set []*mdaemon, to evs.RingID) {
 			msg := &old.log[i]
 			svc := msg.op.service
 			ok := held[i]
-			if ok && hole {
+			if ok && hole && m.bug != bugNoFilter {
 				switch {
 				case svc >= evs.Causal:
 					ok = slices.Contains(set, msg.sender)
@@ -295,6 +337,9 @@ func (m *model) transition(old *mring, set []*mdaemon, to evs.RingID) {
 
 func (m *model) stable(r *mring) int {
 	s := len(r.log)
+	if m.bug == bugSafeAtOnce {
+		return s
+	}
 	for _, d := range r.members {
 		if d.ring == r {
 			s = min(s, d.got)
@@ -307,7 +352,7 @@ func (m *model) stable(r *mring) int {
 
 func (m *model) deliver(d *mdaemon, i int) {
 	msg := &d.ring.log[i]
-	if d.early[i] {
+	if d.early[i] && m.bug != bugBlindRelay {
 		return
 	}
 	m.put(evs.Trace{Kind: evs.TraceDeliver, Proc: d.id, Conf: d.tring, Origin: msg.sender.id, Seq: msg.seq, Index: msg.index,
@@ -320,11 +365,11 @@ func (m *model) apply(d *mdaemon, op *mop) {
 	switch op.kind {
 	case evs.TraceMulticast:
 		for _, l := range d.clients {
-			if l.dead || l == c && op.discard {
+			if l.dead || l == c && op.discard && m.bug != bugSelfDiscard {
 				continue
 			}
 			for _, g := range op.groups {
-				if g == l.id.Name || d.groups[g] != nil && slices.Contains(d.groups[g].members, l) {
+				if g == l.id.Name || d.groups[g] != nil && slices.Contains(d.groups[g].members, l) || m.bug == bugLeaverHears && l.left[g] {
 					l.inbox = append(l.inbox, evs.Trace{Kind: evs.TraceClientMsg, Sender: c.id.Name, Groups: op.groups, Service: op.service, Digest: op.digest, Length: 50})
 					break
 				}
@@ -359,6 +404,7 @@ func (m *model) remove(d *mdaemon, g string, c *mclient, cause evs.Cause) {
 	gs.members = slices.DeleteFunc(slices.Clone(gs.members), func(o *mclient) bool { return o == c })
 	if cause == evs.CausedByLeave && c.daemon == d && !c.dead {
 		c.inbox = append(c.inbox, evs.Trace{Kind: evs.TraceSelfLeave, Group: g})
+		c.left[g] = true
 	}
 	m.change(d, g, gs, cause, c)
 	if len(gs.members) == 0 {
@@ -369,6 +415,9 @@ func (m *model) remove(d *mdaemon, g string, c *mclient, cause evs.Cause) {
 func (m *model) change(d *mdaemon, g string, gs *mgroup, cause evs.Cause, who *mclient) {
 	d.index++
 	gs.id = evs.ViewID{d.words[0], d.words[1], d.index}
+	if m.bug == bugIndexReset {
+		gs.id[2] = uint32(len(gs.members))
+	}
 	if !gs.signaled {
 		m.viewTo(d, g, gs, cause, [][]*mclient{{who}})
 		return
@@ -522,22 +571,28 @@ func (m *model) step() {
 		c = k[m.rnd.IntN(len(k))]
 	}
 	switch p := m.rnd.IntN(1000); {
-	case p < 300:
+	case p < 260:
 		m.advance(d, 1+m.rnd.IntN(5))
 	case p < 500:
 		m.originate(d)
 	case p < 620 && c != nil:
 		m.read(c, 1+m.rnd.IntN(6))
-	case p < 640: // early: a Reliable message beyond a gap
+	case p < 645: // something arrives beyond a gap; Reliable messages are delivered at once
 		for i := d.got + 1; i < len(d.ring.log); i++ {
-			if d.ring.log[i].op.service == evs.Reliable && !d.early[i] {
+			if d.early[i] || d.far[i] || m.rnd.IntN(2) == 0 {
+				continue
+			}
+			if d.ring.log[i].op.service == evs.Reliable {
 				m.deliver(d, i)
 				d.early[i] = true
-				break
+			} else {
+				d.far[i] = true
 			}
 		}
 	case p < 660:
-		m.token[d.ring.id]++
+		if m.bug != bugTokenTwice || m.rnd.IntN(4) > 0 || m.token[d.ring.id] == 0 {
+			m.token[d.ring.id]++
+		}
 		m.put(evs.Trace{Kind: evs.TraceToken, Proc: d.id, Conf: evs.RegularID(d.ring.id), Number: m.token[d.ring.id]})
 	case p < 890 && c != nil:
 		m.digest++
@@ -624,7 +679,13 @@ func (m *model) quiet() {
 
 // modelHistory is a random correct history.
 func modelHistory(seed uint64, daemons, steps int) *History {
+	return buggyHistory(noBug, seed, daemons, steps)
+}
+
+// buggyHistory is a history of a model with a mistake.
+func buggyHistory(b bug, seed uint64, daemons, steps int) *History {
 	m := newModel(seed, daemons)
+	m.bug = b
 	for range steps {
 		m.step()
 	}

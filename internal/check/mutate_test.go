@@ -5,6 +5,7 @@ package check
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"evensong/internal/proto/evs"
@@ -249,6 +250,40 @@ func TestDamagedHistoriesFail(t *testing.T) {
 			}
 			if done < 3 {
 				t.Errorf("only %d histories could be damaged", done)
+			}
+		})
+	}
+}
+
+// A wrong implementation must be found by the checker of the promise that it breaks, within a few histories.
+func TestPlantedBugsAreFound(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		bug   bug
+		rules string // each of them must be violated in some history
+	}{
+		{"safe at once", bugSafeAtOnce, "EVS-15 EVS-17 GRP-7"},
+		{"no recovery", bugNoRecovery, "EVS-10 GRP-6"},
+		{"no filter behind holes", bugNoFilter, "EVS-12"},
+		{"nobody left out of the transitional set", bugWholeStays, "EVS-7"},
+		{"ring sequence forgotten", bugRingReuse, "EVS-8 EVS-18"},
+		{"no transitional configuration", bugNoSignal, "EVS-6"},
+		{"one VS set", bugOneSet, "GRP-5"},
+		{"ghosts", bugGhosts, "GRP-12"},
+		{"view index reset", bugIndexReset, "GRP-3"},
+		{"leaver still hears", bugLeaverHears, "GRP-11"},
+		{"self-discard ignored", bugSelfDiscard, "GRP-18"},
+		{"token acted upon twice", bugTokenTwice, "EVS-20"},
+		{"early messages delivered again", bugBlindRelay, "EVS-2 GRP-8"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			missing := strings.Fields(c.rules)
+			for seed := uint64(0); seed < 150 && len(missing) > 0; seed++ {
+				r := Check(buggyHistory(c.bug, seed, 3+int(seed%3), 1200))
+				missing = slices.DeleteFunc(missing, func(rule string) bool { return r.Rule(rule).Verdict == Violated })
+			}
+			if len(missing) > 0 {
+				t.Errorf("not found by %v", missing)
 			}
 		})
 	}

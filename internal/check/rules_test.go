@@ -70,6 +70,8 @@ var goodTraces = []struct{ name, text string }{
 	{"a message may pass a network view elsewhere", group + `x@a cast m1 reliable h; x@a view g 4.1 net x@a,y@b; y@b view g 4.1 net x@a,y@b`},
 	{"skipped while apart", group + `x@a cast m1 fifo g; x@a cast m2 fifo g; x@a cast m3 fifo g; y@b got m1; x@a got m1; x@a sig g 3.2; y@b sig g 3.2
 		x@a view g 4.1 net x@a; x@a got m2; y@b view g 5.1 net y@b; x@a view g 6.1 net x@a|y@b; y@b view g 6.1 net x@a|y@b; x@a got m3; y@b got m3`},
+	{"skipped while apart, and that hidden by leaving", group + `x@a cast m1 fifo g; x@a leave g; x@a cast m2 fifo g; x@a cast m3 fifo g; y@b got m1; x@a got m1
+		y@b view g 3.3 leave:x@a y@b; x@a self g; x@a join g; y@b view g 6.1 join:x@a x@a,y@b; x@a view g 6.1 join:x@a x@a,y@b; x@a got m3; y@b got m3`},
 }
 
 func TestGoodTraces(t *testing.T) {
