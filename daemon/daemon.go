@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package daemon runs an Evensong daemon inside your own process, for programs that do not want one beside them. It is
+// the same daemon: it forms a cluster with others, embedded or not, and serves clients on the addresses it is given,
+// your own program through package client among them.
+//
+// An embedded daemon shares its process's fate and its processors. If the program stops for longer than the token
+// timeout (a debugger, a suspended machine), the others go on without it and it comes back as after a partition.
+package daemon
+
+import (
+	"context"
+	crand "crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"evensong/internal/host"
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/node"
+	"evensong/internal/proto/ring"
+	"evensong/internal/transport"
+)
+
+// Errors of Start: ErrConfig for a configuration that cannot work anywhere, ErrBind for addresses and socket files that
+// cannot be had here and now. Test with errors.Is.
+var (
+	ErrConfig = host.ErrConfig
+	ErrBind   = host.ErrBind
+)
+
+// DefaultPort is where daemons hear each other and clients look for them, unless told otherwise.
+const DefaultPort = 4803
+
+// maxNameBytes bounds a daemon's name, so that clients' names fit the client protocol.
+const maxNameBytes = 19
+
+// Config describes a daemon. The zero value is one alone on all IPv4 addresses of this machine, without clients. It is
+// not modified and may be used again.
+type Config struct {
+	// Name of the daemon, unique in its cluster: 1 to 19 characters of ASCII from '$' to '~'. Empty means the first
+	// part of the host name.
+	Name string
+	// Cluster separates clusters that can hear each other. All daemons of one must give the same; empty is a name, too.
+	Cluster string
+	// Bind is the UDP address for the other daemons, who must be able to reach it. An invalid address means all IPv4
+	// addresses, port 4803. Port zero lets the system choose, which is for tests: peers have to know it.
+	Bind netip.AddrPort
+	// Peers are the addresses of the other daemons; the own one may be among them. A daemon needs to know at least one
+	// that is up to find the others.
+	Peers []netip.AddrPort
+
+	// Listen are TCP addresses for clients. Port zero lets the system choose; see Daemon.ListenAddrs.
+	Listen []netip.AddrPort
+	// Unix are paths of Unix sockets for clients ("/tmp/4803" is where those of the original look), and UnixMode their
+	// permissions; zero means 0666.
+	Unix     []string
+	UnixMode fs.FileMode
+	// MaxSessions bounds the clients served at once; more are refused. Zero means 20000, or less if the process may not
+	// have that many descriptors.
+	MaxSessions int
+	// SessionBytes may wait for a client that does not read before it is cut off. Zero means 8 MiB.
+	SessionBytes int
+
+	// TokenTimeout is how long the ring may be silent before it is taken for broken; how soon a crash is noticed follows
+	// from it. All daemons should give the same. Zero means 250ms, the least is 12ms.
+	TokenTimeout time.Duration
+	// PlainRing turns the accelerated ring off, which passes the token before a round's last packets are sent.
+	PlainRing bool
+	// StateDir is a directory where the daemon keeps what makes ring identifiers unique across its crashes. Empty means
+	// nowhere: then a restart of all daemons at once may reuse identifiers.
+	StateDir string
+
+	// Logger gets what happens, with the reasons. Nil means no log.
+	Logger *slog.Logger
+}
+
+// Daemon is a running daemon. Its methods may be called concurrently.
+type Daemon struct {
+	host   *host.Host
+	node   *node.Machine // belongs to the host's loop
+	name   string
+	detach func() bool // from Start's context
+}
+
+// Start starts a daemon and returns once clients can connect; the cluster forms meanwhile. The end of ctx makes it leave
+// in order, as Close does, which must be called in any case.
+func Start(ctx context.Context, cfg Config) (*Daemon, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	name := cfg.Name
+	if name == "" {
+		var err error
+		if name, err = hostName(); err != nil {
+			return nil, fmt.Errorf("%w: no name given, and %w", ErrConfig, err)
+		}
+	}
+	bind := cfg.Bind
+	if !bind.Addr().IsValid() {
+		bind = netip.AddrPortFrom(netip.IPv4Unspecified(), DefaultPort)
+	}
+	d := &Daemon{name: name}
+	var err error
+	d.host, err = host.Start(host.Config{
+		Transport:    transport.Config{Bind: bind},
+		Listen:       slices.Clone(cfg.Listen),
+		Unix:         slices.Clone(cfg.Unix),
+		UnixMode:     cfg.UnixMode,
+		MaxSessions:  cfg.MaxSessions,
+		StateDir:     cfg.StateDir,
+		TokenTimeout: cfg.TokenTimeout,
+		Logger:       cfg.Logger,
+	}, func(boot host.Boot) (host.Machine, error) {
+		var err error
+		d.node, err = newNode(cfg, name, boot)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		return d.node, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.detach = context.AfterFunc(ctx, d.host.Leave)
+	return d, nil
+}
+
+// newNode builds the protocols of a daemon.
+func newNode(cfg Config, name string, boot host.Boot) (*node.Machine, error) {
+	// A new identity for every start, so that a daemon that crashed and came back is never taken for the old one (M-1).
+	var random [32]byte
+	if _, err := crand.Read(random[:]); err != nil {
+		return nil, err
+	}
+	inc := evs.Incarnation(binary.LittleEndian.Uint64(random[:]) | 1) // zero is nobody
+	rnd := rand.New(rand.NewPCG(binary.LittleEndian.Uint64(random[8:]), binary.LittleEndian.Uint64(random[16:])))
+	return node.New(node.Config{
+		Me:            evs.ProcID{Name: name, Inc: inc},
+		Cluster:       cfg.Cluster,
+		Peers:         slices.Clone(cfg.Peers),
+		Accelerated:   !cfg.PlainRing,
+		Ring:          ring.Config{TokenTimeout: cfg.TokenTimeout},
+		Stable:        boot.Stable,
+		StoredRingSeq: boot.RingSeq,
+		MaxSessions:   cfg.MaxSessions,
+		SessionBytes:  cfg.SessionBytes,
+	}, rnd, 0)
+}
+
+// hostName is a daemon name made of this machine's name.
+func hostName() (string, error) {
+	s, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("the host name is unknown: %w", err)
+	}
+	s, _, _ = strings.Cut(s, ".")
+	return s[:min(len(s), maxNameBytes)], nil
+}
+
+// Name is the daemon's name.
+func (d *Daemon) Name() string { return d.name }
+
+// Addr is the UDP address, with the real port.
+func (d *Daemon) Addr() netip.AddrPort { return d.host.Addr() }
+
+// ListenAddrs are the TCP addresses for clients, with the real ports, in the order of Config.Listen.
+func (d *Daemon) ListenAddrs() []netip.AddrPort { return slices.Clone(d.host.ListenAddrs()) }
+
+// Members are the names of the daemons in the present configuration, in ring order; none while the first one forms.
+// It fails if ctx ends or the daemon has ended.
+func (d *Daemon) Members(ctx context.Context) ([]string, error) {
+	names := make(chan []string, 1)
+	err := d.host.Do(ctx, func(time.Duration) {
+		var list []string
+		if c := d.node.Configuration(); c != nil {
+			for _, p := range c.Members {
+				list = append(list, p.Name)
+			}
+		}
+		names <- list
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-names, nil
+}
+
+// Done is closed once the daemon has ended, for whatever reason.
+func (d *Daemon) Done() <-chan struct{} { return d.host.Done() }
+
+// Err is nil while the daemon runs and after an orderly end, else what ended it: it is never nil after a fault in the
+// daemon itself, which stops it and leaves your program alone.
+func (d *Daemon) Err() error { return d.host.Err() }
+
+// Close makes the daemon leave its cluster in order and waits until nothing of it is left, a few seconds at most. It
+// returns what Err then returns, and may be called again.
+func (d *Daemon) Close() error {
+	d.detach()
+	return d.host.Close()
+}

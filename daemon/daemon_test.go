@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"evensong/client"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// cluster starts n daemons on loopback that know each other.
+func cluster(t *testing.T, n int) []*Daemon {
+	t.Helper()
+	var peers []netip.AddrPort
+	for range n {
+		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		peers = append(peers, c.LocalAddr().(*net.UDPAddr).AddrPort())
+		c.Close()
+	}
+	var ds []*Daemon
+	for i, p := range peers {
+		d, err := Start(t.Context(), Config{
+			Name: fmt.Sprintf("d%d", i), Cluster: t.Name(), Bind: p, Peers: peers,
+			Listen:   []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
+			StateDir: filepath.Join(t.TempDir(), "state"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		ds = append(ds, d)
+	}
+	return ds
+}
+
+func waitMembers(t *testing.T, d *Daemon, want ...string) {
+	t.Helper()
+	var got []string
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		var err error
+		if got, err = d.Members(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if slices.Equal(got, want) {
+			return
+		}
+	}
+	t.Fatalf("%s has members %v, want %v", d.Name(), got, want)
+}
+
+func TestClusterInOneProcess(t *testing.T) {
+	ds := cluster(t, 3)
+	for _, d := range ds {
+		waitMembers(t, d, "d0", "d1", "d2")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var cs []*client.Conn
+	for i, d := range ds {
+		c, err := client.Dial(ctx, d.ListenAddrs()[0].String(), client.WithName(fmt.Sprintf("c%d", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.Join(ctx, "g"); err != nil {
+			t.Fatal(err)
+		}
+		cs = append(cs, c)
+	}
+	next := func(c *client.Conn, want func(client.Event) bool) {
+		t.Helper()
+		for ev, err := range c.Events(ctx) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want(ev) {
+				return
+			}
+		}
+	}
+	for _, c := range cs {
+		next(c, func(ev client.Event) bool { v, ok := ev.(*client.View); return ok && len(v.Members) == 3 })
+	}
+	const each = 50
+	for i := range each {
+		for _, c := range cs {
+			if err := c.Multicast(ctx, client.Safe, int16(i), []byte(c.PrivateGroup()), "g"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var orders [3][]string
+	for i, c := range cs {
+		next(c, func(ev client.Event) bool {
+			if m, ok := ev.(*client.Message); ok {
+				orders[i] = append(orders[i], fmt.Sprint(m.Sender, m.Type))
+			}
+			return len(orders[i]) == 3*each
+		})
+	}
+	if !slices.Equal(orders[0], orders[1]) || !slices.Equal(orders[0], orders[2]) {
+		t.Error("the clients got the messages in different orders")
+	}
+	if err := ds[0].Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	next(cs[1], func(ev client.Event) bool {
+		v, ok := ev.(*client.View)
+		return ok && len(v.Members) == 2 && v.Cause == client.CausedByNetwork
+	})
+	waitMembers(t, ds[1], "d1", "d2")
+}
+
+func TestEndOfContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	d, err := Start(ctx, Config{Name: "x", Bind: netip.MustParseAddrPort("127.0.0.1:0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	select {
+	case <-d.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("still running")
+	}
+	if err := errors.Join(d.Err(), d.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := Start(ctx, Config{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("start after the end: %v", err)
+	}
+	if _, err := d.Members(context.Background()); err == nil {
+		t.Error("members of a daemon that ended")
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	d, err := Start(t.Context(), Config{Name: "x", Bind: loopback})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, tc := range []struct {
+		cfg  Config
+		want error
+	}{
+		{Config{Name: "y", Bind: d.Addr()}, ErrBind},
+		{Config{Name: "no blanks", Bind: loopback}, ErrConfig},
+		{Config{Name: "y", Bind: loopback, TokenTimeout: time.Millisecond}, ErrConfig},
+		{Config{Name: "y", Bind: loopback, MaxSessions: -1}, ErrConfig},
+	} {
+		if d, err := Start(t.Context(), tc.cfg); !errors.Is(err, tc.want) {
+			t.Errorf("%+v: %v, want %v", tc.cfg, err, tc.want)
+			if err == nil {
+				d.Close()
+			}
+		}
+	}
+}
