@@ -177,15 +177,13 @@ func checkEVS7(x *index, s *sink) {
 			}
 		}
 		// The regular configuration says where each member came from; it must say the same.
-		for _, r := range []int32{b.rec} {
-			origins := x.recs[r].Origins
-			if len(origins) != len(b.members) || len(origins) == 0 {
-				continue
-			}
-			for j, q := range b.members {
-				if (origins[j] == t.id.Old) != slices.Contains(members, q) {
-					s.fail(x.window(trec, r), "the origins of %s and the members of %s disagree about %s", b.id, t.id, x.name(q))
-				}
+		origins := x.recs[b.rec].Origins
+		if len(origins) != len(b.members) {
+			continue
+		}
+		for j, q := range b.members {
+			if (origins[j] == t.id.Old) != slices.Contains(members, q) {
+				s.fail(x.window(trec, b.rec), "the origins of %s and the members of %s disagree about %s", b.id, t.id, x.name(q))
 			}
 		}
 	}

@@ -211,20 +211,20 @@ func checkEVS14(x *index, s *sink) {
 
 // checkEVS15: a Safe message reaches every member of the configuration in which it was delivered, or they fail.
 func checkEVS15(x *index, s *sink) {
-	x.safe(s, func(st *stay, ev, q int32, lack int32) bool { return true })
+	x.safe(s, func(*stay, int32, int32) bool { return true })
 }
 
 // checkEVS17: the signal stands between the two promises. A Safe message delivered before it promises all of the regular
 // configuration, so a member outside the transitional set that goes on without it shows that the signal came too late.
 func checkEVS17(x *index, s *sink) {
-	x.safe(s, func(st *stay, ev, q int32, lack int32) bool {
+	x.safe(s, func(st *stay, ev, q int32) bool {
 		return !st.inTrans(ev) && st.tconf >= 0 && !x.isMember(st.tconf, q)
 	})
 }
 
-// safe calls a violation for each Safe delivery that a member q neither delivers nor dies before delivering, if counts
+// safe reports a violation for each Safe delivery that a member q neither delivers nor dies before delivering, if counts
 // agrees. The same promise of the same message in the same configuration is examined once.
-func (x *index) safe(s *sink, counts func(st *stay, ev, q, lack int32) bool) {
+func (x *index) safe(s *sink, counts func(st *stay, ev, q int32) bool) {
 	judged := make([]int32, len(x.msgs)) // 1 + configuration judged last; members of one configuration come in one run or few
 	for r := range x.rings {
 		for _, si := range x.rings[r].stays {
@@ -259,7 +259,7 @@ func (x *index) safe(s *sink, counts func(st *stay, ev, q, lack int32) bool) {
 							continue
 						}
 					}
-					if !counts(st, ev, q, lack) {
+					if !counts(st, ev, q) {
 						continue
 					}
 					var on int32 = -1
