@@ -41,6 +41,10 @@ func Run(seed uint64, profile string) (*Result, error) {
 
 // Arena is the memory of one run after another. A result's History is valid until the next run. The zero value is ready.
 type Arena struct {
+	// Unchecked leaves the invariants of nodes unchecked, so that an error is found by what it does, not by how it looks
+	// inside: for proving the checkers with mutants.
+	Unchecked bool
+
 	history []evs.Trace
 	events  []event
 	free    []*datagram
@@ -54,7 +58,7 @@ func (a *Arena) Run(seed uint64, profile string) (*Result, error) {
 	}
 	w := newWorld(seed)
 	clear(a.history)
-	w.history, w.events.heap = a.history[:0], a.events[:0]
+	w.history, w.events.heap, w.unchecked = a.history[:0], a.events[:0], a.Unchecked
 	end := w.build(&p)
 	w.net.free = a.free
 	w.runUntil(end)

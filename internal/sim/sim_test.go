@@ -160,7 +160,7 @@ func TestQueue(t *testing.T) {
 
 // FuzzSim lets the fuzzer choose seeds.
 func FuzzSim(f *testing.F) {
-	for i, p := range Profiles() {
+	for i := range Profiles() {
 		f.Add(uint64(7), uint8(i))
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, profile uint8) {

@@ -15,20 +15,21 @@ import (
 
 // World is a cluster in virtual time. It is not safe for concurrent use.
 type World struct {
-	rnd     *rand.Rand
-	now     time.Duration // virtual time since the world began
-	step    uint64
-	events  queue
-	net     network
-	ring    ring.Config
-	hosts   []*host
-	clients []*client
-	groups  []string
-	history []evs.Trace
-	traps   []*trap
-	over    bool   // the faults have ended
-	ids     uint64 // messages made so far
-	bodies  []byte // pattern from which bodies are cut
+	rnd       *rand.Rand
+	now       time.Duration // virtual time since the world began
+	step      uint64
+	events    queue
+	net       network
+	ring      ring.Config
+	hosts     []*host
+	clients   []*client
+	groups    []string
+	history   []evs.Trace
+	traps     []*trap
+	unchecked bool   // see Arena
+	over      bool   // the faults have ended
+	ids       uint64 // messages made so far
+	bodies    []byte // pattern from which bodies are cut
 
 	// failure is the first broken invariant or panic: the run stops there.
 	failure *check.Violation
