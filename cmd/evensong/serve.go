@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/pprof"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -117,6 +118,11 @@ func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
 	for _, w := range c.Warnings {
 		log.Warn("configuration", "reason", w.String())
 	}
+	stopProfile, err := startProfile(os.Getenv(profileVariable), log)
+	if err != nil {
+		return failure{err, exitConfig}
+	}
+	defer stopProfile()
 	d := c.Daemons[self.Index]
 	h, build, err := host.Assemble(&c, self.Index, log)
 	if err != nil {
@@ -136,6 +142,31 @@ func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
 		return failure{err, exitConfig}
 	}
 	return err
+}
+
+// profileVariable names the file for a profile of where a daemon spends its processor time. It is no flag, because it is
+// for those who work on Evensong, and because a daemon that a script starts with fixed flags can be profiled, too.
+const profileVariable = "EVENSONG_CPUPROFILE"
+
+// startProfile writes a CPU profile to a file until the function it returns is called. No path means no profile.
+func startProfile(path string, log *slog.Logger) (stop func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", profileVariable, err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", profileVariable, err)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		if err := f.Close(); err != nil {
+			log.Error("profile", "reason", err.Error())
+		}
+	}, nil
 }
 
 // locate finds out which daemon this is and turns names into addresses.
