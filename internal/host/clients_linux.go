@@ -72,12 +72,15 @@ func (l *epollLoop) admit(fd int, local bool, sa unix.Sockaddr) {
 		return
 	}
 	l.clients++
-	if l.clients > l.cfg.MaxSessions {
+	if len(l.sessions) >= l.cfg.MaxSessions {
 		l.stats.RejectsSessions.Add(1)
 		l.note(slog.LevelWarn, "session refused", slog.String("reason", "too many sessions"), slog.Int("sessions", l.cfg.MaxSessions))
 		_, _ = unix.SendmsgN(fd, rejectQuota, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT) // one byte always fits
 		l.linger(c)
 		l.drain(c)
+		if c.state != clientGone && l.clients-len(l.sessions) > refusedLinger {
+			l.forget(c)
+		}
 		return
 	}
 	if c.id = l.m.HandleAccept(l.now, local, sockaddr(sa), &l.fx); c.id == 0 {

@@ -47,6 +47,8 @@ type core struct {
 	start time.Time
 	now   time.Duration // of the current turn
 
+	dropsError, dropsFull uint64 // what is logged of the transport's drops
+
 	leaving  bool
 	stopped  bool          // the machine has said all
 	leaveEnd time.Duration // when to stop anyway; while leaving
@@ -124,6 +126,19 @@ func (c *core) noteOf(n *evs.Note) {
 		attrs = append(attrs, slog.Any(a.Key, a.Value))
 	}
 	c.note(level, n.Text, attrs...)
+}
+
+// watchDrops logs datagrams that could not be sent. The protocol repairs it, but an operator may be the cause.
+func (c *core) watchDrops() {
+	t := c.stats.Transport
+	if n := t.DropsError.Load(); n != c.dropsError {
+		c.note(slog.LevelWarn, "datagrams refused by the system", slog.Uint64("datagrams", n-c.dropsError), slog.Any("reason", t.LastError()))
+		c.dropsError = n
+	}
+	if n := t.DropsFull.Load(); n != c.dropsFull {
+		c.note(slog.LevelWarn, "datagrams dropped, the send buffer is full", slog.Uint64("datagrams", n-c.dropsFull))
+		c.dropsFull = n
+	}
 }
 
 // leave begins the orderly exit.

@@ -428,6 +428,7 @@ func (l *epollLoop) breathe() error {
 // then the loop does not sleep.
 func (l *epollLoop) settle() {
 	l.expire()
+	l.watchDrops()
 	resumed := l.resumed
 	l.resumed = nil
 	for _, c := range resumed {

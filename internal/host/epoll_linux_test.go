@@ -72,6 +72,9 @@ func TestOutOfDescriptors(t *testing.T) {
 		}
 		var b [2]byte
 		n, err := unix.Read(fd, b[:])
+		for err == unix.EINTR {
+			n, err = unix.Read(fd, b[:])
+		}
 		if n != 1 || b[0] != 0xfd || err != nil {
 			t.Errorf("client %d read %x, %v; want fd", i, b[:max(n, 0)], err)
 		}

@@ -42,6 +42,9 @@ const (
 	// side; then it is cut. lingerBytes of what it still sends are read and thrown away.
 	lingerTime  = time.Second
 	lingerBytes = 1 << 20
+	// refusedLinger connections over the session limit may linger at a time; more are closed at once, at the risk that
+	// their answer is lost.
+	refusedLinger = 256
 	// leaveTime is how long an orderly exit may take before the host stops anyway, and farewellTime how long clients
 	// have after it to take their last bytes.
 	leaveTime    = 2 * time.Second

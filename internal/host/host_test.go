@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -299,11 +298,11 @@ func dial(t testing.TB, h *Host) net.Conn {
 	return c
 }
 
+// pattern is n bytes that depend on their place, none of them 0xff.
 func pattern(n int) []byte {
 	b := make([]byte, n)
-	r := rand.New(rand.NewPCG(1, uint64(n)))
 	for i := range b {
-		b[i] = byte(r.Uint32N(255)) // never 0xff
+		b[i] = byte(uint32(i+n)*2654435761>>24) & 0x7f
 	}
 	return b
 }
@@ -590,6 +589,37 @@ func TestDatagramsWhileAClientFloods(t *testing.T) {
 		}
 		stop.Store(true)
 		wg.Wait()
+	})
+}
+
+// A loop with nothing to do sleeps, whatever state its connections are in.
+func TestIdleLoopSleeps(t *testing.T) {
+	forEachLoop(t, func(t *testing.T, cfg Config) {
+		path := filepath.Join(t.TempDir(), "s")
+		cfg.Unix = []string{path}
+		m := &echo{limit: 1000}
+		h := start(t, cfg, m)
+		idle, blocked, gone := dial(t, h), dial(t, h), dial(t, h)
+		idle.Write([]byte("x"))
+		for _, c := range []net.Conn{blocked, gone} {
+			c.(*net.TCPConn).SetReadBuffer(4 << 10)
+			c.Write(pattern(50000)) // more than the machine takes while nobody reads
+		}
+		u, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Write(pattern(50000))
+		eventually(t, h, "all there", func() bool { return m.accepted == 4 && m.total > 50000 })
+		gone.(*net.TCPConn).SetLinger(0)
+		gone.Close()
+		u.Close()
+		time.Sleep(50 * time.Millisecond) // what there was to do is done
+		before := h.Stats().Wakeups.Load()
+		time.Sleep(50 * time.Millisecond)
+		if n := h.Stats().Wakeups.Load() - before; n > 10 {
+			t.Errorf("%d wake-ups in 50 ms of nothing to do", n)
+		}
 	})
 }
 

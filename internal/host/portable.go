@@ -94,6 +94,7 @@ type pclient struct {
 	resuming bool
 	paused   bool
 	deaf     bool
+	ended    bool // the peer has closed its side while it was closing
 	rest     []byte
 	deadline time.Duration
 	drained  int
@@ -371,7 +372,7 @@ func (l *portableLoop) event(ev event) {
 			if ev.err != nil || c.state == pDraining {
 				l.cut(c)
 			}
-			// An orderly end while bytes are left to write: the peer may still read.
+			c.ended = true // an orderly end while bytes are left to write: the peer may still read
 		}
 	case eventWritten:
 		l.written(c, ev.n, ev.err)
@@ -389,12 +390,15 @@ func (l *portableLoop) admit(nc net.Conn, local bool) {
 	l.all[c] = struct{}{}
 	l.wg.Go(func() { l.readClient(c) })
 	l.wg.Go(func() { l.writeClient(c) })
-	if len(l.all) > l.cfg.MaxSessions {
+	if len(l.sessions) >= l.cfg.MaxSessions {
 		l.stats.RejectsSessions.Add(1)
 		l.note(slog.LevelWarn, "session refused", slog.String("reason", "too many sessions"), slog.Int("sessions", l.cfg.MaxSessions))
 		l.linger(c)
 		c.writing = true
 		c.jobs <- rejectQuota
+		if len(l.all)-len(l.sessions) > refusedLinger {
+			l.cut(c)
+		}
 		return
 	}
 	if c.id = l.m.HandleAccept(l.now, local, remoteAddr(nc), &l.fx); c.id == 0 {
@@ -485,6 +489,7 @@ func (l *portableLoop) unpause(c *pclient) {
 // settle does the queued work.
 func (l *portableLoop) settle() {
 	l.expire()
+	l.watchDrops()
 	resumed := l.resumed
 	l.resumed = nil
 	for _, c := range resumed {
@@ -582,6 +587,10 @@ func (l *portableLoop) linger(c *pclient) {
 // shutdown ends our side of a connection; see the epoll loop.
 func (l *portableLoop) shutdown(c *pclient) {
 	c.state = pDraining
+	if c.ended {
+		l.close(c)
+		return
+	}
 	if s, ok := c.nc.(interface{ CloseWrite() error }); ok {
 		_ = s.CloseWrite() // fails if the peer is gone, which the reader then says, too
 	}
