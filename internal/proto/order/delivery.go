@@ -4,6 +4,7 @@ package order
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/packet"
@@ -18,6 +19,7 @@ type cursor struct {
 	off   int     // bytes of packet pos+1 that are done with
 	index uint32  // messages that ended in them
 	parts map[uint32]*assembly
+	mem   *assemblies // of the machine; nil: every part allocates
 	// Per sender, for delivery behind holes: the count of its last packet that was passed.
 	counts []uint64
 }
@@ -28,45 +30,110 @@ type assembly struct {
 	want int
 }
 
+// assemblies lends memory for messages that arrive in part. What is put back is not lent again before settle is called,
+// because events of the present input may still refer to it. Nil lends new memory and keeps none.
+type assemblies struct {
+	free  []*assembly
+	limbo []*assembly
+}
+
+// A ring of many senders has about one cut message of each under way; what is kept beyond that, and buffers beyond the
+// largest message of a client, would be memory for nothing.
+const (
+	maxFreeAssemblies = 64
+	maxAssemblyBytes  = 160 << 10
+)
+
+// get lends an assembly for a message of want bytes. Buffers grow in powers of two, so that sizes which differ a little
+// share them.
+func (s *assemblies) get(want int) *assembly {
+	if s != nil {
+		for i := len(s.free) - 1; i >= 0; i-- {
+			if a := s.free[i]; cap(a.buf) >= want {
+				s.free[i] = s.free[len(s.free)-1]
+				s.free = s.free[:len(s.free)-1]
+				a.want = want
+				return a
+			}
+		}
+	}
+	size := want
+	if want <= maxAssemblyBytes {
+		size = min(max(1<<bits.Len(uint(want)), 256), maxAssemblyBytes)
+	}
+	return &assembly{want: want, buf: make([]byte, 0, size)}
+}
+
+func (s *assemblies) put(a *assembly) {
+	if s != nil && a != nil {
+		s.limbo = append(s.limbo, a)
+	}
+}
+
+// settle makes what was put back available again. When there are too many, the newest replace the oldest, whose sizes
+// may not occur any more.
+func (s *assemblies) settle() {
+	for i, a := range s.limbo {
+		s.limbo[i] = nil
+		if cap(a.buf) > maxAssemblyBytes {
+			continue
+		}
+		a.buf = a.buf[:0]
+		if len(s.free) == maxFreeAssemblies {
+			copy(s.free, s.free[1:])
+			s.free = s.free[:maxFreeAssemblies-1]
+		}
+		s.free = append(s.free, a)
+	}
+	s.limbo = s.limbo[:0]
+}
+
 func newCursor(r *ring.Machine, members int) cursor {
 	return cursor{r: r, parts: map[uint32]*assembly{}, counts: make([]uint64, members)}
 }
 
 func partKey(sender uint16, stream uint8) uint32 { return uint32(sender)<<8 | uint32(stream) }
 
-// join adds a piece to what has arrived of its message. It returns the whole message when the piece was the last.
-// Pieces without a beginning, or of a message longer than it said, are nobody's: ok is false and nothing is kept.
+// join adds a piece to what has arrived of its message. It returns the whole message when the piece was the last; it
+// stays valid as long as an event of this input. Pieces without a beginning, or of a message longer than it said, are
+// nobody's: ok is false and nothing is kept.
 func (c *cursor) join(sender uint16, p packet.Piece) (whole []byte, ok bool) {
 	key := partKey(sender, p.Stream)
 	if p.First {
+		c.drop(key)
 		want := int(binary.LittleEndian.Uint32(p.Bytes))
 		if want > packet.MaxMessage || want < len(p.Bytes)-4 {
-			delete(c.parts, key)
 			return nil, false
 		}
-		a := &assembly{want: want, buf: make([]byte, 0, want)}
+		a := c.mem.get(want)
 		a.buf = append(a.buf, p.Bytes[4:]...)
 		c.parts[key] = a
 		return nil, true
 	}
 	a := c.parts[key]
 	if a == nil || len(a.buf)+len(p.Bytes) > a.want {
-		delete(c.parts, key)
+		c.drop(key)
 		return nil, false
 	}
 	a.buf = append(a.buf, p.Bytes...)
 	if !p.Last {
 		return nil, true
 	}
-	delete(c.parts, key)
+	c.drop(key)
 	return a.buf, len(a.buf) == a.want
+}
+
+// drop ends a message that has arrived in part.
+func (c *cursor) drop(key uint32) {
+	c.mem.put(c.parts[key])
+	delete(c.parts, key)
 }
 
 // forget drops what has arrived of one sender's messages.
 func (c *cursor) forget(sender uint16) {
 	for key := range c.parts {
 		if uint16(key>>8) == sender {
-			delete(c.parts, key)
+			c.drop(key)
 		}
 	}
 }

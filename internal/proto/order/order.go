@@ -127,6 +127,7 @@ type Machine struct {
 	clusterID  uint64
 	sealer     *packet.Sealer
 	pool       *ring.Pool
+	parts      assemblies
 	membership *membership.Machine
 	backlog    *backlog
 	stats      Stats
@@ -192,7 +193,10 @@ func (m *Machine) Start(now time.Duration, fx *Effects) {
 
 // Settle lets buffers that were given back be used again. The owner calls it once at the start of each of its own
 // inputs, when nothing refers to the effects of the one before.
-func (m *Machine) Settle() { m.pool.Settle() }
+func (m *Machine) Settle() {
+	m.pool.Settle()
+	m.parts.settle()
+}
 
 // HandleDatagram handles one packet of another daemon. b is borrowed, and writable until the call returns.
 func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects) {
@@ -445,6 +449,7 @@ func (m *Machine) singleton(now time.Duration, id evs.RingID, fx *Effects) {
 	m.conf = &evs.Configuration{ID: evs.RegularID(id), Members: []evs.ProcID{m.cfg.Me}, Origins: []evs.RingID{{}}}
 	m.ring = ring.New(m.cfg.Ring, id, m.conf.Members, []netip.AddrPort{{}}, 0, false, m.sealer, m.pool, now)
 	m.cursor = newCursor(m.ring, 1)
+	m.cursor.mem = &m.parts
 	m.obligation = packet.MakeBits(1)
 	m.obligation.Set(0)
 	m.ring.Operational()

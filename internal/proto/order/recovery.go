@@ -44,6 +44,7 @@ func (m *Machine) recover(now time.Duration, s *membership.Step, fx *Effects) {
 		owed:   packet.MakeBits(len(m.conf.Members)),
 	}
 	a.cursor = newCursor(a.ring, len(members))
+	a.cursor.mem = &m.parts
 	low := ^seq.Num(0)
 	for i, e := range c.Entries {
 		if e.OldRing != m.conf.ID.New {
