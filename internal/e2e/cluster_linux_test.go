@@ -37,6 +37,7 @@ type cluster struct {
 	net     *network // nil: all on the loopback interface
 	daemons []*daemon
 	members []*member
+	groups  []string // all that clients join
 	history recorder
 	probe   atomic.Pointer[probe]
 	ids     atomic.Uint64 // of messages
@@ -71,7 +72,7 @@ func makeCluster(t *testing.T, daemons int, cabled bool) *cluster {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, dir: dir}
+	c := &cluster{t: t, dir: dir, groups: usual}
 	c.history.start = time.Now()
 	t.Cleanup(func() { c.keep() })
 	if cabled {
@@ -312,7 +313,7 @@ func (c *cluster) unsettled() string {
 		slices.Sort(l)
 	}
 	for _, m := range c.members {
-		for _, g := range groups {
+		for _, g := range c.groups {
 			if why := m.sees(g, truth[g]); why != "" {
 				return why
 			}
@@ -344,10 +345,23 @@ func (c *cluster) judge(quiet bool) {
 func (c *cluster) quiesce(limit time.Duration) {
 	c.t.Helper()
 	c.settled(limit)
-	c.flow(c.members, 5*time.Second)
+	if in := c.in(room); len(in) > 0 {
+		c.flow(in, 10*time.Second)
+	}
 	for n := -1; n != c.history.len(); time.Sleep(300 * time.Millisecond) {
 		n = c.history.len()
 	}
+}
+
+// in is the clients that want to be in a group.
+func (c *cluster) in(group string) []*member {
+	var out []*member
+	for _, m := range c.members {
+		if _, wants := m.state(); slices.Contains(wants, group) {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // stalls are the times after since at which daemons were not scheduled for more than half the token timeout: what
@@ -356,20 +370,45 @@ func (c *cluster) stalls(since time.Time) []string {
 	var out []string
 	for _, d := range c.daemons {
 		for life := uint64(1); life <= d.life.Load(); life++ {
-			b, err := os.ReadFile(d.logOf(life))
-			if err != nil {
-				continue
-			}
-			for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
-				var l struct {
-					Time time.Time     `json:"time"`
-					Msg  string        `json:"msg"`
-					For  time.Duration `json:"for"`
-				}
-				if json.Unmarshal(s.Bytes(), &l) == nil && l.Msg == "not scheduled" && l.Time.After(since) {
+			for _, l := range logLines(d.logOf(life)) {
+				if l.Msg == "not scheduled" && l.Time.After(since) {
 					out = append(out, fmt.Sprintf("%s: %v", d.name, l.For.Round(time.Millisecond)))
 				}
 			}
+		}
+	}
+	return out
+}
+
+// installed counts the configurations that a daemon has logged in this life, after a time, and says when the last one
+// was. The log leaves lines out past 20 in 10 s.
+func (d *daemon) installed(since time.Time) (n int, last time.Time) {
+	for _, l := range logLines(d.log()) {
+		if l.Msg == "configuration installed" && l.Time.After(since) {
+			n++
+			last = l.Time
+		}
+	}
+	return n, last
+}
+
+type logLine struct {
+	Time time.Time     `json:"time"`
+	Msg  string        `json:"msg"`
+	For  time.Duration `json:"for"`
+}
+
+// logLines reads a daemon's log; what is not a line of it is left out.
+func logLines(path string) []logLine {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	var out []logLine
+	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
+		var l logLine
+		if json.Unmarshal(s.Bytes(), &l) == nil {
+			out = append(out, l)
 		}
 	}
 	return out

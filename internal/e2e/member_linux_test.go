@@ -24,7 +24,8 @@ import (
 // room is the group that every client of a scenario is a member of; the others come and go.
 const room = "room"
 
-var groups = []string{room, "red", "green"}
+// usual are the groups of most clusters.
+var usual = []string{room, "red", "green"}
 
 // recorder collects what all sessions of a cluster saw. Any goroutine may add.
 type recorder struct {
@@ -169,7 +170,7 @@ func (m *member) open(conn *client.Conn) {
 	m.record(evs.Trace{Kind: evs.TraceConnect, Asked: m.user})
 	clear(m.leaving)
 	clear(m.current)
-	for _, g := range groups {
+	for _, g := range m.c.groups {
 		if m.wants[g] {
 			m.record(evs.Trace{Kind: evs.TraceJoin, Group: g})
 			_ = conn.Join(m.ctx, g) // if it is lost, Next says so
@@ -226,7 +227,7 @@ func (m *member) state() (string, []string) {
 		return "", nil
 	}
 	var wants []string
-	for _, g := range groups {
+	for _, g := range m.c.groups {
 		if m.wants[g] {
 			wants = append(wants, g)
 		}
@@ -274,9 +275,7 @@ func (m *member) note(ev client.Event) {
 		m.record(evs.Trace{Kind: evs.TraceSignal, Group: ev.Group, View: &evs.TraceViewInfo{ID: evs.ViewID(ev.ID)}})
 	case *client.SelfLeave:
 		m.leaving[ev.Group]--
-		if !m.wants[ev.Group] {
-			delete(m.current, ev.Group)
-		}
+		delete(m.current, ev.Group)
 		m.record(evs.Trace{Kind: evs.TraceSelfLeave, Group: ev.Group})
 	case *client.Rejected:
 		m.c.t.Errorf("%s: %v", m.sess.Name, ev)
