@@ -54,7 +54,7 @@ func (m *Machine) startCommit(now time.Duration, fx *Effects) {
 func (m *Machine) armCommit(now time.Duration) {
 	m.limitAt = now + m.commitTimeout(m.attempt.set.len())
 	m.tickAt = now + m.cfg.JoinInterval
-	m.probeAt = now + m.scaled(m.cfg.ProbeInterval)
+	m.probeAt = m.tickAt // if it takes that long, the others must know why no Joins come from me any more
 }
 
 // HandleCommit takes the Commit token, from the network or from StepCommit (from is then not looked at). mine is my
@@ -190,7 +190,7 @@ func (m *Machine) recover(now time.Duration, fx *Effects) {
 	m.transition(now, StateRecover, ReasonAllKnown, evs.ProcID{}, fx)
 	m.limitAt = now + m.cfg.RecoverTimeout
 	m.tickAt = now + m.cfg.JoinInterval
-	m.probeAt = now + m.scaled(m.cfg.ProbeInterval)
+	m.probeAt = m.tickAt
 	addrs := make([]netip.AddrPort, len(a.token.Entries))
 	for i := range addrs {
 		addrs[i] = m.addrOf(&a.token.Entries[i])
@@ -219,7 +219,7 @@ func (m *Machine) forward(fx *Effects) {
 	a.sent = true
 }
 
-// tickForming repeats the Commit token until there is a sign that it arrived, and probes as rarely as ever.
+// tickForming repeats the Commit token until there is a sign that it arrived, and probes as in Operational.
 func (m *Machine) tickForming(now time.Duration, fx *Effects) {
 	m.tickAt = now + m.cfg.JoinInterval
 	if a := m.attempt; a.token != nil && a.sent && !a.through {

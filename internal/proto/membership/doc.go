@@ -58,12 +58,13 @@
 // All derive from the token timeout T, 250 ms unless configured: Joins every T/12, consensus after 2T/5, a probe every
 // 4T/5. With more than 16 daemons these stretch in proportion, so that the traffic of one daemon stays bounded. The
 // Commit timeout is 2T/5 and T/25 per member. Silence means deafness after six probe intervals; if the peer is known
-// to gather, after one consensus timeout.
+// to gather, after one and a half consensus timeouts.
 //
 // # Failures that repeat
 //
 // An attempt that fails twice with the same members makes those who saw no progress treat their ring predecessor as
 // not heard for a while: the link from it is what failed them. After six failures all do, so that the next attempt is
 // another one in any case (8.4.7). Daemons that keep talking but whom a ring could not keep are met again only after
-// a back-off that doubles; silence in between ends it, since then the circumstances have changed.
+// a back-off that doubles, the first time excepted; silence in between ends it, since then the circumstances have
+// changed. The back-off holds back who starts a merge, not who is invited to one.
 package membership

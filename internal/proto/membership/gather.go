@@ -122,7 +122,7 @@ func (m *Machine) candidates(now time.Duration) set {
 			continue
 		}
 		if !m.settled && m.expected.has(s) ||
-			m.settled && r.state == packet.StateGather && now-r.rowAt <= m.gatherWindow()*3/2 {
+			m.settled && r.state == packet.StateGather && now-r.rowAt <= m.gatherWindow() {
 			c.add(s)
 		}
 	}
@@ -191,12 +191,16 @@ func (m *Machine) maybeCommit(now time.Duration, fx *Effects) {
 	}
 }
 
-// isCourted reports whether a configuration is in reach that could take us in as we are: it is given a little time to
-// do so, since a ring of our own would only have to be left again.
+// isCourted reports whether a configuration is in reach that could take us in as we are, or somebody we were with is
+// busy with an attempt that either fails soon or lets it take us in: they are given a little time, since a ring of our
+// own would only have to be left again.
 func (m *Machine) isCourted(now time.Duration) bool {
 	var done set
 	for _, s := range m.order {
 		r := m.rows[s]
+		if s != 0 && m.core.has(s) && r.state == packet.StateForming && now-r.rowAt <= m.gatherWindow() && m.hears(now, r) {
+			return true
+		}
 		if r.state != packet.StateOperational || done.has(s) || s == 0 || now-r.rowAt > m.longWindow() || !m.hears(now, r) || r.rowAt < m.gatheredAt {
 			continue
 		}

@@ -479,7 +479,7 @@ func (m *Machine) Advance(now time.Duration, fx *Effects) {
 				m.refusing = false
 				m.beginGather(now, m.confSet, nil, fx)
 			} else {
-				m.settled, m.courtUntil = true, now+m.gatherWindow()
+				m.settled, m.courtUntil = true, now+m.commitTimeout(m.core.len())
 				m.propose(now, fx)
 			}
 		case StateCommit:

@@ -25,7 +25,7 @@ func seeds(n uint64) uint64 {
 func TestColdStart(t *testing.T) {
 	for _, n := range []int{1, 2, 5, 24, 32} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			for seed := range uint64(3) {
+			for seed := range uint64(max(1, 10/n)) {
 				c := newCluster(t, seed, n)
 				c.quiet = n > 5
 				c.startAll(100 * time.Millisecond)
@@ -35,8 +35,8 @@ func TestColdStart(t *testing.T) {
 					most = max(most, len(c.nodes[i].installs))
 				}
 				t.Logf("seed %d: %v, at most %d installs, %d packets", seed, took, most, c.sends)
-				c.run(3 * time.Second)
-				if !c.together(c.all()...) || c.installsSince(0, c.now-2*time.Second) > 0 {
+				c.run(1500 * time.Millisecond)
+				if !c.together(c.all()...) || c.installsSince(0, c.now-time.Second) > 0 {
 					t.Fatal("does not stay together")
 				}
 			}
@@ -49,7 +49,7 @@ func settled(t *testing.T, seed uint64, n int) *cluster {
 	c.quiet = true
 	c.startAll(50 * time.Millisecond)
 	c.within(2*time.Second, "start", func() bool { return c.together(c.all()...) })
-	c.run(2 * time.Second)
+	c.run(time.Duration(max(1, 20/n)) * 500 * time.Millisecond)
 	c.quiet = n > 5
 	return c
 }
@@ -83,6 +83,39 @@ func TestRestartInsideTokenTimeout(t *testing.T) {
 			t.Log(c.within(time.Second, "restart", func() bool { return c.together(0, 1, 2, 3, 4) }))
 			c.run(time.Duration(c.rnd.Int64N(int64(300 * time.Millisecond))))
 		}
+	}
+}
+
+// TestKillDuringGather sweeps a second crash over all phases of the attempt that follows a first one: LIVE-3, LIVE-7.
+func TestKillDuringGather(t *testing.T) {
+	worst := time.Duration(0)
+	for k := range 24 {
+		for _, second := range []int{0, 3} { // the representative, and a member in the middle
+			c := settled(t, uint64(k), 5)
+			c.quiet = true
+			c.kill(1)
+			c.run(335*time.Millisecond + time.Duration(k)*time.Millisecond)
+			c.kill(second)
+			took := c.within(700*time.Millisecond, fmt.Sprintf("second crash of %d at %d", second, k), func() bool { return c.together(c.all()...) })
+			worst = max(worst, took)
+		}
+	}
+	t.Log("worst:", worst)
+}
+
+// TestHealConstantGraph: when a graph with one-way cuts becomes whole, all are together soon.
+func TestHealConstantGraph(t *testing.T) {
+	for seed := range uint64(5) {
+		c := settled(t, seed, 5)
+		c.quiet = true
+		a, b := int(seed), int(seed+2)%5
+		c.cut = func(from, to int) bool { return from == a && to == b }
+		c.run(6 * time.Second)
+		if c.together(c.all()...) {
+			t.Fatal("one-way cut went unnoticed")
+		}
+		c.cut = nil
+		t.Log(c.within(time.Second, "heal", func() bool { return c.together(c.all()...) }))
 	}
 }
 
@@ -129,7 +162,7 @@ func TestPartitionAndMerge(t *testing.T) {
 func TestMerge32(t *testing.T) {
 	c := settled(t, 3, 32)
 	c.cut = halves(15)
-	c.run(4 * time.Second)
+	c.run(2 * time.Second)
 	c.cut = nil
 	t.Log(c.within(5*time.Second, "merge", func() bool { return c.together(c.all()...) }))
 }

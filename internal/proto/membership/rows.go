@@ -234,8 +234,10 @@ func (m *Machine) hears(now time.Duration, r *row) bool {
 		return false
 	}
 	window := m.longWindow()
-	if r.state == packet.StateGather && now-r.gatherAt >= m.gatherWindow() {
-		window = m.gatherWindow()
+	// Longer than a row counts as news among candidates: a daemon that dies must cease to be one before the first of us
+	// ceases to hear it, or the cliques that it seems to be in would tear us apart.
+	if short := m.gatherWindow() * 3 / 2; r.state == packet.StateGather && now-r.gatherAt >= short {
+		window = short
 	}
 	return now-r.heardAt <= window
 }

@@ -351,7 +351,7 @@ func TestRepresentative(t *testing.T) {
 	}
 	d.now = d.m.Deadline()
 	d.do(d.m.Advance)
-	if len(d.fx.Sends) != 1 || d.fx.Sends[0].Kind != packet.KindCommit {
+	if len(d.fx.Sends) != 2 || d.fx.Sends[0].Kind != packet.KindCommit || d.fx.Sends[1].Kind != packet.KindProbe {
 		t.Fatalf("not repeated: %+v", d.fx.Sends)
 	}
 	second := first
