@@ -210,6 +210,7 @@ func (l *epollLoop) read(c *client) {
 		return
 	}
 	l.stats.ClientBytesIn.Add(uint64(n))
+	l.opBytes += n
 	if used := l.m.HandleInput(l.now, c.id, buf[:n], &l.fx); used < n {
 		c.rest = append([]byte(nil), buf[used:n]...)
 		c.paused = true
@@ -228,6 +229,7 @@ func (l *epollLoop) resume(c *client) {
 	if len(c.rest) > 0 {
 		used := l.m.HandleInput(l.now, c.id, c.rest, &l.fx)
 		l.restTotal -= used
+		l.opBytes += used
 		c.rest = c.rest[used:]
 	}
 	if len(c.rest) == 0 {
@@ -273,6 +275,7 @@ func (l *epollLoop) write(c *client) {
 		clear(l.slices)
 		if n > 0 {
 			l.stats.ClientBytesOut.Add(uint64(n))
+			l.opBytes += n
 			l.m.HandleWritten(l.now, c.id, n, &l.fx)
 			l.perform()
 		}

@@ -27,9 +27,10 @@ const (
 	// batchesPerTurn is how many batches of datagrams are taken before clients get a turn. More than one window of
 	// packets never waits in a healthy ring.
 	batchesPerTurn = 8
-	// opsPerBreath is how many operations on clients pass between two looks at the datagram sockets: each costs some
-	// microseconds, and the token may be waiting.
-	opsPerBreath = 8
+	// opsPerBreath is how many operations on clients pass between two looks at the datagram sockets, and bytesPerBreath
+	// how many bytes of clients: either takes some ten microseconds or more, and the token may be waiting.
+	opsPerBreath   = 8
+	bytesPerBreath = 32 << 10
 	// acceptsPerTurn bounds what a storm of connections may take of a turn.
 	acceptsPerTurn = 16
 	// slicesPerWrite bounds one write (the kernel's IOV_MAX is 1024), writesPerTurn how many one client gets in a turn.
@@ -59,6 +60,7 @@ type epollLoop struct {
 
 	acceptAt  time.Duration // not zero: no accepting until then
 	ops       int           // operations on clients since the last look at datagrams
+	opBytes   int           // bytes read from and written to them
 	restTotal int           // bytes of refused input kept
 
 	events  [eventsPerTurn]unix.EpollEvent
@@ -392,7 +394,7 @@ func (l *epollLoop) readMail() {
 // receive hands at most so many batches of datagrams to the machine. Group sockets come first: they carry data, and
 // the token must not overtake the data that was sent before it more than it has to.
 func (l *epollLoop) receive(batches int) error {
-	l.ops = 0
+	l.ops, l.opBytes = 0, 0
 	for i := len(l.udp.FDs()) - 1; i >= 0; i-- {
 		for range batches {
 			ds, err := l.udp.Receive(i)
@@ -417,7 +419,7 @@ func (l *epollLoop) receive(batches int) error {
 
 // breathe counts an operation on a client, and looks at the datagram sockets if it is time.
 func (l *epollLoop) breathe() error {
-	if l.ops++; l.ops < opsPerBreath {
+	if l.ops++; l.ops < opsPerBreath && l.opBytes < bytesPerBreath {
 		return nil
 	}
 	l.tick()
@@ -434,6 +436,7 @@ func (l *epollLoop) settle() {
 	for _, c := range resumed {
 		c.resuming = false
 		l.resume(c)
+		_ = l.breathe() // errors of the sockets come up again in the next turn
 	}
 	closes := l.closes
 	l.closes = nil
@@ -459,7 +462,6 @@ func (l *epollLoop) flush() {
 		l.dirty = l.dirty[1:]
 		c.dirty = false
 		l.write(c)
-		// Errors of the sockets come up again in the next turn.
 		_ = l.breathe()
 	}
 	if len(l.dirty) == 0 {
