@@ -138,6 +138,9 @@ func (w *World) inject(k faultKind, on *host) {
 		if w.chance(0.3) {
 			q.Corrupt = 0.1 * w.rnd.Float64()
 		}
+		if w.chance(0.4) {
+			q.Straggle, q.Late = 0.1*w.rnd.Float64(), w.between(timeout/10, 3*timeout)
+		}
 		if w.chance(0.2) {
 			q.Delay += w.between(0, timeout/20)
 			q.Jitter += w.between(0, timeout/20)
@@ -206,9 +209,10 @@ func (w *World) restart(h *host, d time.Duration) {
 
 // trap waits for a packet of a kind, sent by a daemon in a state, and then does something.
 type trap struct {
-	kind  packet.Kind
+	kind  packet.Kind      // zero: any
 	state membership.State // zero: any
 	from  *host            // nil: any
+	fresh bool             // not before some daemon has installed a configuration of several
 	skip  int              // so many are let pass
 	then  func(sender *host)
 	until time.Duration
@@ -223,7 +227,7 @@ func (w *World) spring(h *host, s *packet.Send) {
 			i--
 			continue
 		}
-		if s.Kind != t.kind || t.from != nil && t.from != h || t.state != 0 && h.node.Order().Membership().State() != t.state {
+		if t.fresh || t.kind != 0 && s.Kind != t.kind || t.from != nil && t.from != h || t.state != 0 && h.node.Order().Membership().State() != t.state {
 			continue
 		}
 		if t.skip > 0 {
@@ -239,7 +243,7 @@ func (w *World) spring(h *host, s *packet.Send) {
 // setTrap sets a random trap and, since most of them are for the time of a change, causes a change.
 func (w *World) setTrap() {
 	t := &trap{until: w.now + 4*w.ring.TokenTimeout}
-	switch w.rnd.IntN(6) {
+	switch w.rnd.IntN(8) {
 	case 0:
 		t.kind, t.skip = packet.KindCommit, w.rnd.IntN(3*len(w.hosts))
 	case 1:
@@ -250,6 +254,9 @@ func (w *World) setTrap() {
 		t.kind, t.state, t.skip = packet.KindData, membership.StateOperational, w.rnd.IntN(20)
 	case 5:
 		t.kind, t.state, t.skip = packet.KindToken, membership.StateOperational, w.rnd.IntN(20)
+	}
+	if t.kind == 0 {
+		t.fresh, t.skip = true, w.rnd.IntN(4*len(w.hosts))
 	}
 	kinds := [...]faultKind{faultCrashQuick, faultCrashSlow, faultPartition, faultPartition, faultPause, faultHeal, faultOneWay, faultDeaf}
 	k := kinds[w.rnd.IntN(len(kinds))]

@@ -354,6 +354,11 @@ func (h *host) watch(t *evs.Trace) {
 			h.conf, h.confID = t.Members, t.Conf.New
 			h.count++
 			h.w.stats.Installs++
+			if len(t.Members) > 1 {
+				for _, x := range h.w.traps {
+					x.fresh = false
+				}
+			}
 		}
 	case evs.TraceDeliver:
 		h.w.stats.Deliveries++

@@ -21,15 +21,19 @@ import (
 //	killed by RULE ...        any of these violations kills it
 //	profile NAME
 //	schedules N               within so many schedules
-//	file PATH                 from the root of the module
+//	file PATH                 from the root of the module; from here on once for each change
 //	--- old                   text that occurs exactly once
 //	--- new                   what stands there instead
 //	--- end
 type mutant struct {
-	name, profile, file, old, new string
-	kill                          []string
-	schedules                     int
+	name, profile string
+	kill          []string
+	schedules     int
+	edits         []edit
 }
+
+// edit is one change of a mutant, to a file that no other edit of it changes.
+type edit struct{ file, old, new string }
 
 const root = "../.."
 
@@ -46,31 +50,35 @@ func readMutants(t *testing.T) []mutant {
 			t.Fatal(err)
 		}
 		m := mutant{name: strings.TrimSuffix(filepath.Base(file), ".txt")}
-		head, rest, ok := strings.Cut(strings.ReplaceAll(string(b), "\r\n", "\n"), "--- old\n")
-		if m.old, rest, _ = strings.Cut(rest, "--- new\n"); !ok {
-			t.Fatalf("%s: no old text", file)
-		}
-		if m.new, _, ok = strings.Cut(rest, "--- end"); !ok {
-			t.Fatalf("%s: no end", file)
-		}
-		m.old, m.new = strings.TrimSuffix(m.old, "\n"), strings.TrimSuffix(m.new, "\n")
-		for line := range strings.Lines(head) {
+		var e edit
+		var into *string
+		for line := range strings.Lines(strings.ReplaceAll(string(b), "\r\n", "\n")) {
 			f := strings.Fields(line)
 			switch {
+			case line == "--- old\n":
+				into = &e.old
+			case line == "--- new\n":
+				into = &e.new
+			case line == "--- end\n":
+				e.old, e.new, into = strings.TrimSuffix(e.old, "\n"), strings.TrimSuffix(e.new, "\n"), nil
+				m.edits = append(m.edits, e)
+				e = edit{}
+			case into != nil:
+				*into += line
 			case len(f) == 0 || f[0] == "#":
 			case f[0] == "killed" && len(f) > 2:
 				m.kill = f[2:]
 			case f[0] == "profile" && len(f) == 2:
 				m.profile = f[1]
 			case f[0] == "file" && len(f) == 2:
-				m.file = f[1]
+				e.file = f[1]
 			case f[0] == "schedules" && len(f) == 2:
 				m.schedules, _ = strconv.Atoi(f[1]) // zero is refused below
 			default:
 				t.Fatalf("%s: %q", file, line)
 			}
 		}
-		if m.schedules == 0 || m.file == "" || len(m.kill) == 0 {
+		if m.schedules == 0 || len(m.edits) == 0 || len(m.kill) == 0 {
 			t.Fatalf("%s: incomplete", file)
 		}
 		all = append(all, m)
@@ -79,7 +87,7 @@ func readMutants(t *testing.T) []mutant {
 }
 
 // source is the mutated file's text.
-func (m *mutant) source(t *testing.T) string {
+func (m *edit) source(t *testing.T) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(m.file)))
 	if err != nil {
@@ -95,7 +103,11 @@ func (m *mutant) source(t *testing.T) string {
 // TestMutantsMatch sees to it that the mutants keep up with the source.
 func TestMutantsMatch(t *testing.T) {
 	for _, m := range readMutants(t) {
-		t.Run(m.name, func(t *testing.T) { m.source(t) })
+		t.Run(m.name, func(t *testing.T) {
+			for i := range m.edits {
+				m.edits[i].source(t)
+			}
+		})
 	}
 }
 
@@ -160,10 +172,12 @@ func TestMutants(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			overlay, err := json.Marshal(map[string]map[string]string{"Replace": {
-				filepath.Join(abs, filepath.FromSlash(m.file)):                     write("mutated.go", m.source(t)),
-				filepath.Join(abs, "internal", "sim", "mutantdriver", "driver.go"): write("driver.go", driver),
-			}})
+			replace := map[string]string{filepath.Join(abs, "internal", "sim", "mutantdriver", "driver.go"): write("driver.go", driver)}
+			for i := range m.edits {
+				e := &m.edits[i]
+				replace[filepath.Join(abs, filepath.FromSlash(e.file))] = write(fmt.Sprintf("mutated%d.go", i), e.source(t))
+			}
+			overlay, err := json.Marshal(map[string]any{"Replace": replace})
 			if err != nil {
 				t.Fatal(err)
 			}

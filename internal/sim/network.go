@@ -4,15 +4,17 @@ package sim
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"evensong/internal/proto/packet"
 )
 
-// Quality is how a link behaves while it is up. Loss, Dup, Reorder and Corrupt are probabilities per datagram.
+// Quality is how a link behaves while it is up. The others are probabilities per datagram; a straggler arrives up to
+// Late after the rest.
 type Quality struct {
-	Delay, Jitter               time.Duration
-	Loss, Dup, Reorder, Corrupt float64
+	Delay, Jitter, Late                   time.Duration
+	Loss, Dup, Reorder, Corrupt, Straggle float64
 }
 
 // network carries datagrams between hosts. Links have a direction.
@@ -23,6 +25,7 @@ type network struct {
 	cut    []bool  // [from*n+to]
 	last   []time.Duration
 	free   []*datagram
+	limbo  []straggler
 	dropIf func(from, to int, k packet.Kind, b []byte) bool // a script's filter; nil: none
 	sent   uint64
 
@@ -107,6 +110,9 @@ func (nw *network) release(d *datagram) {
 // send puts one send of host from on its way.
 func (w *World) send(from int, s *packet.Send) {
 	nw := &w.net
+	if len(nw.limbo) > 0 && s.Kind == packet.KindCommit && w.chance(0.2) {
+		w.release(3 * time.Millisecond)
+	}
 	var shared *datagram
 	for _, to := range s.To {
 		i := nw.indexOf(to)
@@ -155,9 +161,40 @@ func (w *World) send(from int, s *packet.Send) {
 			}
 			d.from = int32(from)
 			d.refs++
+			if q.Straggle > 0 && w.rnd.Float64() < q.Straggle {
+				w.straggle(i, d)
+				continue
+			}
 			w.events.push(event{at: w.arrival(from, i), kind: evDatagram, a: int32(i), dgram: d})
 		}
 	}
+}
+
+// straggler is a datagram that the network keeps for a while.
+type straggler struct {
+	d  *datagram
+	to int
+}
+
+// straggle keeps a datagram until a random time, or until the moment when late packets are most dangerous: a Commit
+// token is on its way, and members have told what they hold (P-15, P-24).
+func (w *World) straggle(to int, d *datagram) {
+	nw := &w.net
+	nw.limbo = append(nw.limbo, straggler{d, to})
+	w.after(time.Duration(w.rnd.Uint64N(uint64(nw.now.Late))), func() {
+		if i := slices.IndexFunc(nw.limbo, func(x straggler) bool { return x.d == d && x.to == to }); i >= 0 {
+			nw.limbo = slices.Delete(nw.limbo, i, i+1)
+			w.events.push(event{at: w.now, kind: evDatagram, a: int32(to), dgram: d})
+		}
+	})
+}
+
+// release lets all stragglers arrive within a short time.
+func (w *World) release(within time.Duration) {
+	for _, x := range w.net.limbo {
+		w.events.push(event{at: w.now + w.between(0, within), kind: evDatagram, a: int32(x.to), dgram: x.d})
+	}
+	w.net.limbo = w.net.limbo[:0]
 }
 
 // arrival draws when a datagram sent now arrives. Links keep the order unless told otherwise.

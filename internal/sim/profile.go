@@ -127,6 +127,9 @@ func (w *World) vary(q *Quality) {
 	if w.chance(0.2) {
 		q.Reorder = 0.1 * w.rnd.Float64()
 	}
+	if w.chance(0.2) {
+		q.Straggle, q.Late = 0.02*w.rnd.Float64(), 2*r.TokenTimeout
+	}
 }
 
 // faults draws the faults of a schedule and when they happen; some follow others closely, so that they hit a change
