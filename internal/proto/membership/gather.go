@@ -73,7 +73,8 @@ func (m *Machine) countFailure(now time.Duration, c set, progress bool, fx *Effe
 	}
 	pred := m.predecessor(c)
 	m.raiseBackoff(now, pred)
-	pred.vetoUntil = pred.backoffUntil
+	// Turbulence looks like a bad link too, so this veto stays short; the back-off limits the merges that follow.
+	pred.vetoUntil = min(pred.backoffUntil, now+2*m.cfg.BackoffMin)
 	fx.Notes = append(fx.Notes, Note{Kind: NoteSuspect, Reason: ReasonCommitTimeout, Peer: pred.id})
 }
 
