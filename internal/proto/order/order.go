@@ -289,7 +289,7 @@ func (m *Machine) handleToken(now time.Duration, body []byte, fx *Effects) {
 		m.drop(DropForeign, fx)
 		return
 	}
-	verdict := r.Accept(now, t, &m.rfx)
+	verdict := r.Accept(now, t)
 	if verdict == ring.Dropped {
 		m.drop(DropToken, fx)
 		m.ringEffects(now, r, fx)

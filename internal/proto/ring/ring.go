@@ -188,7 +188,6 @@ type Machine struct {
 	token     packet.Token // the one I have: being visited, or held
 	accepted  uint64
 	expect    uint64
-	visited   bool // at least one token was accepted, or made
 	copyBuf   []byte
 	copySeq   uint64
 	retryAt   time.Duration // zero: nothing to retransmit
@@ -336,7 +335,6 @@ func (m *Machine) Start(now time.Duration) {
 func (m *Machine) take(now time.Duration, tokenSeq uint64) {
 	m.accepted = tokenSeq
 	m.expect = tokenSeq + uint64(m.n)
-	m.visited = true
 	m.retryAt, m.hurryAt = 0, 0
 	m.lossAt = now + m.cfg.TokenTimeout
 	m.waiting = true

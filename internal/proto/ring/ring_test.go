@@ -213,7 +213,7 @@ func (w *net) receive(i int, b []byte) {
 		if err := packet.ParseToken(body, &t); err != nil {
 			w.t.Fatal(err)
 		}
-		verdict := m.m.Accept(w.now, &t, &m.fx)
+		verdict := m.m.Accept(w.now, &t)
 		if verdict != Dropped {
 			w.tokens[t.TokenSeq]++
 		}
@@ -325,13 +325,13 @@ func TestTokenDiscipline(t *testing.T) {
 		{TokenSeq: expect - 3, Sender: 0}, {TokenSeq: expect + 3, Sender: 0}, {TokenSeq: expect, Sender: 2}, {TokenSeq: 0, Sender: 0},
 	} {
 		bad.Ring, bad.ARUID = m.m.id, packet.NoMember
-		if v := m.m.Accept(w.now, &bad, &m.fx); v != Dropped {
+		if v := m.m.Accept(w.now, &bad); v != Dropped {
 			t.Errorf("token %d of member %d was accepted, want token %d of member 0 only", bad.TokenSeq, bad.Sender, expect)
 		}
 	}
 	m.m.GiveUp()
 	good := packet.Token{Ring: m.m.id, TokenSeq: expect, Sender: 0, ARUID: packet.NoMember}
-	if v := m.m.Accept(w.now, &good, &m.fx); v != Dropped {
+	if v := m.m.Accept(w.now, &good); v != Dropped {
 		t.Error("a token was accepted after it had been declared lost")
 	}
 }
@@ -461,7 +461,7 @@ func TestNoAllocationPerPacket(t *testing.T) {
 		fx.Sends = fx.Sends[:0]
 		tok.Seq, tok.ARU = m.token.Seq, m.token.Seq
 		src.waiting = 30
-		if m.Accept(2, &tok, &fx) != Accepted {
+		if m.Accept(2, &tok) != Accepted {
 			t.Fatal("token not accepted")
 		}
 		m.Visit(2, &src, &fx)
@@ -493,7 +493,7 @@ func BenchmarkVisit(b *testing.B) {
 		fx.Sends = fx.Sends[:0]
 		tok.Seq, tok.ARU = m.token.Seq, m.token.Seq
 		src.waiting = 30
-		m.Accept(2, &tok, &fx)
+		m.Accept(2, &tok)
 		m.Visit(2, &src, &fx)
 		m.Discard(m.Stable())
 		tok.TokenSeq += 2

@@ -13,7 +13,7 @@ import (
 type Verdict uint8
 
 const (
-	// Dropped: not acceptable here and now; nothing happened, or my copy was sent again.
+	// Dropped: not acceptable here and now; nothing happened.
 	Dropped Verdict = iota
 	// Accepted: Visit must be called next.
 	Accepted
@@ -31,7 +31,7 @@ const (
 const idleArrivals = 2
 
 // Accept judges a token of this ring. t is borrowed. 8.1.1.
-func (m *Machine) Accept(now time.Duration, t *packet.Token, fx *Effects) Verdict {
+func (m *Machine) Accept(now time.Duration, t *packet.Token) Verdict {
 	if m.phase == Lost || m.waiting || m.held || m.self {
 		return Dropped
 	}
@@ -39,9 +39,8 @@ func (m *Machine) Accept(now time.Duration, t *packet.Token, fx *Effects) Verdic
 		return Dropped
 	}
 	if t.TokenSeq != m.expect {
-		if m.visited && t.TokenSeq == m.accepted && m.retryAt != 0 {
-			m.sendCopy(now, fx) // a duplicate of the last one: perhaps mine was lost
-		}
+		// A copy of the one I accepted last would allow me to send mine again. I do not: my own timer does that, and
+		// answering copies with copies feeds a storm on a network that doubles packets (LIVE-9).
 		return Dropped
 	}
 	rtr := append(m.token.RTR[:0], t.RTR...)
