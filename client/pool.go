@@ -11,8 +11,9 @@ type poolClass struct {
 	pool     sync.Pool
 }
 
-// The classes follow the payloads that occur: a packet or less, a few packets, and the largest message.
-var poolClasses = [...]*poolClass{{capacity: 2 << 10}, {capacity: 16 << 10}, {capacity: MaxMessageEvensong}}
+// The classes follow the payloads that occur: small messages, of which thousands may wait and must not push each other
+// out of the processor's caches, a packet or less, a few packets, and the largest message.
+var poolClasses = [...]*poolClass{{capacity: 256}, {capacity: 2 << 10}, {capacity: 16 << 10}, {capacity: MaxMessageEvensong}}
 
 // newMessage returns a message with Data of the given length.
 func newMessage(pooled bool, dataBytes int) *Message {
