@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -125,6 +126,56 @@ func TestClusterInOneProcess(t *testing.T) {
 		return ok && len(v.Members) == 2 && v.Cause == client.CausedByNetwork
 	})
 	waitMembers(t, ds[1], "d1", "d2")
+}
+
+// Strangers who send noise, on either port, harm nobody.
+func TestGarbage(t *testing.T) {
+	d := cluster(t, 1)[0]
+	waitMembers(t, d, "d0")
+	r := rand.New(rand.NewPCG(1, 2))
+	noise := func(n int) []byte {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		return b
+	}
+	u, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(d.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	for i := range 200 {
+		u.Write(noise(i * 7))
+		u.Write(append([]byte{'E', 'V', 1, byte(i % 8)}, noise(i)...))
+		c, err := net.Dial("tcp", d.ListenAddrs()[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Write(noise(i))
+		c.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, err := client.Dial(ctx, d.ListenAddrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Join(ctx, "g"); err != nil {
+		t.Fatal(err)
+	}
+	for ev, err := range c.Events(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := ev.(*client.View); ok {
+			break
+		}
+	}
+	if err := d.Err(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestEndOfContext(t *testing.T) {
