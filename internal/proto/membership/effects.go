@@ -226,7 +226,8 @@ type NoteKind uint8
 const (
 	// NoteState: a transition From, To, for Reason. Peer is who caused it, if somebody did; Ring is the ring concerned.
 	NoteState NoteKind = iota + 1
-	// NoteInstalled: Ring with Members is installed. Gone lists who was in the configuration before it and is not now.
+	// NoteInstalled: Ring with Members is installed. Gone lists who was in the configuration before it and is not now;
+	// Reason, and Peer if somebody caused it, say why that configuration was left.
 	NoteInstalled
 	// NoteDrop: a packet from Peer was dropped for Reason.
 	NoteDrop

@@ -18,6 +18,9 @@ func (m *Machine) enterGather(now time.Duration, why Reason, who evs.ProcID, ext
 		expected = a.set // who was lost before the attempt is not waited for again
 		m.countFailure(now, a.set, a.heardOf, fx)
 	}
+	if m.state == StateOperational {
+		m.cause, m.causedBy = why, who
+	}
 	m.transition(now, StateGather, why, who, fx)
 	m.attempt = nil
 	fx.Steps = append(fx.Steps, Step{Kind: StepGather, Reason: why})

@@ -63,6 +63,8 @@ type Machine struct {
 	courtUntil time.Duration // until then a settled proposal gives way to a configuration that could take us in
 	hold       bool          // first gather of this incarnation: wait for the configured peers
 	refusing   bool          // a stable write failed: in no ring until the limit timer
+	cause      Reason        // why the last configuration was left, for people
+	causedBy   evs.ProcID    // and because of whom, if of somebody
 	isolated   bool          // I am the one who fails: alone in the next configuration
 	gatheredAt time.Duration // when the gather began
 	agreedAt   time.Duration // since when all agree and the Commit token is waited for; never: not agreed
@@ -122,6 +124,7 @@ func (m *Machine) Start(now time.Duration, fx *Effects) {
 		panic("membership: started twice")
 	}
 	m.known++
+	m.cause = ReasonStart
 	m.store(now, fx)
 }
 
@@ -431,7 +434,7 @@ func (m *Machine) HandleInstalled(now time.Duration, conf *evs.Configuration, fx
 		// What was heard before counts no more: a merge needs news from after the change.
 		r.heardAt = never
 	}
-	fx.Notes = append(fx.Notes, Note{Kind: NoteInstalled, Reason: ReasonInstalled, Ring: m.ring, Members: slices.Clone(conf.Members), Gone: m.ids(gone)})
+	fx.Notes = append(fx.Notes, Note{Kind: NoteInstalled, Reason: m.cause, Peer: m.causedBy, Ring: m.ring, Members: slices.Clone(conf.Members), Gone: m.ids(gone)})
 	m.attempt, m.lastFailed, m.failedTimes = nil, set{}, 0
 	m.isolated, m.hold = false, false
 	m.expected, m.proposal, m.sought, m.apart = set{}, set{}, set{}, nil
