@@ -323,6 +323,7 @@ func garbageRun(t *testing.T) (trouble, stalls []string) {
 	g.noise(100)
 	g.halfOpen(150)
 	g.lies()
+	g.hoard(300)
 	g.datagrams(20000)
 	g.quickies(500)
 	during := d.usage()
@@ -477,6 +478,15 @@ func (g *garbage) lies() {
 			b = append(b, g.bytes(100<<10)...)
 		}
 		g.write(s.nc, b)
+	}
+}
+
+// hoard is sessions that each send almost all of the largest message, so that the daemon must keep it.
+func (g *garbage) hoard(n int) {
+	for k := range n {
+		s := g.guest(k)
+		b := frame.AppendMulticast(nil, s.private, frame.TypeAgreed, 0, []string{room}, make([]byte, frame.MaxBody-frame.NameSize))
+		g.write(s.nc, b[:len(b)-1])
 	}
 }
 

@@ -171,7 +171,11 @@ func (s samples) report(t *testing.T, what string, bar time.Duration) {
 	}
 	row := []string{what, strconv.Itoa(len(s)), ms(slices.Min(s)), ms(s.median()), ms(slices.Max(s)), limit}
 	figures.add(row...)
-	t.Logf("%s: %s; all: %v", row[0], strings.Join(row[1:], "  "), s)
+	all := ""
+	if len(s) > 1 && len(s) <= 20 {
+		all = fmt.Sprintf("; all: %v", []time.Duration(s))
+	}
+	t.Logf("%s: %s%s", row[0], strings.Join(row[1:], "  "), all)
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond)) }
