@@ -29,13 +29,14 @@ const (
 	faultDiskFails                   // stores fail
 	faultClientGone                  // clients close, are killed, break off inside a message
 	faultClientSlow                  // a client reads slowly
+	faultLastWords                   // what a daemon sends is late, and then the daemon is gone
 	faultTrap                        // something happens just when a certain packet has been sent
 	faultEnd
 )
 
 var faultNames = [faultEnd]string{
 	"partition", "cascade", "one-way cut", "non-transitive cut", "deaf daemon", "merge", "crash, quick restart", "crash, slow restart",
-	"crash of all", "orderly leave", "pause", "weather", "slow disk", "failing disk", "client gone", "slow client", "trap",
+	"crash of all", "orderly leave", "pause", "weather", "slow disk", "failing disk", "client gone", "slow client", "last words", "trap",
 }
 
 // count notes a fault that concerns h.
@@ -160,6 +161,28 @@ func (w *World) inject(k faultKind, on *host) {
 		c := w.clients[w.rnd.IntN(len(w.clients))]
 		c.slow = w.between(time.Millisecond, 40*time.Millisecond)
 		w.after(w.between(timeout, 12*timeout), func() { c.slow = 0 })
+	case faultLastWords:
+		on.mumbles = w.now + w.between(0, 4*time.Millisecond)
+		for _, c := range w.clients {
+			if c.host == on.i && c.state == clientOpen {
+				for range 4 {
+					w.after(w.between(0, 3*time.Millisecond), func() { w.say(c) })
+				}
+			}
+		}
+		crash := w.chance(0.4)
+		w.at(on.mumbles, func() {
+			if crash {
+				w.restart(on, w.between(timeout/10, 6*timeout))
+				return
+			}
+			for j := range n {
+				if j != on.i && !w.over {
+					w.net.setCut(j, on.i, true)
+					w.net.setCut(on.i, j, true)
+				}
+			}
+		})
 	case faultTrap:
 		w.setTrap()
 	case faultEnd:

@@ -26,18 +26,19 @@ var errDisk = errors.New("simulated disk failure")
 
 // host is a machine with at most one daemon on it: what package host is to a real one.
 type host struct {
-	w      *World
-	i      int
-	name   string
-	node   *node.Machine // nil: no daemon runs
-	me     evs.ProcID
-	life   int           // counts starts
-	born   time.Duration // start of this life
-	died   time.Duration // end of the last
-	paused bool
-	conf   []evs.ProcID // members of the last regular configuration
-	confID evs.RingID
-	count  int // regular configurations installed in this life
+	w       *World
+	i       int
+	name    string
+	node    *node.Machine // nil: no daemon runs
+	me      evs.ProcID
+	life    int           // counts starts
+	born    time.Duration // start of this life
+	died    time.Duration // end of the last
+	mumbles time.Duration // until then all that it sends is late
+	paused  bool
+	conf    []evs.ProcID // members of the last regular configuration
+	confID  evs.RingID
+	count   int // regular configurations installed in this life
 
 	// The disk survives crashes if there is one.
 	stable    bool

@@ -110,8 +110,8 @@ func (nw *network) release(d *datagram) {
 // send puts one send of host from on its way.
 func (w *World) send(from int, s *packet.Send) {
 	nw := &w.net
-	if len(nw.limbo) > 0 && s.Kind == packet.KindCommit && w.chance(0.2) {
-		w.release(3 * time.Millisecond)
+	if len(nw.limbo) > 0 && s.Kind == packet.KindCommit && w.chance(0.3) {
+		w.release(w.between(0, 4*time.Millisecond))
 	}
 	var shared *datagram
 	for _, to := range s.To {
@@ -161,7 +161,7 @@ func (w *World) send(from int, s *packet.Send) {
 			}
 			d.from = int32(from)
 			d.refs++
-			if q.Straggle > 0 && w.rnd.Float64() < q.Straggle {
+			if w.now < w.hosts[from].mumbles || q.Straggle > 0 && w.rnd.Float64() < q.Straggle {
 				w.straggle(i, d)
 				continue
 			}
@@ -181,7 +181,11 @@ type straggler struct {
 func (w *World) straggle(to int, d *datagram) {
 	nw := &w.net
 	nw.limbo = append(nw.limbo, straggler{d, to})
-	w.after(time.Duration(w.rnd.Uint64N(uint64(nw.now.Late))), func() {
+	late := nw.now.Late
+	if late == 0 {
+		late = 4 * w.ring.TokenTimeout
+	}
+	w.after(time.Duration(w.rnd.Uint64N(uint64(late))), func() {
 		if i := slices.IndexFunc(nw.limbo, func(x straggler) bool { return x.d == d && x.to == to }); i >= 0 {
 			nw.limbo = slices.Delete(nw.limbo, i, i+1)
 			w.events.push(event{at: w.now, kind: evDatagram, a: int32(to), dgram: d})

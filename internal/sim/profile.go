@@ -27,7 +27,7 @@ type Profile struct {
 
 var everything = [faultEnd]int{
 	faultPartition: 6, faultCascade: 3, faultOneWay: 2, faultNoTransit: 2, faultDeaf: 2, faultHeal: 5, faultCrashQuick: 5, faultCrashSlow: 4,
-	faultCrashAll: 1, faultLeave: 2, faultPause: 4, faultWeather: 4, faultDiskSlow: 1, faultDiskFails: 1, faultClientGone: 4, faultClientSlow: 1, faultTrap: 8,
+	faultCrashAll: 1, faultLeave: 2, faultPause: 4, faultWeather: 4, faultDiskSlow: 1, faultDiskFails: 1, faultClientGone: 4, faultClientSlow: 1, faultTrap: 8, faultLastWords: 4,
 }
 
 // Profiles lists the profiles; the first is the default.
@@ -38,7 +38,7 @@ func Profiles() []Profile {
 		{Name: "calm", Text: "no faults but clients coming and going", hosts: [2]int{1, 7}, clients: [2]int{6, 30}, messages: [2]int{200, 400}, faults: [2]int{2, 4},
 			length: 4 * time.Second, weights: [faultEnd]int{faultClientGone: 4, faultClientSlow: 1}, calm: true},
 		{Name: "partition", Text: "partitions and merges, many shortly after one another", hosts: [2]int{3, 7}, clients: [2]int{6, 20}, messages: [2]int{200, 240}, faults: [2]int{8, 12},
-			length: 10 * time.Second, weights: [faultEnd]int{faultPartition: 6, faultCascade: 6, faultHeal: 6, faultTrap: 6, faultWeather: 2}, kinds: 3},
+			length: 10 * time.Second, weights: [faultEnd]int{faultPartition: 6, faultCascade: 6, faultHeal: 6, faultTrap: 6, faultWeather: 2, faultLastWords: 6}, kinds: 3},
 		{Name: "restart", Text: "crashes and restarts, most of them quick", hosts: [2]int{3, 6}, clients: [2]int{6, 20}, messages: [2]int{200, 240}, faults: [2]int{8, 12},
 			length: 10 * time.Second, kinds: 3,
 			weights: [faultEnd]int{faultCrashQuick: 8, faultCrashSlow: 3, faultCrashAll: 2, faultLeave: 2, faultPause: 3, faultDiskSlow: 2, faultDiskFails: 2, faultTrap: 3, faultPartition: 2, faultHeal: 3}},
