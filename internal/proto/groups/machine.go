@@ -93,6 +93,11 @@ type Machine struct {
 	stamp  uint64 // of the last message routed; no local's stamp is above it
 
 	senders map[senderKey]string // private names of those who sent lately
+	last    struct {             // the sender of the last message: packets hold runs of messages of one session
+		inc     evs.Incarnation
+		user    string
+		private string // empty: none yet
+	}
 
 	ex exchange
 }
@@ -364,15 +369,19 @@ func (m *Machine) private(name []byte) *local {
 }
 
 func (m *Machine) senderName(p evs.ProcID, user []byte) string {
-	if s, ok := m.senders[senderKey{p.Inc, string(user)}]; ok {
-		return s
+	if l := &m.last; l.private != "" && l.inc == p.Inc && l.user == string(user) {
+		return l.private
 	}
-	if len(m.senders) >= maxSenderNames {
-		clear(m.senders)
+	s, ok := m.senders[senderKey{p.Inc, string(user)}]
+	if !ok {
+		if len(m.senders) >= maxSenderNames {
+			clear(m.senders)
+		}
+		u := string(user)
+		s = privateName(u, p)
+		m.senders[senderKey{p.Inc, u}] = s
 	}
-	u := string(user)
-	s := privateName(u, p)
-	m.senders[senderKey{p.Inc, u}] = s
+	m.last.inc, m.last.user, m.last.private = p.Inc, s[1:1+len(user)], s
 	return s
 }
 
