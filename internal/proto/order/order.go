@@ -385,7 +385,8 @@ func (m *Machine) ringEffects(now time.Duration, r *ring.Machine, fx *Effects) {
 	case ring.MemberCannotReceive:
 		m.membership.Suspect(now, members[suspect], membership.ReasonFailedToReceive, &m.mfx)
 	case ring.CannotReceive:
-		m.membership.HandleTokenLost(now, membership.ReasonFailedToReceive, &m.mfx)
+		// Alone in the next configuration: with the others it would fail them again.
+		m.membership.Suspect(now, m.cfg.Me, membership.ReasonFailedToReceive, &m.mfx)
 	default:
 		m.membership.HandleTokenLost(now, membership.ReasonTokenLost, &m.mfx)
 	}
