@@ -46,8 +46,13 @@ type Config struct {
 	FailToReceive     int           // rotations in which one member's aru may stand still, at least for TokenTimeout; default 100
 }
 
-// MaxSpan bounds how far above the discarded line a packet may be to be stored, whatever its sender's windows are.
+// MaxSpan is twice the largest MaxGap.
 const MaxSpan = 1 << 14
+
+// storeSpan bounds how far above the discarded line a packet may be to be stored, whatever its sender's windows are.
+// That line is the aru of a rotation or two ago, and up to three windows of MaxSpan/2 can have been sent since then. What
+// is refused is lost to recovery as well (EVS-10).
+const storeSpan = 2 * MaxSpan
 
 // WithDefaults returns c with zero fields filled in.
 func (c Config) WithDefaults() Config {
@@ -306,7 +311,7 @@ func (m *Machine) Drop() {
 // Give inserts a packet that came by another way: wrapped, in the recovery of a later ring. It reports whether it was
 // new. The packet's buffer belongs to the ring from then on if it was.
 func (m *Machine) Give(p *Packet) bool {
-	if p.Seq > m.win.Base()+MaxSpan {
+	if p.Seq > m.win.Base()+storeSpan {
 		return false
 	}
 	return m.win.Put(p.Seq, p)
@@ -343,7 +348,7 @@ func (m *Machine) take(now time.Duration, tokenSeq uint64) {
 // HandleData stores a packet of this ring. datagram is the whole packet, of which d was parsed; both are borrowed. It
 // reports whether the packet was new.
 func (m *Machine) HandleData(now time.Duration, d *packet.Data, datagram []byte) bool {
-	if int(d.Sender) >= m.n || d.Seq > m.win.Base()+MaxSpan {
+	if int(d.Sender) >= m.n || d.Seq > m.win.Base()+storeSpan {
 		return false
 	}
 	// Somebody had the token after me, so mine arrived (8.1, on receipt of data). Post-token data of my predecessor
