@@ -338,6 +338,7 @@ func (m *Machine) visit(now time.Duration, r *ring.Machine, fx *Effects) {
 				m.promise()
 			}
 			m.deliver(&m.next.cursor, 0, fx)
+			r.Discard(min(m.next.cursor.pos, r.Stable())) // everybody has unwrapped these; there may be more than a ring stores
 		} else if r == m.ring {
 			m.deliver(&m.cursor, r.Stable(), fx)
 			r.Discard(min(m.cursor.pos, r.Stable()))

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package order
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"evensong/internal/proto/evs"
+	"evensong/internal/proto/membership"
+	"evensong/internal/proto/packet"
+	"evensong/internal/proto/ring"
+)
+
+// team is a few machines on a network without losses, but for what drop says, in virtual time.
+type team struct {
+	t       *testing.T
+	now     time.Duration
+	players []*player
+	flying  []parcel
+	drop    func(from, to int, kind packet.Kind) bool
+}
+
+type player struct {
+	m    *Machine
+	fx   Effects
+	dead bool
+	got  int // messages
+}
+
+type parcel struct {
+	at       time.Duration
+	from, to int
+	b        []byte
+}
+
+func teamAddr(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}), 4803)
+}
+
+// newTeam starts machines whose datagrams hold so many bytes and waits until they are together.
+func newTeam(t *testing.T, packetBytes ...int) *team {
+	t.Helper()
+	w := &team{t: t, drop: func(int, int, packet.Kind) bool { return false }}
+	var peers []netip.AddrPort
+	for i := range packetBytes {
+		peers = append(peers, teamAddr(i))
+	}
+	for i, n := range packetBytes {
+		cfg := Config{
+			Me: evs.ProcID{Rank: uint16(i), Name: fmt.Sprintf("d%d", i), Inc: evs.Incarnation(100 + i)}, Cluster: "team",
+			Ring: ring.Config{PacketBytes: n}, Membership: membership.Config{Peers: peers, Accelerated: true},
+		}
+		m, err := New(cfg, rand.New(rand.NewPCG(1, uint64(i))), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &player{m: m}
+		w.players = append(w.players, p)
+		m.Start(0, &p.fx)
+		w.after(i)
+	}
+	w.pass(time.Second)
+	for i := range w.players {
+		w.want(i, len(packetBytes))
+	}
+	return w
+}
+
+func (w *team) want(i, members int) {
+	w.t.Helper()
+	if n := len(w.players[i].m.Configuration().Members); n != members {
+		w.t.Fatalf("daemon %d: %d members after %v, want %d", i, n, w.now, members)
+	}
+}
+
+func (w *team) after(i int) {
+	w.t.Helper()
+	p := w.players[i]
+	for _, s := range p.fx.Sends {
+		for _, to := range s.To {
+			if k := int(to.Addr().As4()[3]) - 1; !w.drop(i, k, s.Kind) {
+				w.flying = append(w.flying, parcel{w.now + 50*time.Microsecond, i, k, append([]byte(nil), s.Bytes...)})
+			}
+		}
+	}
+	for _, e := range p.fx.Events {
+		if e.Kind == Deliver {
+			p.got++
+		} else if e.Conf.ID.Kind == evs.Regular {
+			p.m.Open()
+		}
+	}
+	p.fx = Effects{Sends: p.fx.Sends[:0], Events: p.fx.Events[:0]}
+	if err := p.m.CheckInvariants(); err != nil {
+		w.t.Fatalf("daemon %d: %v", i, err)
+	}
+}
+
+func (w *team) pass(d time.Duration) {
+	w.t.Helper()
+	for end := w.now + d; ; {
+		who, at := -1, end
+		if len(w.flying) > 0 && w.flying[0].at < at {
+			at = w.flying[0].at
+		}
+		for i, p := range w.players {
+			if d := p.m.Deadline(); !p.dead && d != 0 && d < at {
+				who, at = i, d
+			}
+		}
+		if at >= end {
+			w.now = end
+			return
+		}
+		w.now = max(w.now, at)
+		if who < 0 {
+			d := w.flying[0]
+			w.flying = w.flying[1:]
+			who = d.to
+			if p := w.players[who]; !p.dead {
+				p.m.Settle()
+				p.m.HandleDatagram(w.now, teamAddr(d.from), d.b, &p.fx)
+				w.after(who)
+			}
+			continue
+		}
+		p := w.players[who]
+		p.m.Settle()
+		p.m.Advance(w.now, &p.fx)
+		w.after(who)
+	}
+}
+
+func (w *team) submit(i, messages, size int) {
+	p := w.players[i]
+	p.m.Settle()
+	for range messages {
+		h, buf := p.m.Begin(1, evs.Agreed)
+		p.m.End(h, append(buf, make([]byte, size)...))
+	}
+	p.m.Kick(w.now, &p.fx)
+	w.after(i)
+}
+
+// LIVE-7: recovery ends however many packets it takes. Daemon 1 has small datagrams, and has to rebroadcast the large ones
+// of daemon 0, which has died, to daemon 2, which lacks them: many times more packets than any window.
+func TestRecoveryOfMorePacketsThanTheStoreHolds(t *testing.T) {
+	w := newTeam(t, 65000, 512, 512)
+	w.drop = func(_, to int, kind packet.Kind) bool { return to == 2 && kind == packet.KindData }
+	w.submit(0, 300, 60000)
+	for i := 0; w.players[1].got < 300; i++ {
+		if w.pass(time.Millisecond); i == 200 {
+			t.Fatalf("daemon 1 has %d of 300 messages", w.players[1].got)
+		}
+	}
+	w.players[0].dead = true
+	w.drop = func(int, int, packet.Kind) bool { return false }
+	w.pass(9 * time.Second)
+	w.want(1, 2)
+	w.want(2, 2)
+	if got := w.players[2].got; got != 300 {
+		t.Errorf("daemon 2 got %d of 300 messages, want all: daemon 1 has them (EVS-10)", got)
+	}
+}
