@@ -47,13 +47,14 @@ func (m *Machine) recover(now time.Duration, s *membership.Step, fx *Effects) {
 	a.cursor.mem = &m.parts
 	low := ^seq.Num(0)
 	for i, e := range c.Entries {
-		if e.OldRing != m.conf.ID.New {
+		k := m.conf.Index(e.ID)
+		if e.OldRing != m.conf.ID.New || k < 0 {
 			continue
 		}
 		a.together = append(a.together, i)
 		low = min(low, seq.Num(e.OldARU))
 		a.stable = max(a.stable, seq.Num(e.OldStable))
-		a.owed.Set(m.conf.Index(e.ID))
+		a.owed.Set(k)
 		for k := range m.conf.Members {
 			if e.Obligation.Has(k) {
 				a.owed.Set(k)

@@ -166,3 +166,19 @@ func TestRecoveryOfMorePacketsThanTheStoreHolds(t *testing.T) {
 		t.Errorf("daemon 2 got %d of 300 messages, want all: daemon 1 has them (EVS-10)", got)
 	}
 }
+
+// EVS-7: an entry of a Commit token that claims my ring, from a daemon that was never in it, is not of the transitional
+// set, and no reason to fall over.
+func TestEntryOfAStranger(t *testing.T) {
+	m := old(t)
+	m.cfg.Ring = m.cfg.Ring.WithDefaults()
+	c := &packet.Commit{Ring: evs.RingID{Seq: 9, Rep: 1}, Entries: []packet.CommitEntry{
+		{ID: evs.ProcID{Name: "0", Inc: 77}, OldRing: m.conf.ID.New, OldStable: 99, Obligation: obligation(2)},
+		{ID: m.conf.Members[0], OldRing: m.conf.ID.New},
+		{ID: m.conf.Members[1], OldRing: m.conf.ID.New},
+	}}
+	m.recover(0, &membership.Step{Commit: c, Me: 1, Addrs: make([]netip.AddrPort, 3)}, &Effects{})
+	if a := m.next; fmt.Sprint(a.together) != "[1 2]" || a.stable != 0 || a.owed.Has(2) {
+		t.Errorf("transitional set %v, stable line %d, owed %v; want [1 2], 0, and 0 and 1", a.together, a.stable, a.owed)
+	}
+}
