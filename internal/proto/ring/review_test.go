@@ -62,3 +62,21 @@ func TestWindowsFitTheStore(t *testing.T) {
 		t.Errorf("stored %d of %d packets that the windows allow, base %d", got, w, m.Base())
 	}
 }
+
+// P-6: a token that would have me originate where there is a packet already, or ask for more than a ring can hold, is not
+// acted upon. Without the bounds the first is a panic or a second packet at one position (EVS-2), the second memory and time
+// without limit.
+func TestTokenOutOfBounds(t *testing.T) {
+	for name, bad := range map[string]packet.Token{
+		"seq below what I hold": {Seq: 9, ARU: 9, ARUID: packet.NoMember},
+		"seq above any window":  {Seq: 1 << 40, ARU: 10, ARUID: 2},
+		"requests without end":  {Seq: 1 << 40, ARU: 10, ARUID: 2, RTR: []packet.Range{{First: 11, Count: 1<<32 - 1}}},
+	} {
+		m := middle(t)
+		data(m, 1, 10)
+		bad.Ring, bad.TokenSeq = m.id, m.expect
+		if m.Accept(0, &bad) != Dropped {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}

@@ -43,6 +43,11 @@ func (m *Machine) Accept(now time.Duration, t *packet.Token) Verdict {
 		// answering copies with copies feeds a storm on a network that doubles packets (LIVE-9).
 		return Dropped
 	}
+	// The order begins behind what I hold and ends where I could still store it. Anything else did not come from this
+	// ring's members, and would have me originate in a taken place, or ask for more than there is.
+	if t.Seq < m.win.High() || t.Seq > m.win.Base()+storeSpan {
+		return Dropped
+	}
 	rtr := append(m.token.RTR[:0], t.RTR...)
 	m.token = *t
 	m.token.RTR = rtr
