@@ -542,7 +542,10 @@ func (w *World) body(size int) (uint64, []byte) {
 			w.bodies[i] = byte(w.rnd.Uint32())
 		}
 	}
-	b := make([]byte, size)
+	if cap(w.scratch) < size {
+		w.scratch = make([]byte, max(size, 16<<10))
+	}
+	b := w.scratch[:size] // every user copies it at once
 	copy(b, w.bodies[w.ids%1000:])
 	var id [8]byte
 	binary.LittleEndian.PutUint64(id[:], w.ids)

@@ -213,8 +213,12 @@ func (w *World) split(parts int) {
 		return
 	}
 	part := make([]int, len(w.hosts))
-	for i := range part {
-		part[i] = w.rnd.IntN(parts)
+	if parts == 2 && w.chance(0.4) {
+		part[w.rnd.IntN(len(part))] = 1
+	} else {
+		for i := range part {
+			part[i] = w.rnd.IntN(parts)
+		}
 	}
 	w.net.partition(part)
 }
@@ -281,7 +285,7 @@ func (w *World) setTrap() {
 	if t.kind == 0 {
 		t.fresh, t.skip = true, w.rnd.IntN(4*len(w.hosts))
 	}
-	kinds := [...]faultKind{faultCrashQuick, faultCrashSlow, faultPartition, faultPartition, faultPause, faultHeal, faultOneWay, faultDeaf}
+	kinds := [...]faultKind{faultPartition, faultPartition, faultPartition, faultCrashQuick, faultCrashSlow, faultPause, faultHeal, faultOneWay, faultDeaf}
 	k := kinds[w.rnd.IntN(len(kinds))]
 	mine := w.chance(0.6)
 	t.then = func(sender *host) {

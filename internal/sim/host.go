@@ -12,6 +12,7 @@ import (
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/membership"
 	"evensong/internal/proto/node"
+	"evensong/internal/proto/packet"
 	"evensong/internal/proto/ring"
 )
 
@@ -301,16 +302,9 @@ func (h *host) perform() {
 			}
 		}
 		stopped := fx.Stopped
-		// What is above the order changes only with something to show for it; its invariants cost more than a token does.
-		check := h.node.Order().CheckInvariants
-		if len(fx.Trace)+len(fx.Outputs)+len(fx.Closes)+len(fx.Notes) > tokenOnly(fx) || w.stats.Inputs%64 == 0 {
-			check = h.node.CheckInvariants
-		}
+		every := h.changed() || w.stats.Inputs%32 == 0
 		fx.Reset()
-		if w.unchecked {
-			check = func() error { return nil }
-		}
-		if err := check(); err != nil {
+		if err := h.check(every); err != nil {
 			w.fail("INVARIANT", "%v: %v", h.me, err)
 			return
 		}
@@ -339,12 +333,32 @@ func (h *host) perform() {
 	h.arm()
 }
 
-// tokenOnly is 1 if the first record of an input is about an accepted token, else 0.
-func tokenOnly(fx *node.Effects) int {
-	if len(fx.Trace) > 0 && fx.Trace[0].Kind == evs.TraceToken {
-		return 1
+// changed reports whether the last input may have changed more than a ring: it has more to show for it than an accepted
+// token and packets of the ring. The invariants of the rest cost more than the handling of a token.
+func (h *host) changed() bool {
+	fx := &h.fx
+	if len(fx.Trace) > 1 || len(fx.Trace) == 1 && fx.Trace[0].Kind != evs.TraceToken {
+		return true
 	}
-	return 0
+	for i := range fx.Sends {
+		if k := fx.Sends[i].Kind; k != packet.KindToken && k != packet.KindData && k != packet.KindHurry {
+			return true
+		}
+	}
+	return len(fx.Outputs)+len(fx.Closes)+len(fx.Notes)+len(fx.Stores)+len(fx.Resumes) > 0
+}
+
+// check checks the node's invariants: every one, or those of its ring.
+func (h *host) check(every bool) error {
+	switch r := h.node.Order().Ring(); {
+	case h.w.unchecked:
+		return nil
+	case every:
+		return h.node.CheckInvariants()
+	case r != nil:
+		return r.CheckInvariants()
+	}
+	return nil
 }
 
 // watch follows the daemon's state from its trace.

@@ -65,6 +65,9 @@ func (a *Arena) Run(seed uint64, profile string) (*Result, error) {
 	if p.asym && w.failure == nil {
 		w.guard(w.asymmetric)
 	}
+	if w.failure == nil && w.chance(0.5) {
+		w.guard(w.rest)
+	}
 	if w.failure == nil {
 		w.guard(w.settle)
 	}

@@ -128,38 +128,79 @@ func (w *World) repair(h *host) {
 	}
 }
 
-// settle ends all faults and demands what LIVE-1, 2 and 4 promise.
-func (w *World) settle() {
-	w.over, w.traps = true, nil
-	w.net.heal()
-	for _, h := range w.hosts {
-		w.repair(h)
+// parts are the components of the network, as a number for each host; false if reachability is not an equivalence.
+func (w *World) parts() ([]int, bool) {
+	n := len(w.hosts)
+	part := make([]int, n)
+	for i := range n {
+		part[i] = i
+		for j := range i {
+			if w.net.up(i, j) && w.net.up(j, i) {
+				part[i] = part[j]
+				break
+			}
+		}
 	}
+	for i := range n {
+		for j := range n {
+			if w.net.up(i, j) != (part[i] == part[j]) {
+				return nil, false
+			}
+		}
+	}
+	return part, true
+}
+
+// rest ends all faults but a clean partition, and demands that each part comes to rest: what is wrong with it must not
+// hide behind the merge that follows. LIVE-1.
+func (w *World) rest() {
+	part, clean := w.parts()
+	if !clean {
+		w.over = false // one cut more
+		w.split(2)
+		part, _ = w.parts()
+	}
+	w.converge(part)
+}
+
+// converge ends all faults except cuts, and waits until every part of the network has what LIVE-1 promises.
+func (w *World) converge(part []int) bool {
+	w.over, w.traps = true, nil
+	w.net.now = w.net.base
 	for _, c := range w.clients {
 		c.slow = 0
 	}
 	from := w.now
-	tick := w.ring.TokenTimeout / 5
 	for limit := from + boundConverge*w.ring.TokenTimeout; ; {
-		w.runUntil(w.now + tick)
-		if w.failure != nil {
-			return
-		}
-		// A leave or a late fault that was scheduled before may still take a daemon down.
+		// A leave or a restart that was under way may take a daemon down once more.
 		for _, h := range w.hosts {
 			w.repair(h)
 		}
-		why := w.unconverged()
+		w.runUntil(w.now + w.ring.TokenTimeout/5)
+		if w.failure != nil {
+			return false
+		}
+		why := w.unconverged(part)
 		if why == "" {
-			break
+			w.stats.Converged = max(w.stats.Converged, w.now-from)
+			return true
 		}
 		if w.now > limit {
 			w.complain("LIVE-1", "not converged %v after the last fault: %s", w.now-from, why)
-			return
+			return false
 		}
 	}
-	w.stats.Converged = w.now - from
-	w.burst()
+}
+
+// settle ends all faults and demands what LIVE-1, 2 and 4 promise.
+func (w *World) settle() {
+	w.net.heal()
+	all := make([]int, len(w.hosts))
+	tick := w.ring.TokenTimeout / 5
+	if !w.converge(all) {
+		return
+	}
+	w.burst(all)
 	sent := w.now
 	for limit := sent + boundDeliver*w.ring.TokenTimeout; w.final.open > 0; {
 		w.runUntil(w.now + tick)
@@ -190,7 +231,7 @@ func (w *World) settle() {
 			return
 		}
 	}
-	if why := w.unconverged(); why != "" {
+	if why := w.unconverged(all); why != "" {
 		w.complain("LIVE-1", "did not stay converged: %s", why)
 	}
 	for i := range w.final.list {
@@ -201,16 +242,22 @@ func (w *World) settle() {
 	}
 }
 
-// unconverged says what is missing: one configuration of all daemons, all clients connected, all views equal to the
-// truth (GRP-12), nothing on its way. Empty: nothing.
-func (w *World) unconverged() string {
-	first := w.hosts[0]
-	for _, h := range w.hosts {
+// unconverged says what is missing in one of the parts: one configuration of all its daemons, all clients connected, all
+// views equal to the truth (GRP-12), nothing on its way. Empty: nothing.
+func (w *World) unconverged(part []int) string {
+	for i, h := range w.hosts {
+		first := w.hosts[slices.Index(part, part[i])]
+		size := 0
+		for _, k := range part {
+			if k == part[i] {
+				size++
+			}
+		}
 		switch {
 		case h.node == nil:
 			return h.name + " does not run"
-		case len(h.conf) != len(w.hosts):
-			return fmt.Sprintf("%s (%s) is in a configuration of %d of %d daemons: %v", h.name, h.doing(), len(h.conf), len(w.hosts), h.conf)
+		case len(h.conf) != size || slices.ContainsFunc(h.conf, func(p evs.ProcID) bool { return part[w.hostOf(p)] != part[i] }):
+			return fmt.Sprintf("%s (%s) is in configuration %v, %d daemons are within reach", h.name, h.doing(), h.conf, size)
 		case h.confID != first.confID:
 			return fmt.Sprintf("%s is in configuration %v, %s in %v", h.name, h.confID, first.name, first.confID)
 		case h.node.Groups().Exchanging():
@@ -223,7 +270,6 @@ func (w *World) unconverged() string {
 		}
 	}
 	for g, name := range w.groups {
-		truth := w.truth(g)
 		for _, c := range w.clients {
 			if c.state != clientOpen || c.noViews {
 				continue
@@ -239,7 +285,7 @@ func (w *World) unconverged() string {
 			}
 			got := slices.Clone(c.views[g].Members)
 			slices.Sort(got)
-			if !slices.Equal(got, truth) {
+			if truth := w.truth(g, part, part[c.host]); !slices.Equal(got, truth) {
 				return fmt.Sprintf("%s sees %s as %v, the truth is %v", c.sess.Name, name, got, truth)
 			}
 		}
@@ -247,11 +293,11 @@ func (w *World) unconverged() string {
 	return ""
 }
 
-// truth lists who is a member of a group, sorted.
-func (w *World) truth(g int) []string {
+// truth lists who is a member of a group in part k, sorted.
+func (w *World) truth(g int, part []int, k int) []string {
 	var names []string
 	for _, c := range w.clients {
-		if c.state == clientOpen && c.member[g] {
+		if c.state == clientOpen && c.member[g] && part[c.host] == k {
 			names = append(names, c.sess.Name)
 		}
 	}
@@ -260,7 +306,7 @@ func (w *World) truth(g int) []string {
 }
 
 // burst sends messages of all services in the settled cluster.
-func (w *World) burst() {
+func (w *World) burst(all []int) {
 	w.final.base = w.ids + 1
 	if len(w.clients) == 0 {
 		return
@@ -277,7 +323,7 @@ func (w *World) burst() {
 		if to := w.clients[w.rnd.IntN(len(w.clients))]; k%5 == 4 && to.state == clientOpen {
 			m.text, m.want = frame.PrivateName(to.user, w.hosts[to.host].name), 1
 		} else {
-			m.text, m.want = w.groups[g], len(w.truth(g))
+			m.text, m.want = w.groups[g], len(w.truth(g, all, 0))
 		}
 		if c.multicast(strings.Fields(m.text), service, size, false) == 0 {
 			continue

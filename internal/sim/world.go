@@ -30,6 +30,7 @@ type World struct {
 	over      bool   // the faults have ended
 	ids       uint64 // messages made so far
 	bodies    []byte // pattern from which bodies are cut
+	scratch   []byte
 
 	// failure is the first broken invariant or panic: the run stops there.
 	failure *check.Violation
