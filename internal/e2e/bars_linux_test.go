@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -24,6 +25,28 @@ const (
 	barStart   = time.Second            // five daemons started at once
 )
 
+// slowRepair is what makes a return to the ring worth an explanation; no bar.
+const slowRepair = 2 * time.Second
+
+// explain shows what the daemons said and suffered if something took longer than its bar. The median may pass all the
+// same, but each of these is a question.
+func (c *cluster) explain(begin time.Time, took, bar time.Duration) {
+	c.t.Helper()
+	if took < bar {
+		return
+	}
+	var cpu []string
+	if p := c.probe.Load(); p != nil && len(p.before) == len(c.daemons) {
+		for i, d := range c.daemons {
+			if ran, waited := d.processor(); ran > p.before[i][0] {
+				cpu = append(cpu, fmt.Sprintf("%s %v/%v", d.name, (ran-p.before[i][0]).Round(time.Millisecond), (waited-p.before[i][1]).Round(time.Millisecond)))
+			}
+		}
+	}
+	c.t.Logf("%v is slow, from %s; stalls: %v; ran/waited for a processor: %v", took, begin.UTC().Format("15:04:05.000000"), c.stalls(begin), cpu)
+	c.logTails()
+}
+
 // but is all clients that are not those of daemon i.
 func (c *cluster) but(i int) []*member {
 	return slices.DeleteFunc(slices.Clone(c.members), func(m *member) bool { return m.d == c.daemons[i] })
@@ -42,10 +65,12 @@ func failure(t *testing.T, c *cluster, what string, bar time.Duration, fault, re
 		begin := time.Now()
 		fault(i)
 		view, flow := p.wait(c, begin, 20*time.Second)
+		c.explain(begin, view, bar)
 		begin = time.Now()
 		repair(i)
 		c.settled(20 * time.Second)
 		back = append(back, time.Since(begin))
+		c.explain(begin, time.Since(begin), slowRepair)
 		return []time.Duration{view, flow}
 	})
 	back.report(t, what+": all together again after its end", 0)
@@ -97,6 +122,7 @@ func TestMerge(t *testing.T) {
 		begin = time.Now()
 		c.net.split()
 		view, flow := p.wait(c, begin, 20*time.Second)
+		c.explain(begin, view, barMerge)
 		c.settled(20 * time.Second)
 		return []time.Duration{view, flow}
 	})

@@ -172,6 +172,9 @@ func (d *daemon) start() {
 		peers[i] = fmt.Sprintf("%s=%s:%d", p.name, p.addr(), p.port)
 	}
 	args := []string{setup.binary, "serve", "--name", d.name, "--peer", strings.Join(peers, ","), "--unix-socket", d.socket(), "--state-dir", d.path(".state")}
+	if level := os.Getenv("EVENSONG_E2E_LOG"); level != "" {
+		args = append(args, "--log-level", level)
+	}
 	if d.c.net != nil {
 		args = append([]string{"ip", "netns", "exec", d.c.net.ns(d.i)}, args...)
 	}
@@ -412,6 +415,28 @@ func logLines(path string) []logLine {
 		}
 	}
 	return out
+}
+
+// processor is how long the daemon's threads have had a processor, and how long they were ready and had none, in all
+// its life. It tells a slow cluster from a busy machine where no single wait is long enough for the watchdog.
+func (d *daemon) processor() (ran, waited time.Duration) {
+	if !d.running() {
+		return 0, 0
+	}
+	tasks, err := filepath.Glob("/proc/" + strconv.Itoa(d.pid()) + "/task/*/schedstat")
+	if err != nil {
+		return 0, 0
+	}
+	for _, path := range tasks {
+		b, err := os.ReadFile(path)
+		if f := strings.Fields(string(b)); err == nil && len(f) == 3 {
+			r, _ := strconv.ParseInt(f[0], 10, 64)
+			w, _ := strconv.ParseInt(f[1], 10, 64)
+			ran += time.Duration(r)
+			waited += time.Duration(w)
+		}
+	}
+	return ran, waited
 }
 
 // logTails shows what the daemons said last.

@@ -373,7 +373,8 @@ func digest(sender string, tag int16, body []byte) uint64 {
 type probe struct {
 	number uint64
 	among  []*member
-	want   []string // sorted
+	want   []string           // sorted
+	before [][2]time.Duration // by daemon: processor, when the probe was made
 
 	mu     sync.Mutex
 	seen   map[*member]time.Time
@@ -395,6 +396,10 @@ func (c *cluster) newProbe(among []*member) *probe {
 		p.want = append(p.want, name)
 	}
 	slices.Sort(p.want)
+	for _, d := range c.daemons {
+		ran, waited := d.processor()
+		p.before = append(p.before, [2]time.Duration{ran, waited})
+	}
 	c.probe.Store(p)
 	return p
 }
