@@ -21,12 +21,14 @@ import (
 //	killed by RULE ...        any of these violations kills it
 //	profile NAME
 //	schedules N               within so many schedules
+//	script NAME               instead of a profile: the script fails
 //	file PATH                 from the root of the module; from here on once for each change
 //	--- old                   text that occurs exactly once
 //	--- new                   what stands there instead
 //	--- end
 type mutant struct {
 	name, profile string
+	script        string
 	kill          []string
 	schedules     int
 	edits         []edit
@@ -70,6 +72,8 @@ func readMutants(t *testing.T) []mutant {
 				m.kill = f[2:]
 			case f[0] == "profile" && len(f) == 2:
 				m.profile = f[1]
+			case f[0] == "script" && len(f) == 2:
+				m.script = f[1]
 			case f[0] == "file" && len(f) == 2:
 				e.file = f[1]
 			case f[0] == "schedules" && len(f) == 2:
@@ -78,7 +82,7 @@ func readMutants(t *testing.T) []mutant {
 				t.Fatalf("%s: %q", file, line)
 			}
 		}
-		if m.schedules == 0 || len(m.edits) == 0 || len(m.kill) == 0 {
+		if len(m.edits) == 0 || m.script == "" && (m.schedules == 0 || len(m.kill) == 0) {
 			t.Fatalf("%s: incomplete", file)
 		}
 		all = append(all, m)
@@ -125,6 +129,18 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 {
+		text, err := os.ReadFile(os.Args[1])
+		if err != nil {
+			panic(err)
+		}
+		if _, err = sim.RunScript(string(text), nil); err == nil {
+			fmt.Println("the script found nothing")
+			os.Exit(1)
+		}
+		fmt.Println("killed by the script:", err)
+		return
+	}
 	n, _ := strconv.Atoi(os.Args[2])
 	var others []string
 	a := sim.Arena{Unchecked: true}
@@ -188,6 +204,9 @@ func TestMutants(t *testing.T) {
 				t.Fatalf("the mutant does not build: %v\n%s", err, out)
 			}
 			args := slices.Concat([]string{m.profile, fmt.Sprint(m.schedules)}, m.kill)
+			if m.script != "" {
+				args = []string{filepath.Join("testdata", "scripts", m.script+".txt")}
+			}
 			out, err := exec.Command(program, args...).CombinedOutput()
 			if err != nil {
 				t.Errorf("want a violation of one of %v: %v: %.2000s", m.kill, err, out)
