@@ -97,8 +97,36 @@ func (w *World) judge() *Result {
 		res.Violations = append(res.Violations, *w.failure)
 	}
 	res.Violations = append(res.Violations, w.live...)
+	res.Rules = append(res.Rules, w.liveness(res.Violations)...)
 	res.Violations = append(res.Violations, rep.Violations...)
 	return res
+}
+
+// liveness reports the rules that the simulator judges itself.
+func (w *World) liveness(found []check.Violation) []check.RuleReport {
+	rules := []check.RuleReport{
+		{Rule: "LIVE-1", Title: "convergence, and merge without traffic (LIVE-4)", Antecedents: int64(w.stats.Settled)},
+		{Rule: "LIVE-2", Title: "multicast", Antecedents: int64(len(w.final.list))},
+		{Rule: "LIVE-5", Title: "no livelock behind a lasting cut", Antecedents: int64(w.stats.Faults[lastingCut])},
+		{Rule: "LIVE-9", Title: "no packet storm", Antecedents: 1},
+	}
+	for i := range rules {
+		r := &rules[i]
+		for _, v := range found {
+			if v.Rule == r.Rule {
+				r.Violations++
+			}
+		}
+		switch {
+		case r.Violations > 0:
+			r.Verdict = check.Violated
+		case r.Antecedents > 0:
+			r.Verdict = check.OK
+		default:
+			r.Verdict = check.Untested
+		}
+	}
+	return rules
 }
 
 // WriteHistory writes a history, one record per line.

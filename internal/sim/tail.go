@@ -23,6 +23,9 @@ const (
 	quiet         = 2   // how long nothing may change at the end
 )
 
+// lastingCut counts the cuts of the asym profile among the faults.
+const lastingCut = "lasting cut"
+
 // final is a message of the tail: who must get it, and who has.
 type final struct {
 	from    string
@@ -80,7 +83,7 @@ func (w *World) asymmetric() {
 			}
 		}
 	}
-	w.stats.Faults["lasting cut"]++
+	w.stats.Faults[lastingCut]++
 	before := make([]int, n)
 	for i, h := range w.hosts {
 		before[i] = h.count
@@ -171,6 +174,7 @@ func (w *World) converge(part []int) bool {
 		c.slow = 0
 	}
 	from := w.now
+	w.stats.Settled++
 	for limit := from + boundConverge*w.ring.TokenTimeout; ; {
 		// A leave or a restart that was under way may take a daemon down once more.
 		for _, h := range w.hosts {
