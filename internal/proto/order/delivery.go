@@ -57,10 +57,8 @@ func (s *assemblies) get(want int) *assembly {
 			}
 		}
 	}
-	size := want
-	if want <= maxAssemblyBytes {
-		size = min(max(1<<bits.Len(uint(want)), 256), maxAssemblyBytes)
-	}
+	// What exceeds the largest message of a client grows as it comes: the length is only a claim so far.
+	size := min(max(1<<bits.Len(uint(want)), 256), maxAssemblyBytes)
 	return &assembly{want: want, buf: make([]byte, 0, size)}
 }
 
@@ -205,8 +203,8 @@ func (m *Machine) take(c *cursor, p *ring.Packet, piece packet.Piece, fx *Effect
 }
 
 // deliverEarly hands up the Reliable and Unreliable messages that lie whole in a packet which has arrived ahead of a
-// gap. The packet remembers that, so that its place in the order passes them over. D2; EVS-10 says what recovery owes
-// to them.
+// gap. The packet remembers that, so that its place in the order passes them over. EVS-10 says what recovery owes to
+// them.
 func (m *Machine) deliverEarly(c *cursor, p *ring.Packet, fx *Effects) {
 	if p.Early || p.Seq <= c.pos+1 {
 		return

@@ -97,7 +97,7 @@ func TestDeliverStopsAtGapsAndUnstableSafe(t *testing.T) {
 	}
 }
 
-// D2, EVS-2: what was handed up ahead of a gap is not handed up again at its place, and keeps its index.
+// EVS-2: what was handed up ahead of a gap is not handed up again at its place, and keeps its index.
 func TestEarlyOnce(t *testing.T) {
 	m := old(t)
 	give(t, m, "2 1 1: r early, a late, u early2, r (")

@@ -182,3 +182,24 @@ func TestEntryOfAStranger(t *testing.T) {
 		t.Errorf("transitional set %v, stable line %d, owed %v; want [1 2], 0, and 0 and 1", a.together, a.stable, a.owed)
 	}
 }
+
+// A piece of four bytes that claims to begin a message of 16 MB takes no such memory: 255 of each sender may do so.
+func TestClaimedLengthIsNotAllocated(t *testing.T) {
+	m := old(t)
+	m.cursor.mem = &m.parts
+	first := packet.Piece{Service: evs.Agreed, First: true, Stream: 1, Bytes: []byte{0, 0, 0, 1}} // 1 << 24
+	if _, ok := m.cursor.join(1, first); !ok {
+		t.Fatal("the longest message was refused")
+	}
+	if n := cap(m.cursor.parts[partKey(1, 1)].buf); n > maxAssemblyBytes {
+		t.Errorf("%d bytes allocated, want at most %d", n, maxAssemblyBytes)
+	}
+	rest := packet.Piece{Service: evs.Agreed, Stream: 1, Bytes: make([]byte, packet.MaxPiece)}
+	for range 256 {
+		m.cursor.join(1, rest)
+	}
+	rest.Last, rest.Bytes = true, make([]byte, 256)
+	if whole, ok := m.cursor.join(1, rest); !ok || len(whole) != packet.MaxMessage {
+		t.Errorf("the longest message came as %d bytes, %v", len(whole), ok)
+	}
+}
