@@ -33,7 +33,9 @@ func (m *Machine) HandleAccept(now time.Duration, local bool, remote netip.AddrP
 	}
 	m.conns[c.id] = c
 	m.stats.Accepted++
-	if len(m.conns) > m.cfg.MaxSessions {
+	// Sessions whose end waits for its place in the order count too, but apart, so that all clients can come again at once:
+	// while there is no ring, a client that opens and closes in a loop would fill the memory with them (GRP-17).
+	if len(m.conns) > m.cfg.MaxSessions || len(m.departed) >= m.cfg.MaxSessions {
 		c.session.Close(now, session.ReasonQuota, &m.sfx)
 		m.perform(now, c, fx)
 	}

@@ -3,6 +3,8 @@
 package node
 
 import (
+	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -45,5 +47,52 @@ func TestDeafMemberDoesNotStallTheRing(t *testing.T) {
 		if got < sent*9/10 || pause > 500*time.Millisecond {
 			t.Errorf("member %d deaf for data: %d of %d Safe messages came, longest pause %v; want nearly all, and one failure to receive of about 250 ms", deaf, got, sent, pause)
 		}
+	}
+}
+
+// GRP-17: while nothing can be ordered, here because the first ring number is not stored yet, what sessions that open and
+// close in a loop leave behind is bounded.
+func TestDepartedSessionsAreBounded(t *testing.T) {
+	m, err := New(Config{Me: evs.ProcID{Name: "a", Inc: 1}, Stable: true, MaxSessions: 5}, rand.New(rand.NewPCG(1, 1)), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fx Effects
+	m.Start(0, &fx)
+	store := fx.Stores[0].ID
+	choice, err := frame.AppendAuthChoice(nil, frame.AuthNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() uint64 {
+		id := m.HandleAccept(0, true, netip.AddrPort{}, &fx)
+		m.HandleInput(0, id, []byte{4, 4, 0, 0, 0}, &fx)
+		m.HandleInput(0, id, choice, &fx)
+		return id
+	}
+	for range 100 {
+		m.HandleClosed(0, open(), &fx)
+	}
+	if n := len(m.departed); n > 5 {
+		t.Errorf("%d sessions wait for their disconnect, want at most 5", n)
+	}
+	now := 10 * time.Second
+	m.Advance(now, &fx) // the last bytes of those that were refused
+	m.HandleStored(now, store, nil, &fx)
+	for range 100 {
+		for i, s := range fx.Stores {
+			if s.ID != store && i == len(fx.Stores)-1 {
+				store = s.ID
+				m.HandleStored(now, store, nil, &fx)
+			}
+		}
+		now = max(now, m.Deadline())
+		m.Advance(now, &fx)
+	}
+	if len(m.departed)+len(m.names)+len(m.conns) != 0 {
+		t.Errorf("when there is a ring: %d departed, %d names, %d connections, want none", len(m.departed), len(m.names), len(m.conns))
+	}
+	if id := open(); m.conns[id] == nil || !m.conns[id].open {
+		t.Error("a client is refused when there is room again")
 	}
 }
