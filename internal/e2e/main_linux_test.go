@@ -54,7 +54,8 @@ func prepare(m *testing.M) int {
 	} else {
 		sweep()
 	}
-	dir, err := os.MkdirTemp("", "evse2e-bin-")
+	sweepBinaries()
+	dir, err := os.MkdirTemp("", prefix+strconv.Itoa(os.Getpid())+binarySuffix)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -73,6 +74,22 @@ func prepare(m *testing.M) int {
 	code := m.Run()
 	figures.print()
 	return code
+}
+
+// binarySuffix is in the names of directories that hold nothing but a daemon built for a run.
+const binarySuffix = "-bin-"
+
+// sweepBinaries removes the binaries of runs that were killed. Logs are left to whoever wants to read them.
+func sweepBinaries() {
+	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"+binarySuffix+"*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		if abandoned(filepath.Base(dir)) {
+			os.RemoveAll(dir)
+		}
+	}
 }
 
 // enabled skips a test that was not asked for.

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -55,16 +56,18 @@ func sweep() {
 	}
 	for line := range strings.Lines(string(out)) {
 		f := strings.Fields(line)
-		if len(f) == 0 || !strings.HasPrefix(f[0], prefix) {
-			continue
+		if len(f) > 0 && abandoned(f[0]) {
+			removeNamespace(f[0])
 		}
-		pid, _, _ := strings.Cut(strings.TrimPrefix(f[0], prefix), "-")
-		n, err := strconv.Atoi(pid)
-		if err != nil || n == os.Getpid() || syscall.Kill(n, 0) == nil {
-			continue
-		}
-		removeNamespace(f[0])
 	}
+}
+
+// abandoned reports whether a name is one of ours whose process is no more.
+func abandoned(name string) bool {
+	rest, ours := strings.CutPrefix(name, prefix)
+	pid, _, _ := strings.Cut(rest, "-")
+	n, err := strconv.Atoi(pid)
+	return ours && err == nil && n != os.Getpid() && errors.Is(syscall.Kill(n, 0), syscall.ESRCH)
 }
 
 // removeNamespace kills what runs in a namespace and removes it.
