@@ -35,8 +35,8 @@ import (
 	"evensong/internal/proto/seq"
 )
 
-// Config is what a daemon's order needs to know. Ring and Membership are validated by New; Membership.Me, TokenTimeout
-// and Accelerated are taken from here and from Ring.
+// Config is what a daemon's order needs to know. Ring and Membership are validated by New; Membership.Me and
+// TokenTimeout are taken from here and from Ring.
 type Config struct {
 	Me         evs.ProcID
 	Cluster    string
@@ -66,7 +66,7 @@ const (
 	Configured
 )
 
-// Event is something that happens at its place in the order. Sent in: Conf of the last regular configuration.
+// Event is something that happens at its place in the order. Messages are of the last regular configuration.
 type Event struct {
 	Kind    EventKind
 	Message Message

@@ -4,6 +4,7 @@ package order
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"evensong/internal/proto/evs"
@@ -240,6 +241,12 @@ func (m *Machine) install(now time.Duration, fx *Effects) {
 	}
 	m.configure(trans, fx)
 	// (c)
+	for i, p := range m.conf.Members {
+		if m.obligation.Has(i) && !slices.Contains(trans.Members, p) {
+			m.stats.Obligations++
+			break
+		}
+	}
 	m.deliverRest(&m.cursor, m.obligation, fx)
 	// (d)
 	old := m.ring

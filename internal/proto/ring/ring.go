@@ -194,7 +194,6 @@ type Machine struct {
 	accepted  uint64
 	expect    uint64
 	copyBuf   []byte
-	copySeq   uint64
 	retryAt   time.Duration // zero: nothing to retransmit
 	lossAt    time.Duration
 	held      bool

@@ -330,7 +330,6 @@ func (m *Machine) buildCopy(t *packet.Token) {
 		m.copyBuf = make([]byte, 0, packet.HeaderSize+64+12*packet.MaxRanges)
 	}
 	m.copyBuf = packet.AppendToken(m.copyBuf[:packet.HeaderSize], t)
-	m.copySeq = t.TokenSeq
 	m.sealer.Seal(m.copyBuf, packet.KindToken)
 }
 
