@@ -232,14 +232,8 @@ func (d *daemon) kill() {
 	}
 }
 
-// leave is an orderly stop. It is a failure if the daemon takes long or says that something was wrong.
-func (d *daemon) leave() {
-	d.c.t.Helper()
-	d.signal(syscall.SIGTERM)
-	d.await()
-}
-
-// await waits for the orderly end of a daemon that was told to stop.
+// await waits for the orderly end of a daemon that got SIGTERM. It is a failure if that takes long or the daemon says
+// that something was wrong.
 func (d *daemon) await() {
 	d.c.t.Helper()
 	select {

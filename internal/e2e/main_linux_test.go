@@ -25,10 +25,13 @@ var setup struct {
 	dir    string // holds the binary
 }
 
+var spins uint64 // by a busy loop
+
 func TestMain(m *testing.M) {
 	if os.Getenv("EVENSONG_E2E_SPIN") != "" { // we are a busy loop
 		runtime.GOMAXPROCS(1)
-		for { //nolint:staticcheck // to burn time is the point
+		for {
+			spins++
 		}
 	}
 	os.Exit(prepare(m))
