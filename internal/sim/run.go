@@ -68,6 +68,9 @@ func (a *Arena) Run(seed uint64, profile string) (*Result, error) {
 	if w.failure == nil && w.chance(0.5) {
 		w.guard(w.rest)
 	}
+	if w.failure == nil && w.chance(0.1) {
+		w.guard(w.deafen)
+	}
 	if w.failure == nil {
 		w.guard(w.settle)
 	}
@@ -107,7 +110,10 @@ func (w *World) liveness(found []check.Violation) []check.RuleReport {
 	rules := []check.RuleReport{
 		{Rule: "LIVE-1", Title: "convergence, and merge without traffic (LIVE-4)", Antecedents: int64(w.stats.Settled)},
 		{Rule: "LIVE-2", Title: "multicast", Antecedents: int64(len(w.final.list))},
+		{Rule: "LIVE-3", Title: "detection", Antecedents: int64(w.stats.Rested)},
 		{Rule: "LIVE-5", Title: "no livelock behind a lasting cut", Antecedents: int64(w.stats.Faults[lastingCut])},
+		{Rule: "LIVE-6", Title: "who cannot receive is left out", Antecedents: int64(w.stats.Faults[dataLost])},
+		{Rule: "LIVE-7", Title: "recovery terminates", Antecedents: int64(w.stats.Settled)},
 		{Rule: "LIVE-9", Title: "no packet storm", Antecedents: 1},
 	}
 	for i := range rules {

@@ -12,6 +12,8 @@ import (
 	"evensong/internal/check"
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/frame"
+	"evensong/internal/proto/membership"
+	"evensong/internal/proto/packet"
 )
 
 // Bounds of liveness in units of the token timeout. guarantees.md, 7, gives B for a cluster that is left alone; what
@@ -20,11 +22,15 @@ const (
 	boundConverge = 40
 	boundDeliver  = 12
 	boundAsym     = 120 // how long the last asymmetric cut stays
+	boundReceive  = 60  // until a daemon that cannot receive is left out
 	quiet         = 2   // how long nothing may change at the end
 )
 
 // lastingCut counts the cuts of the asym profile among the faults.
 const lastingCut = "lasting cut"
+
+// dataLost counts daemons that receive everything but data.
+const dataLost = "daemon without data"
 
 // final is a message of the tail: who must get it, and who has.
 type final struct {
@@ -163,11 +169,46 @@ func (w *World) rest() {
 		w.split(2)
 		part, _ = w.parts()
 	}
-	w.converge(part)
+	w.converge("LIVE-3", part)
+}
+
+// deafen lets one daemon receive everything but data, while others send: the ring must not stall (LIVE-6).
+func (w *World) deafen() {
+	w.net.heal()
+	all := make([]int, len(w.hosts))
+	if len(w.hosts) < 3 || !w.converge("LIVE-1", all) {
+		return
+	}
+	victim := w.hosts[w.rnd.IntN(len(w.hosts))]
+	var sender *client
+	for _, c := range w.clients {
+		if c.host != victim.i {
+			sender = c
+		}
+	}
+	if sender == nil {
+		return
+	}
+	w.stats.Faults[dataLost]++
+	w.net.dropIf = func(_, to int, k packet.Kind, _ []byte) bool { return to == victim.i && k == packet.KindData }
+	defer func() { w.net.dropIf = nil }()
+	for limit := w.now + boundReceive*w.ring.TokenTimeout; ; {
+		sender.multicast([]string{sender.sess.Name}, evs.Safe, 100, false)
+		before := sender.received
+		w.runUntil(w.now + w.ring.TokenTimeout/5)
+		if w.failure != nil || sender.received > before && !slices.Contains(w.hosts[sender.host].conf, victim.me) {
+			return
+		}
+		if w.now > limit {
+			w.complain("LIVE-6", "%s cannot receive data, and still nothing becomes safe without it: %s is in %v", victim.name, w.hosts[sender.host].name, w.hosts[sender.host].conf)
+			return
+		}
+	}
 }
 
 // converge ends all faults except cuts, and waits until every part of the network has what LIVE-1 promises.
-func (w *World) converge(part []int) bool {
+// rule is the promise that is broken if they do not.
+func (w *World) converge(rule string, part []int) bool {
 	w.over, w.traps = true, nil
 	w.net.now = w.net.base
 	for _, c := range w.clients {
@@ -175,6 +216,9 @@ func (w *World) converge(part []int) bool {
 	}
 	from := w.now
 	w.stats.Settled++
+	if rule == "LIVE-3" {
+		w.stats.Rested++
+	}
 	for limit := from + boundConverge*w.ring.TokenTimeout; ; {
 		// A leave or a restart that was under way may take a daemon down once more.
 		for _, h := range w.hosts {
@@ -190,7 +234,12 @@ func (w *World) converge(part []int) bool {
 			return true
 		}
 		if w.now > limit {
-			w.complain("LIVE-1", "not converged %v after the last fault: %s", w.now-from, why)
+			w.complain(rule, "not converged %v after the last fault: %s", w.now-from, why)
+			for _, h := range w.hosts {
+				if h.node != nil && h.node.Order().Membership().State() == membership.StateRecover {
+					w.complain("LIVE-7", "%s is still in recovery", h.name)
+				}
+			}
 			return false
 		}
 	}
@@ -201,7 +250,7 @@ func (w *World) settle() {
 	w.net.heal()
 	all := make([]int, len(w.hosts))
 	tick := w.ring.TokenTimeout / 5
-	if !w.converge(all) {
+	if !w.converge("LIVE-1", all) {
 		return
 	}
 	w.burst(all)

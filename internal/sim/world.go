@@ -51,6 +51,7 @@ type Counters struct {
 	Installs   int
 	Faults     map[string]int // by kind
 	Steps      map[string]int // faults by what the daemon concerned was doing
+	Rested     int            // how often the parts of a split network had to come to rest
 	Settled    int            // how often everything had to come together
 	Converged  time.Duration  // from the end of faults to one configuration, the longest
 }
