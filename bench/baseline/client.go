@@ -196,10 +196,8 @@ func (w *worker) loop(ctx context.Context, in io.Reader) error {
 			if err := w.send(ctx); err != nil {
 				return err
 			}
-		case *client.View:
-			return fmt.Errorf("the group changed while it was measured: %v", ev)
 		default:
-			return fmt.Errorf("unexpected event: %v", ev)
+			return fmt.Errorf("the configuration changed while it was measured, so a daemon missed the token: %v", ev)
 		}
 	}
 }

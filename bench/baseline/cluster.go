@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -164,7 +165,7 @@ func startCluster(ctx context.Context, o *options, dir string, n int) (*cluster,
 		if p := profile("daemon", i); p != "" {
 			e = append(e[:len(e):len(e)], "EVENSONG_CPUPROFILE="+p)
 		}
-		d, err := start(dir, "daemon"+name(i), e, program, args...)
+		d, err := start(dir, "daemon-"+name(i), e, program, args...)
 		if err != nil {
 			return c, err
 		}
@@ -219,22 +220,37 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// stop ends the clients, then the daemons, and returns once they have gone.
-func (c *cluster) stop() error {
-	done := make(chan struct{}, len(c.clients)+len(c.daemons))
+// stop ends the clients, then the daemons, and returns once they have gone. A nil cluster has none.
+func (c *cluster) stop() {
+	if c == nil {
+		return
+	}
+	var wg sync.WaitGroup
 	for _, k := range c.clients {
-		go func() { k.end(func() { k.in.Close() }); done <- struct{}{} }()
+		wg.Go(func() { k.end(func() { k.in.Close() }) })
 	}
-	for range c.clients {
-		<-done
-	}
+	wg.Wait()
 	for _, d := range c.daemons {
-		go func() { d.end(func() { _ = d.cmd.Process.Signal(terminate) }); done <- struct{}{} }()
+		wg.Go(func() { d.end(func() { _ = d.cmd.Process.Signal(terminate) }) })
 	}
-	for range c.daemons {
-		<-done
+	wg.Wait()
+}
+
+// lastWords is the last line of each daemon's log, which has warnings only: why a configuration changed, or that a daemon
+// was not scheduled.
+func (c *cluster) lastWords() string {
+	if c == nil {
+		return ""
 	}
-	return nil
+	var out strings.Builder
+	for _, d := range c.daemons {
+		b, _ := os.ReadFile(d.log)
+		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+		if last := lines[len(lines)-1]; last != "" {
+			fmt.Fprintf(&out, "\n%s: %s", d.name, last)
+		}
+	}
+	return out.String()
 }
 
 // all asks each client the same and returns the answers.

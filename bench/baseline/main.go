@@ -211,30 +211,43 @@ func run(ctx context.Context, o options, stdout io.Writer, stderr *os.File) erro
 	return r.write(stdout, o.output)
 }
 
-// measureCluster starts n daemons and n clients and fills their cells once.
-func measureCluster(ctx context.Context, o *options, dir string, n, round int, cells []*cell, p *progress) (err error) {
-	p.say("starting %d daemons and their clients", n)
-	c, err := startCluster(ctx, o, filepath.Join(dir, fmt.Sprintf("%d-%d", n, round)), n)
-	if c != nil {
-		defer func() {
-			if e := c.stop(); err == nil {
-				err = e
-			}
-		}()
-	}
-	if err != nil {
-		return err
-	}
+// tries is how often a row is begun again, with new daemons, before the run gives up. On a machine that is busy with other
+// things a daemon may not run for as long as the token timeout; then the configuration changes, and there is no figure.
+const tries = 3
+
+// measureCluster fills the cells of n daemons once.
+func measureCluster(ctx context.Context, o *options, dir string, n, round int, cells []*cell, p *progress) error {
+	var c *cluster
+	defer func() { c.stop() }()
+	started := 0
 	for _, cell := range cells {
 		if cell.Daemons != n {
 			continue
 		}
-		p.say("%d daemons, %s, %d bytes (%d of %d)", n, cell.Service, cell.Bytes, round+1, o.repeat)
-		row, err := c.measure(ctx, o, cell.key)
-		if err != nil {
-			return fmt.Errorf("%d daemons, %s, %d bytes: %w", n, cell.Service, cell.Bytes, err)
+		for try := 1; ; try++ {
+			var r row
+			var err error
+			if c == nil {
+				p.say("starting %d daemons and their clients", n)
+				started++
+				c, err = startCluster(ctx, o, filepath.Join(dir, fmt.Sprintf("%d-%d-%d", n, round, started)), n)
+			}
+			if err == nil {
+				p.say("%d daemons, %s, %d bytes (%d of %d)", n, cell.Service, cell.Bytes, round+1, o.repeat)
+				r, err = c.measure(ctx, o, cell.key)
+			}
+			if err == nil {
+				cell.rows = append(cell.rows, r)
+				break
+			}
+			err = fmt.Errorf("%d daemons, %s, %d bytes: %w%s", n, cell.Service, cell.Bytes, err, c.lastWords())
+			c.stop()
+			c = nil
+			if ctx.Err() != nil || try == tries {
+				return err
+			}
+			p.note("once more: %v", err)
 		}
-		cell.rows = append(cell.rows, row)
 	}
 	return nil
 }
@@ -267,6 +280,12 @@ func (p *progress) say(format string, a ...any) {
 	default:
 		fmt.Fprintf(p.w, format+"\n", a...)
 	}
+}
+
+// note is a line that stays, also when there is no progress to be shown.
+func (p *progress) note(format string, a ...any) {
+	p.done()
+	fmt.Fprintf(p.w, format+"\n", a...)
 }
 
 func (p *progress) done() {
