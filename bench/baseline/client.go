@@ -34,6 +34,11 @@ const (
 
 var services = map[string]client.Service{"agreed": client.Agreed, "safe": client.Safe}
 
+// errChanged says that there is no figure, but nothing is wrong either. A client ends with exitChanged then.
+var errChanged = errors.New("the configuration changed while it was measured, so a daemon missed the token")
+
+const exitChanged = 3
+
 // report is what a client measured since the last mark.
 type report struct {
 	Seconds  float64
@@ -197,7 +202,7 @@ func (w *worker) loop(ctx context.Context, in io.Reader) error {
 				return err
 			}
 		default:
-			return fmt.Errorf("the configuration changed while it was measured, so a daemon missed the token: %v", ev)
+			return fmt.Errorf("%w: %v", errChanged, ev)
 		}
 	}
 }

@@ -95,8 +95,15 @@ func (c *child) tell(command string) error {
 	return nil
 }
 
-// problem is an error with the end of what the child said.
+// problem is an error with the end of what the child said; errChanged if it ended because of that.
 func (c *child) problem(what string) error {
+	select {
+	case <-c.ended:
+		if c.cmd.ProcessState.ExitCode() == exitChanged {
+			return fmt.Errorf("%s: %w", c.name, errChanged)
+		}
+	case <-time.After(time.Second): // it runs; or it has closed its output and is about to end
+	}
 	b, _ := os.ReadFile(c.log)
 	if len(b) > 2000 {
 		b = b[len(b)-2000:]

@@ -91,6 +91,9 @@ func role(err error) int {
 		return 0
 	}
 	fmt.Fprintf(os.Stderr, "baseline %s: %v\n", os.Args[1], err)
+	if errors.Is(err, errChanged) {
+		return exitChanged
+	}
 	return 1
 }
 
@@ -243,7 +246,7 @@ func measureCluster(ctx context.Context, o *options, dir string, n, round int, c
 			err = fmt.Errorf("%d daemons, %s, %d bytes: %w%s", n, cell.Service, cell.Bytes, err, c.lastWords())
 			c.stop()
 			c = nil
-			if ctx.Err() != nil || try == tries {
+			if ctx.Err() != nil || try == tries || !errors.Is(err, errChanged) {
 				return err
 			}
 			p.note("once more: %v", err)
