@@ -92,6 +92,8 @@ type Machine struct {
 	byUser map[string]*local
 	stamp  uint64 // of the last message routed; no local's stamp is above it
 
+	checked bool // CheckInvariants has seen the table as it is
+
 	senders map[senderKey]string // private names of those who sent lately
 	last    struct {             // the sender of the last message: packets hold runs of messages of one session
 		inc     evs.Incarnation
@@ -158,6 +160,7 @@ func New(cfg Config) *Machine {
 // with notices gets views, signals and self-leaves, one without gets only messages. Open panics when num or user are
 // in use, or illegal.
 func (m *Machine) Open(num uint64, user string, notices bool) {
+	m.checked = false
 	if user == "" || len(user) > MaxName {
 		panic(fmt.Sprintf("groups: session name of %d bytes", len(user)))
 	}
@@ -171,6 +174,7 @@ func (m *Machine) Open(num uint64, user string, notices bool) {
 // Close stops all deliveries to a session at once. It stays a member of its groups until its disconnect, which the
 // caller submits, takes its place in the order. Unknown and closed sessions are ignored.
 func (m *Machine) Close(num uint64) {
+	m.checked = false
 	l := m.local[num]
 	if l == nil || l.closed {
 		return
@@ -185,6 +189,7 @@ func (m *Machine) Close(num uint64) {
 
 // HandleMessage takes the next message of the order. service is the one it was sent with.
 func (m *Machine) HandleMessage(sender evs.ProcID, service evs.Service, payload []byte, fx *Effects) {
+	m.checked = m.checked && len(payload) > 0 && op(payload[0]) == opData
 	if len(payload) == 0 {
 		fx.drop(DropMalformed, sender)
 		return
@@ -215,6 +220,7 @@ func (m *Machine) HandleMessage(sender evs.ProcID, service evs.Service, payload 
 // HandleTransitional takes a transitional configuration: its members go on together, the others of the last regular
 // one are out of reach (guarantees 8.5.1). conf is kept and must not change.
 func (m *Machine) HandleTransitional(conf *evs.Configuration, fx *Effects) {
+	m.checked = false
 	m.checkConf(conf, evs.Transitional)
 	m.came = make(map[evs.ProcID]bool, len(conf.Members))
 	for _, p := range conf.Members {
@@ -242,6 +248,7 @@ func (m *Machine) HandleTransitional(conf *evs.Configuration, fx *Effects) {
 // HandleRegular takes a regular configuration and begins the exchange. Every member's Origins must be set. conf is
 // kept and must not change.
 func (m *Machine) HandleRegular(conf *evs.Configuration, fx *Effects) {
+	m.checked = false
 	m.checkConf(conf, evs.Regular)
 	if len(conf.Origins) != len(conf.Members) {
 		panic(fmt.Sprintf("groups: %v has %d members and %d origins", conf.ID, len(conf.Members), len(conf.Origins)))

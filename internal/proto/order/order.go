@@ -23,7 +23,7 @@ package order
 
 import (
 	"fmt"
-	"hash/fnv"
+	"hash/crc32"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -705,8 +705,9 @@ func (m *Machine) trace(fx *Effects, t evs.Trace) {
 	fx.Trace = append(fx.Trace, t)
 }
 
+// digest identifies a payload in a trace. Two checksums make 64 bits that cost little.
 func digest(b []byte) uint64 {
-	h := fnv.New64a()
-	h.Write(b)
-	return h.Sum64()
+	return uint64(crc32.ChecksumIEEE(b))<<32 | uint64(crc32.Checksum(b, castagnoli))
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
