@@ -40,8 +40,8 @@ type StepKind uint8
 const (
 	// StepSingleton: install Ring, a regular configuration of this daemon alone, the first of this incarnation (EVS-18).
 	StepSingleton StepKind = iota + 1
-	// StepGather: leave the ring or abandon the attempt, because of Reason. No token is accepted and nothing new
-	// delivered; the ban on old-ring packets is lifted (8.4.8).
+	// StepGather: leave the ring or abandon the attempt, because of Reason. No token is accepted any more; the
+	// ban on old-ring packets is lifted (8.4.8), and what they complete may be delivered until the next promise.
 	StepGather
 	// StepCommit: this daemon is the representative of a ring to be. Order must hand Commit back through HandleCommit,
 	// with its entry, before any other input: the entry is order's to compute.

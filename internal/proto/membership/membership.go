@@ -449,7 +449,8 @@ func (m *Machine) raiseBackoff(now time.Duration, r *row) {
 	r.backoffStep++
 }
 
-// Leave says good-bye to everybody, a few times, and is done when State is StateLeft. Order leaves its ring first.
+// Leave says good-bye to everybody, a few times, and is done when State is StateLeft. Order has said all it
+// had to say; it goes on passing the token until the process stops.
 func (m *Machine) Leave(now time.Duration, fx *Effects) {
 	if m.state == StateLeaving || m.state == StateLeft {
 		return

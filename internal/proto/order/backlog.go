@@ -4,6 +4,7 @@ package order
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/packet"
@@ -83,6 +84,9 @@ func (b *backlog) begin(id uint64, service evs.Service) (*lane, []byte, int) {
 
 func (b *backlog) end(l *lane, buf []byte, start int) {
 	n := len(buf) - start - entryHeader
+	if n > packet.MaxMessage {
+		panic(fmt.Sprintf("order: a message of %d bytes was submitted, a receiver takes %d", n, packet.MaxMessage))
+	}
 	binary.LittleEndian.PutUint32(buf[start+1:], uint32(n))
 	if l.count == 0 && l != b.control {
 		b.active = append(b.active, l)
