@@ -11,11 +11,14 @@ import (
 
 // CheckInvariants reports the first thing in the machine that must not be, or nil. It reads the whole table.
 func (m *Machine) CheckInvariants() error {
+	if m.checked && m.state != Exchange {
+		return nil // nothing has touched configurations or table since
+	}
 	if err := m.checkConfigurations(); err != nil {
 		return err
 	}
 	if m.checked {
-		return nil // nothing has touched the table since
+		return nil
 	}
 	if err := m.checkTable(); err != nil {
 		return err

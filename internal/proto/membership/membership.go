@@ -646,12 +646,15 @@ func (m *Machine) CheckInvariants() error {
 		return bad("ring %v is not stored (%d)", m.ring, m.stored)
 	}
 	for _, c := range [...]set{m.proposal, m.confSet} {
-		seen := map[string]bool{}
-		for _, id := range m.ids(c) {
-			if seen[id.Name] {
-				return bad("two incarnations of %q together", id.Name)
+		for i, a := range m.order {
+			if !c.has(a) {
+				continue
 			}
-			seen[id.Name] = true
+			for _, b := range m.order[i+1:] {
+				if c.has(b) && m.rows[a].id.Name == m.rows[b].id.Name {
+					return bad("two incarnations of %q together", m.rows[a].id.Name)
+				}
+			}
 		}
 	}
 	return nil
