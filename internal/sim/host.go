@@ -42,11 +42,12 @@ type host struct {
 	count   int // regular configurations installed in this life
 
 	// The disk survives crashes if there is one.
-	stable    bool
-	disk      uint64
-	writes    []write
-	diskDelay time.Duration
-	diskFails bool
+	stable     bool
+	storeAhead int // see membership.Config
+	disk       uint64
+	writes     []write
+	diskDelay  time.Duration
+	diskFails  bool
 
 	// limits of this host's daemon, from the schedule; zero values are the defaults.
 	sessionBytes int
@@ -107,6 +108,7 @@ func (h *host) start() {
 	if h.stable {
 		cfg.StoredRingSeq = h.disk
 	}
+	cfg.Membership.StoreAhead = h.storeAhead
 	n, err := node.New(cfg, rand.New(rand.NewPCG(w.rnd.Uint64(), w.rnd.Uint64())), h.clock())
 	if err != nil {
 		panic("sim: a daemon's configuration is wrong: " + err.Error())

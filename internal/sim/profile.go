@@ -80,10 +80,13 @@ func (w *World) build(p *Profile) time.Duration {
 	}
 	w.net = newNetwork(n, q)
 	w.groups = []string{"red", "green", "blue", "a-group-name-of-31-bytes-" + "abcdef"}[:2+r.IntN(3)]
-	smallBudget, smallInput := w.chance(0.1), w.chance(0.2)
+	smallBudget, smallInput, noneAhead := w.chance(0.1), w.chance(0.2), w.chance(0.5)
 	for i := range n {
 		h := w.addHost("d"+strconv.Itoa(i), allStable || w.chance(0.5))
 		h.accelerated = accelerated
+		if noneAhead {
+			h.storeAhead = -1 // every configuration waits for its number to be written
+		}
 		if smallBudget {
 			h.sessionBytes = 512 << 10
 		}

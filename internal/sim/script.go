@@ -345,7 +345,7 @@ func (s *script) do(f []string) error {
 
 func (s *script) daemons(f []string) error {
 	w := s.w
-	timeout, q, disk, accelerated := 250*time.Millisecond, Quality{Delay: 100 * time.Microsecond, Jitter: 10 * time.Microsecond}, true, true
+	timeout, q, disk, accelerated, ahead := 250*time.Millisecond, Quality{Delay: 100 * time.Microsecond, Jitter: 10 * time.Microsecond}, true, true, 0
 	rc := ringDefaults(timeout)
 	var names []string
 	for _, x := range f {
@@ -377,6 +377,10 @@ func (s *script) daemons(f []string) error {
 			accelerated, err = strconv.ParseBool(value)
 		case "disk":
 			disk, err = strconv.ParseBool(value)
+		case "ahead":
+			if ahead, err = strconv.Atoi(value); ahead == 0 {
+				ahead = -1
+			}
 		case "seed":
 			var seed uint64
 			seed, err = strconv.ParseUint(value, 10, 64)
@@ -393,7 +397,7 @@ func (s *script) daemons(f []string) error {
 	w.net.dropIf = s.dropIf
 	for _, name := range names {
 		h := w.addHost(name, disk)
-		h.accelerated = accelerated
+		h.accelerated, h.storeAhead = accelerated, ahead
 		s.names[name] = h
 	}
 	return nil

@@ -110,7 +110,7 @@ func (m *Machine) entrySet(c *packet.Commit) set {
 }
 
 // promise puts my entry into the token and passes it on. From now on nothing of the old ring changes it (8.4.8). The
-// number begins to be stored now, so that the writes of all members overlap.
+// number begins to be stored now, if it is not already, so that the writes of all members overlap.
 func (m *Machine) promise(now time.Duration, c *packet.Commit, me int, mine packet.CommitEntry, fx *Effects) {
 	a := m.attempt
 	mine.ID, mine.Addr, mine.Filled = m.cfg.Me, c.Entries[me].Addr, true

@@ -20,6 +20,7 @@ type Config struct {
 	TokenTimeout  time.Duration    // zero means 250ms; at least 12ms. All other timers derive from it.
 	StoredRingSeq uint64           // highest ring sequence known to stable storage
 	Stable        bool             // write ring sequences to stable storage (Stores, HandleStored); else they count as stored at once
+	StoreAhead    int              // ring numbers stored ahead of need; zero means 64, negative none
 	Facts         []byte           // told to the others in each Join; at most packet.MaxFacts bytes
 
 	// Timers. Zero means derived from the token timeout T, as given. Those marked * stretch with more than 16 daemons.
@@ -36,6 +37,11 @@ type Config struct {
 }
 
 const defaultTokenTimeout = 250 * time.Millisecond
+
+// defaultStoreAhead is how many ring numbers are stored ahead. A stored number that was never used costs nothing, and what
+// EVS-8 asks is only that no ring is installed above the stored one. So a disk that takes long to write, or cannot for a
+// while, does not stand in the way of a new configuration.
+const defaultStoreAhead = 64
 
 // withDefaults fills in what is zero.
 func (c Config) withDefaults() Config {
@@ -56,6 +62,12 @@ func (c Config) withDefaults() Config {
 	def(&c.BackoffMin, 2*t)
 	def(&c.BackoffMax, 16*t)
 	def(&c.StoreRetry, 8*t)
+	switch {
+	case c.StoreAhead == 0:
+		c.StoreAhead = defaultStoreAhead
+	case c.StoreAhead < 0:
+		c.StoreAhead = 0
+	}
 	return c
 }
 

@@ -27,7 +27,7 @@ func (fx *Effects) Reset() {
 	fx.Sends, fx.Stores, fx.Steps, fx.Notes = fx.Sends[:0], fx.Stores[:0], fx.Steps[:0], fx.Notes[:0]
 }
 
-// Store asks for a stable write of the highest ring sequence known. Its outcome comes back as HandleStored(ID, err).
+// Store asks for a stable write of a ring sequence, some way above the highest known. Its outcome comes back as HandleStored(ID, err).
 // Several may be under way; they must be carried out in order.
 type Store struct {
 	ID      uint64

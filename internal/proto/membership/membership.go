@@ -128,15 +128,28 @@ func (m *Machine) Start(now time.Duration, fx *Effects) {
 	m.store(now, fx)
 }
 
-// store makes m.known stable.
+// store makes m.known stable, and some numbers ahead, and goes on once it is; at once if it is already.
 func (m *Machine) store(now time.Duration, fx *Effects) {
 	if !m.cfg.Stable {
 		m.stored = m.known
 		m.afterStore(now, fx)
 		return
 	}
+	m.storeAhead(fx)
+	if m.stored >= m.known {
+		m.afterStore(now, fx)
+	}
+}
+
+// storeAhead begins a write when half of the numbers stored ahead are used up, unless one that is enough is under way.
+func (m *Machine) storeAhead(fx *Effects) {
+	ahead := uint64(m.cfg.StoreAhead)
+	enough := m.known + ahead/2
+	if m.stored >= enough || slices.ContainsFunc(m.stores, func(s Store) bool { return s.RingSeq >= enough }) {
+		return
+	}
 	m.storeID++
-	s := Store{ID: m.storeID, RingSeq: m.known}
+	s := Store{ID: m.storeID, RingSeq: m.known + ahead}
 	m.stores = append(m.stores, s)
 	fx.Stores = append(fx.Stores, s)
 }
@@ -160,12 +173,12 @@ func (m *Machine) HandleStored(now time.Duration, id uint64, err error, fx *Effe
 	case StateStarting:
 		m.limitAt = now + m.cfg.StoreRetry
 	case StateCommit:
-		if m.attempt.ring.Seq == s.RingSeq {
+		if m.stored < m.attempt.ring.Seq && !slices.ContainsFunc(m.stores, func(s Store) bool { return s.RingSeq >= m.attempt.ring.Seq }) {
 			m.refusing = true
 			m.enterGather(now, ReasonStoreFailed, evs.ProcID{}, set{}, nil, fx)
 		}
 	case StateGather, StateRecover, StateOperational, StateLeaving, StateLeft:
-		// The ring in question is abandoned already, or a later number is stored.
+		// No ring waits for it. The next one asks again.
 	default:
 		panic("membership: unknown state")
 	}

@@ -242,15 +242,24 @@ func TestSuspect(t *testing.T) {
 	c := settled(t, 1, 4)
 	blamed := c.nodes[2]
 	for _, d := range c.nodes {
-		d.input(func(now time.Duration, fx *Effects) { d.m.Suspect(now, blamed.id, ReasonFailedToReceive, fx) })
 		d.on = false
+		d.input(func(now time.Duration, fx *Effects) { d.m.Suspect(now, blamed.id, ReasonFailedToReceive, fx) })
 	}
 	c.within(200*time.Millisecond, "suspect", func() bool { return c.together(0, 1, 3) && c.together(2) })
 	c.within(2*time.Second, "second chance", func() bool { return c.together(c.all()...) })
 }
 
+// A disk that cannot be written to does not matter as long as numbers are stored ahead.
+func TestStoredAhead(t *testing.T) {
+	c := settled(t, 1, 4)
+	c.failing[1] = true
+	c.kill(3)
+	c.within(600*time.Millisecond, "with the one whose disk is full", func() bool { return c.together(0, 1, 2) })
+}
+
 func TestStoreFails(t *testing.T) {
 	c := settled(t, 1, 4)
+	c.nodes[1].m.stored = c.nodes[1].m.known // what was stored ahead is used up
 	c.failing[1] = true
 	c.kill(3)
 	c.within(1500*time.Millisecond, "without the one whose disk is full", func() bool { return c.together(0, 2) })

@@ -286,12 +286,12 @@ func TestStoreBeforeForward(t *testing.T) {
 		d := newDuet(t, 1, true)
 		d.start()
 		d.join(d.says(packet.StateGather))
-		d.commit(d.token(10, 1))
-		if len(d.fx.Stores) != 1 || d.fx.Stores[0].RingSeq != 10 || len(d.fx.Sends) != 1 {
+		d.commit(d.token(1000, 1))
+		if len(d.fx.Stores) != 1 || d.fx.Stores[0].RingSeq != 1000+defaultStoreAhead || len(d.fx.Sends) != 1 {
 			t.Fatalf("first rotation: %+v", d.fx)
 		}
 		stores := append([]Store(nil), d.fx.Stores...)
-		d.commit(d.token(10, 2))
+		d.commit(d.token(1000, 2))
 		d.state(StateCommit)
 		if len(d.fx.Sends) != 0 {
 			t.Fatal("forwarded before stored")
@@ -304,7 +304,7 @@ func TestStoreBeforeForward(t *testing.T) {
 			continue
 		}
 		d.state(StateGather)
-		d.commit(d.token(11, 1)) // not now
+		d.commit(d.token(1001, 1)) // not now
 		d.state(StateGather)
 		d.dropped(ReasonWrongState)
 	}
