@@ -199,7 +199,7 @@ func (m *Machine) complete(fx *Effects) {
 	m.peers = slices.Clone(m.conf.Members)
 	m.enter(Stable)
 	mine := uint16(m.index[m.cfg.Me])
-	network := viewID(m.conf.ID, m.conf.Members[0], 1)
+	network := viewID(m.conf.ID, m.conf.Representative(), 1)
 	for len(parts) > 0 {
 		n := 1
 		for n < len(parts) && parts[n].name == parts[0].name {

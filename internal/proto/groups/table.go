@@ -107,7 +107,7 @@ func (m *Machine) disconnect(s *session, sender evs.ProcID, num uint64, fx *Effe
 // changed makes the new view of a group from which who has gone or to which it has come.
 func (m *Machine) changed(g *group, who *Member, cause evs.Cause, fx *Effects) {
 	m.counter++
-	g.id = viewID(m.idConf, m.conf.Members[0], m.counter)
+	g.id = viewID(m.idConf, m.conf.Representative(), m.counter)
 	fx.Notes = append(fx.Notes, Note{
 		Kind: NoteView, Proc: who.Proc, Group: g.name, ID: g.id, Cause: cause, Member: who.Private, Count: len(g.members),
 	})

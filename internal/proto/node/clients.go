@@ -291,7 +291,7 @@ func (m *Machine) deliver(now time.Duration, d *groups.Delivery, fx *Effects) {
 		v := frameView(d.View)
 		buf = frame.AppendView(m.arena.Begin(v.Size()), v, d.Own)
 	case groups.KindSignal:
-		buf = frame.AppendTransition(m.arena.Begin(frame.HeaderSize+16), d.Group, d.ID)
+		buf = frame.AppendTransition(m.arena.Begin(frame.TransitionSize), d.Group, d.ID)
 	case groups.KindSelfLeave:
 		buf = frame.AppendSelfLeave(m.arena.Begin(frame.HeaderSize), d.Group)
 	default:

@@ -12,6 +12,9 @@ import (
 // DataHeaderSize is the length of a data packet's header behind the outer one.
 const DataHeaderSize = 48
 
+// dataFlagsAt is where the flags are in that header.
+const dataFlagsAt = 42
+
 // DataOffset is where the pieces start in a whole data packet.
 const DataOffset = HeaderSize + DataHeaderSize
 
@@ -52,9 +55,12 @@ func PutDataHeader(b []byte, d *Data) {
 	le.PutUint64(h[24:], d.Visit)
 	le.PutUint64(h[32:], d.Count)
 	le.PutUint16(h[40:], d.Sender)
-	h[42], h[43] = d.Flags, 0
+	h[dataFlagsAt], h[43] = d.Flags, 0
 	le.PutUint32(h[44:], 0)
 }
+
+// DataFlags are the flags in b, which is a whole data packet.
+func DataFlags(b []byte) uint8 { return b[HeaderSize+dataFlagsAt] }
 
 // ParseData reads a data packet's body. d.Pieces aliases body and is checked to be well-formed pieces.
 func ParseData(body []byte, d *Data) error {
@@ -68,7 +74,7 @@ func ParseData(body []byte, d *Data) error {
 		Visit:  le.Uint64(body[24:]),
 		Count:  le.Uint64(body[32:]),
 		Sender: le.Uint16(body[40:]),
-		Flags:  body[42],
+		Flags:  body[dataFlagsAt],
 		Pieces: body[DataHeaderSize:],
 	}
 	if d.Seq == 0 || d.Count == 0 || body[43] != 0 || le.Uint32(body[44:]) != 0 {

@@ -45,7 +45,13 @@ type Token struct {
 	RTR        []Range // ascending, disjoint
 }
 
-const tokenFixed = 64
+const (
+	tokenFixed = 64
+	rangeSize  = 12
+)
+
+// MaxTokenSize is the length of the body of a token with all the requests it has room for.
+const MaxTokenSize = tokenFixed + rangeSize*MaxRanges
 
 // AppendToken appends t's body to b, which already has room for the outer header.
 func AppendToken(b []byte, t *Token) []byte {
@@ -80,7 +86,7 @@ func ParseToken(body []byte, t *Token) error {
 	}
 	le := binary.LittleEndian
 	n := int(le.Uint16(body[62:]))
-	if n > MaxRanges || len(body) != tokenFixed+12*n || body[60] > 1 || body[61] != 0 {
+	if n > MaxRanges || len(body) != tokenFixed+rangeSize*n || body[60] > 1 || body[61] != 0 {
 		return ErrBody
 	}
 	rtr := t.RTR[:0]
@@ -98,7 +104,7 @@ func ParseToken(body []byte, t *Token) error {
 	}
 	var last seq.Num
 	for i := range n {
-		p := body[tokenFixed+12*i:]
+		p := body[tokenFixed+rangeSize*i:]
 		r := Range{First: seq.Num(le.Uint64(p)), Count: le.Uint32(p[8:])}
 		if r.First <= last || r.Count == 0 || r.First+seq.Num(r.Count)-1 > t.Seq || r.First+seq.Num(r.Count) < r.First {
 			return ErrBody
@@ -118,6 +124,9 @@ type Hurry struct {
 	Ring evs.RingID
 }
 
+// HurrySize is the length of a hurry's body.
+const HurrySize = 16
+
 // AppendHurry appends h's body to b.
 func AppendHurry(b []byte, h Hurry) []byte {
 	b = binary.LittleEndian.AppendUint64(b, h.Ring.Seq)
@@ -126,7 +135,7 @@ func AppendHurry(b []byte, h Hurry) []byte {
 
 // ParseHurry reads a hurry's body.
 func ParseHurry(body []byte) (Hurry, error) {
-	if len(body) != 16 {
+	if len(body) != HurrySize {
 		return Hurry{}, ErrBody
 	}
 	le := binary.LittleEndian

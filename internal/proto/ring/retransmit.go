@@ -49,7 +49,10 @@ func (m *Machine) restsFrom(n seq.Num) bool {
 }
 
 func (m *Machine) resend(p *Packet, fx *Effects) {
-	d := packet.Data{Ring: m.id, Seq: p.Seq, Visit: p.Visit, Count: p.Count, Sender: p.Sender, Flags: packet.FlagRetransmit | p.Buf[packet.HeaderSize+42]&packet.FlagPostToken}
+	d := packet.Data{
+		Ring: m.id, Seq: p.Seq, Visit: p.Visit, Count: p.Count, Sender: p.Sender,
+		Flags: packet.FlagRetransmit | packet.DataFlags(p.Buf)&packet.FlagPostToken,
+	}
 	packet.PutDataHeader(p.Buf, &d)
 	m.sealer.Seal(p.Buf, packet.KindData)
 	fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: p.Buf, Kind: packet.KindData, Ring: true})

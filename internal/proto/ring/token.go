@@ -95,9 +95,6 @@ func (m *Machine) Release() bool {
 	return true
 }
 
-// Holding reports whether the representative holds the token, and would let it go for work.
-func (m *Machine) Holding() bool { return m.held }
-
 // Wake tells that there is something to send. It reports whether Visit must be called now: a held token is let go.
 // Otherwise, if the token may be held by the representative, that is asked to hurry.
 func (m *Machine) Wake(now time.Duration, fx *Effects) bool {
@@ -327,7 +324,7 @@ func (m *Machine) watchFailure(now time.Duration, t *packet.Token, fx *Effects) 
 
 func (m *Machine) buildCopy(t *packet.Token) {
 	if cap(m.copyBuf) == 0 {
-		m.copyBuf = make([]byte, 0, packet.HeaderSize+64+12*packet.MaxRanges)
+		m.copyBuf = make([]byte, 0, packet.HeaderSize+packet.MaxTokenSize)
 	}
 	m.copyBuf = packet.AppendToken(m.copyBuf[:packet.HeaderSize], t)
 	m.sealer.Seal(m.copyBuf, packet.KindToken)
@@ -341,7 +338,7 @@ func (m *Machine) sendCopy(now time.Duration, fx *Effects) {
 }
 
 func (m *Machine) sendHurry(now time.Duration, fx *Effects) {
-	b := packet.AppendHurry(make([]byte, packet.HeaderSize, packet.HeaderSize+16), packet.Hurry{Ring: m.id})
+	b := packet.AppendHurry(make([]byte, packet.HeaderSize, packet.HeaderSize+packet.HurrySize), packet.Hurry{Ring: m.id})
 	m.sealer.Seal(b, packet.KindHurry)
 	fx.Sends = append(fx.Sends, packet.Send{To: m.rep, Bytes: b, Kind: packet.KindHurry})
 	m.hurryAt = now + m.cfg.HurryInterval

@@ -61,8 +61,7 @@ func (p *Pool) Put(b []byte) {
 	}
 }
 
-// Kept is the number of unused bytes in the pool, LentChunks the number of chunks in use.
-func (p *Pool) Kept() int       { return p.kept }
+// LentChunks is the number of chunks in use.
 func (p *Pool) LentChunks() int { return p.lent }
 
 // chunk is a piece of memory that queues refer to. refs counts them, and the arena or queue that is filling it.
