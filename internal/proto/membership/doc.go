@@ -26,8 +26,9 @@
 // this gather, a Join with exactly my proposal.
 //
 // The lowest member then forms the ring: number 1 + the highest known to any member, and a Commit token that goes
-// round twice. In the first rotation everybody promises (StepPromise) and begins to store the number; in the second,
-// everybody with the number stored forwards and goes to recovery (StepRecover); the representative when it is back.
+// round twice. In the first rotation everybody promises (StepPromise) and begins to store the number, unless that was
+// done ahead; in the second, everybody with the number stored forwards and goes to recovery (StepRecover); the
+// representative when it is back.
 //
 // # Joins that count
 //
