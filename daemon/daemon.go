@@ -10,18 +10,16 @@ package daemon
 
 import (
 	"context"
-	crand "crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"evensong/internal/config"
 	"evensong/internal/host"
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/node"
@@ -37,10 +35,7 @@ var (
 )
 
 // DefaultPort is where daemons hear each other and clients look for them, unless told otherwise.
-const DefaultPort = 4803
-
-// maxNameBytes bounds a daemon's name, so that clients' names fit the client protocol.
-const maxNameBytes = 19
+const DefaultPort = config.DefaultPort
 
 // Config describes a daemon. The zero value is one alone on all IPv4 addresses of this machine, without clients. It is
 // not modified and may be used again.
@@ -85,7 +80,6 @@ type Config struct {
 // Daemon is a running daemon. Its methods may be called concurrently.
 type Daemon struct {
 	host   *host.Host
-	node   *node.Machine // belongs to the host's loop
 	name   string
 	detach func() bool // from Start's context
 }
@@ -119,12 +113,11 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 		TokenTimeout: cfg.TokenTimeout,
 		Logger:       cfg.Logger,
 	}, func(boot host.Boot) (host.Machine, error) {
-		var err error
-		d.node, err = newNode(cfg, name, boot)
+		m, err := newNode(cfg, name, boot)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
-		return d.node, nil
+		return m, nil
 	})
 	if err != nil {
 		return nil, err
@@ -135,13 +128,10 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 
 // newNode builds the protocols of a daemon.
 func newNode(cfg Config, name string, boot host.Boot) (*node.Machine, error) {
-	// A new identity for every start, so that a daemon that crashed and came back is never taken for the old one (M-1).
-	var random [32]byte
-	if _, err := crand.Read(random[:]); err != nil {
+	inc, rnd, err := host.NewIdentity()
+	if err != nil {
 		return nil, err
 	}
-	inc := evs.Incarnation(binary.LittleEndian.Uint64(random[:]) | 1) // zero is nobody
-	rnd := rand.New(rand.NewPCG(binary.LittleEndian.Uint64(random[8:]), binary.LittleEndian.Uint64(random[16:])))
 	return node.New(node.Config{
 		Me:            evs.ProcID{Name: name, Inc: inc},
 		Cluster:       cfg.Cluster,
@@ -162,7 +152,7 @@ func hostName() (string, error) {
 		return "", fmt.Errorf("the host name is unknown: %w", err)
 	}
 	s, _, _ = strings.Cut(s, ".")
-	return s[:min(len(s), maxNameBytes)], nil
+	return s[:min(len(s), config.MaxNameLength)], nil
 }
 
 // Name is the daemon's name.
@@ -177,20 +167,15 @@ func (d *Daemon) ListenAddrs() []netip.AddrPort { return slices.Clone(d.host.Lis
 // Members are the names of the daemons in the present configuration, in ring order; none while the first one forms.
 // It fails if ctx ends or the daemon has ended.
 func (d *Daemon) Members(ctx context.Context) ([]string, error) {
-	names := make(chan []string, 1)
-	err := d.host.Do(ctx, func(time.Duration) {
-		var list []string
-		if c := d.node.Configuration(); c != nil {
-			for _, p := range c.Members {
-				list = append(list, p.Name)
-			}
-		}
-		names <- list
-	})
+	members, err := d.host.Members(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return <-names, nil
+	var names []string
+	for _, p := range members {
+		names = append(names, p.Name)
+	}
+	return names, nil
 }
 
 // Done is closed once the daemon has ended, for whatever reason.

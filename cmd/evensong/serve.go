@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"runtime/pprof"
 	"time"
@@ -177,27 +176,8 @@ func locate(ctx context.Context, c config.Config) (config.Config, config.Identit
 	if err != nil {
 		return c, config.Identity{}, err
 	}
-	self, err := config.Identify(&c, c.Local.Name, thisHost)
+	self, err := config.Identify(&c, c.Local.Name, config.ThisHost)
 	return c, self, err
-}
-
-// thisHost is what the system says about this machine.
-func thisHost() (config.Host, error) {
-	name, err := os.Hostname()
-	if err != nil {
-		return config.Host{}, err
-	}
-	h := config.Host{Name: name}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return h, err
-	}
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			h.Addrs = append(h.Addrs, p.Addr())
-		}
-	}
-	return h, nil
 }
 
 // newLogger writes text for a terminal and JSON for everything else.

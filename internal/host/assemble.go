@@ -44,18 +44,17 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 		TokenTimeout: rc.TokenTimeout,
 		Logger:       log,
 	}
-	var seed [24]byte
-	if _, err := crand.Read(seed[:]); err != nil {
-		return Config{}, nil, fmt.Errorf("draw an incarnation: %w", err)
+	inc, rnd, err := NewIdentity()
+	if err != nil {
+		return Config{}, nil, err
 	}
-	le := binary.LittleEndian
 	facts := config.FactsOf(c, rc.TokenTimeout)
 	encoded, err := facts.AppendBinary(nil)
 	if err != nil {
 		return Config{}, nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	n := node.Config{
-		Me:           evs.ProcID{Rank: c.Rank(self), Name: d.Name, Inc: evs.Incarnation(le.Uint64(seed[:]) | 1)},
+		Me:           evs.ProcID{Rank: c.Rank(self), Name: d.Name, Inc: inc},
 		Cluster:      c.Cluster,
 		Accelerated:  c.Ring.Accelerated,
 		Ring:         rc,
@@ -79,9 +78,21 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	}
 	build := func(b Boot) (Machine, error) {
 		n.Stable, n.StoredRingSeq = b.Stable, b.RingSeq
-		return node.New(n, rand.New(rand.NewPCG(le.Uint64(seed[8:]), le.Uint64(seed[16:]))), 0)
+		return node.New(n, rnd, 0)
 	}
 	return h, build, nil
+}
+
+// NewIdentity draws what tells one start of a daemon from all others: its incarnation, so that a daemon that crashed and
+// came back is never taken for the old one (M-1), and the randomness of its machine.
+func NewIdentity() (evs.Incarnation, *rand.Rand, error) {
+	var b [24]byte
+	if _, err := crand.Read(b[:]); err != nil {
+		return 0, nil, fmt.Errorf("draw an incarnation: %w", err)
+	}
+	le := binary.LittleEndian
+	inc := evs.Incarnation(le.Uint64(b[:]) | 1) // zero is nobody
+	return inc, rand.New(rand.NewPCG(le.Uint64(b[8:]), le.Uint64(b[16:]))), nil
 }
 
 // RingConfig is the ring's part of a configuration, with all defaults filled in.
