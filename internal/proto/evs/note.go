@@ -2,8 +2,8 @@
 
 package evs
 
-// Level says how much a note matters, with the meanings of style.md: Error needs an operator, Warn is odd but heals by
-// itself, Info is life cycle and configuration, Debug is at most once per round.
+// Level says how much a note matters: Error needs an operator, Warn is odd but heals by itself, Info is life cycle and
+// configuration, Debug is at most once per round.
 type Level uint8
 
 // The levels, in rising order.
@@ -14,8 +14,8 @@ const (
 	Error
 )
 
-// Attr is one fact of a note. Keys are those of style.md, section 8: proc ring seq aru state from to reason group
-// session peer.
+// Attr is one fact of a note. Where one of these keys fits it is used, so that lines can be searched alike: proc ring seq
+// aru state from to reason group session peer.
 type Attr struct {
 	Key   string
 	Value any

@@ -63,7 +63,7 @@ func (m *Machine) note(n *membership.Note, fx *Effects) {
 		out.Text, out.Level = "the ring number could not be stored; this daemon refuses new configurations until it can", evs.Error
 		add("ring", n.Ring.String())
 		if n.Err != nil {
-			add("error", n.Err.Error())
+			add("reason", n.Err.Error())
 		}
 	}
 	fx.Notes = append(fx.Notes, out)

@@ -120,7 +120,15 @@ func (s *rebroadcast) Pending() int {
 	return len(s.queue)
 }
 
-const wrapHeader = 8 + 8 + 8 + 8 + 8 + 2
+// wrapHeader is what stands before the pieces of an old packet inside a recovery message. The layout, little-endian:
+//
+//	+0  old ring sequence 8    +8  old ring representative 8
+//	+16 seq               8    +24 visit                   8
+//	+32 count             8    +40 sender 2
+//	+42 pieces
+//
+// The fields are those of packet.Data, and so is their meaning; sender is an index into the old ring.
+const wrapHeader = 42
 
 // Fill implements ring.Source.
 func (s *rebroadcast) Fill(_ seq.Num, dst []byte, _ bool) int {
