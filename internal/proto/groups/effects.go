@@ -18,7 +18,7 @@ type Member struct {
 	Private string     // private name, "#user#daemon"
 }
 
-// compare is the order of members in views: that of the daemons, then of the names' bytes (client-protocol 5.3, G29).
+// compare is the order of members in views: that of the daemons, then of the names' bytes (client-protocol 5.3).
 func (a *Member) compare(b *Member) int {
 	return cmpMember(a.Proc.Compare(b.Proc), a.User, b.User, a.Session, b.Session)
 }

@@ -174,7 +174,7 @@ func (m *Machine) addPart(p *statePart) bool {
 
 // complete makes the table of the configuration out of the states and delivers the views that it brings, in the order
 // of the groups' names (guarantees 8.5.4). A group that one table set brings whole, all members of its last view
-// included, keeps its view and nobody is told (G31).
+// included, keeps its view and nobody is told (client-protocol 5.2).
 func (m *Machine) complete(fx *Effects) {
 	ex := m.ex
 	m.ex = exchange{}

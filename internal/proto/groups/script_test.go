@@ -68,7 +68,7 @@ func mcast(num uint64, user, body string, typ uint32, groups ...string) []byte {
 }
 
 // Changes ordered on the old ring and delivered after the signal give interim views, each with another signal; members
-// out of reach are listed in sets of their own; the final view follows (client-protocol 5.4, G32).
+// out of reach are listed in sets of their own; the final view follows (client-protocol 5.4).
 func TestInterimViews(t *testing.T) {
 	c := merged(t)
 	here := []string{"d1", "d2"}
@@ -149,7 +149,7 @@ func TestUntouchedGroupInTransition(t *testing.T) {
 		#b#d2: view h v8 network [#a#d1 #b#d2] [[#a#d1 #b#d2]] own 0
 		#c#d3: view g v9 network [#c#d3] [[#c#d3]] own 0`)
 
-	// A merge tells members of g; k, on one side only, keeps its view (G31) and h has nobody on the other.
+	// A merge tells members of g; k, on one side only, keeps its view and h has nobody on the other.
 	c.transitional(here...)
 	c.transitional("d3")
 	c.regular(all...)
@@ -168,8 +168,8 @@ func TestUntouchedGroupInTransition(t *testing.T) {
 		#c#d3: view k v11 join [#a#d1 #c#d3] [[#a#d1]] own 0`)
 }
 
-// A merge in which one side loses somebody: only that side has a signal (G44). A restarted daemon changes nothing in
-// groups without it (G45).
+// A merge in which one side loses somebody: only that side has a signal. A restarted daemon changes nothing in
+// groups without it.
 func TestMergeAndCrash(t *testing.T) {
 	c := merged(t)
 	c.transitional("d1")

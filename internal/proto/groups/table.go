@@ -131,7 +131,7 @@ func (m *Machine) changed(g *group, who *Member, cause evs.Cause, fx *Effects) {
 }
 
 // interim makes the view of a change after the group's signal, and signals again (guarantees 8.5.5, client-protocol
-// 5.4, G32). Members out of reach are still listed: the next configuration has not been agreed. Sets: who comes
+// 5.4). Members out of reach are still listed: the next configuration has not been agreed. Sets: who comes
 // along, then one per daemon out of reach, and who joins now is alone at the end.
 func (m *Machine) interim(g *group, who *Member, cause evs.Cause, fx *Effects) {
 	if hasNotices(g.locals) {

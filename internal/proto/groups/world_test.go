@@ -557,7 +557,7 @@ func (c *client) receiveView(x *Delivery, ms *membership, fail func(string, ...a
 		}
 	case evs.CausedByNetwork:
 		if c.d.m.came == nil && len(v.Sets) == 1 && ms.in && !ms.signalled {
-			fail("nothing happened to %v (G31)", members)
+			fail("a view of %v, and nothing happened to it", members)
 		}
 		if len(minus) > 0 && !ms.signalled {
 			fail("%v to %v without a signal (GRP-7)", before, members)
