@@ -183,14 +183,16 @@ type Local struct {
 	// segment.
 	Bind []netip.AddrPort
 	// Listen are host:port pairs for clients over TCP, port 0 meaning any free one. Empty: the interfaces with purpose
-	// Client on the port of the segment, or all addresses.
+	// Client on the port of the segment, or the
+	// daemon's own address if that is a loopback one, or all addresses.
 	Listen []string
 	// UnixSockets are paths of stream sockets for clients. Nil: the two of the default, /tmp/<port> and one in RuntimeDir;
 	// empty but not nil: none.
 	UnixSockets []string
-	// StateDir holds what must survive a restart, the stored ring sequence number above all. Empty: chosen by the daemon.
+	// StateDir holds what must survive a restart, the stored ring sequence number above all. Empty: nothing does.
 	StateDir string
-	// RuntimeDir holds sockets; the original changes its root there when started by root. Empty: chosen by the daemon.
+	// RuntimeDir holds sockets; the original changes its root there when started by root. Empty: evensong in
+	// $XDG_RUNTIME_DIR if that is set, else there is none.
 	RuntimeDir string
 	// User and Group are the identity to take after a start by root, at most 32 bytes. Empty: not given in the file.
 	User, Group string

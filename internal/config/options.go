@@ -95,15 +95,15 @@ var options = []Option{
 		set: one(func(c *Config, v string) error { c.Cluster = v; return checkClusterName(v) })},
 	{Name: "peer", List: true, Usage: "another daemon, `[NAME=]HOST[:PORT]`; replaces the daemons of a file", Default: "none: a cluster of one",
 		set: setPeers},
-	{Name: "bind", List: true, Usage: "local `ADDRESS[:PORT]` for traffic between daemons", Default: "the interfaces of the file, else all addresses on port 4803",
+	{Name: "bind", List: true, Usage: "local `ADDRESS[:PORT]` for traffic between daemons", Default: "the interfaces of the file, else this daemon's address if that is loopback, else all addresses, on its port",
 		set: setBind},
-	{Name: "listen", List: true, Usage: "`HOST:PORT` for clients over TCP; port 0 takes any free one", Default: "the interfaces of the file, else all addresses on the port of the segment",
+	{Name: "listen", List: true, Usage: "`HOST:PORT` for clients over TCP; port 0 takes any free one", Default: "the interfaces of the file, else this daemon's address if that is loopback, else all addresses, on its port",
 		set: setListen},
 	{Name: "unix-socket", List: true, Usage: "`PATH` of a socket for clients on this host; none for no socket", Default: "/tmp/<port> and one in the runtime directory",
 		set: setUnixSockets},
-	{Name: "state-dir", Usage: "`DIR` for what must survive a restart", Default: "chosen by the system",
+	{Name: "state-dir", Usage: "`DIR` for what must survive a restart", Default: "none: ring numbers do not survive it",
 		set: one(func(c *Config, v string) error { c.Local.StateDir = v; return checkPath(v) })},
-	{Name: "runtime-dir", Key: "RuntimeDir", Usage: "`DIR` for sockets", Default: "chosen by the system",
+	{Name: "runtime-dir", Key: "RuntimeDir", Usage: "`DIR` for sockets", Default: "evensong in $XDG_RUNTIME_DIR, if that is set",
 		set: one(func(c *Config, v string) error { c.Local.RuntimeDir = v; return checkPath(v) })},
 	{Name: "token-timeout", Key: "TokenTimeout", Usage: "a ring without token for this `DURATION` is lost; the other timers scale with it", Default: "that of the ring",
 		set: duration(func(c *Config) *time.Duration { return &c.Timers.TokenTimeout })},
@@ -369,8 +369,8 @@ func parseBool(v string, to *bool) error {
 	return nil
 }
 
-// parseBytes reads a number of bytes with an optional unit KiB, MiB or GiB, at least 64 KiB: less could not hold one
-// full-size message of the original's clients.
+// parseBytes reads a number of bytes with an optional unit KiB, MiB or GiB, at least 256 KiB: less could hardly
+// hold two full-size messages of the original's clients.
 func parseBytes(v string) (int64, error) {
 	const least = 256 << 10
 	number, factor := v, int64(1)

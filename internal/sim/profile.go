@@ -21,7 +21,7 @@ type Profile struct {
 	weights                          [faultEnd]int // how often each kind of fault is drawn
 	kinds                            int           // least number of kinds of faults
 	together                         bool          // all daemons start at once
-	asym                             bool          // at the end an asymmetric cut stays for long (LIVE-5)
+	asym                             float64       // how often an asymmetric cut stays for long at the end (LIVE-5)
 	calm                             bool          // no varied configuration
 }
 
@@ -34,7 +34,7 @@ var everything = [faultEnd]int{
 func Profiles() []Profile {
 	return []Profile{
 		{Name: "mixed", Text: "everything, at random", hosts: [2]int{3, 7}, clients: [2]int{6, 30}, messages: [2]int{200, 240}, faults: [2]int{6, 9},
-			length: 10 * time.Second, weights: everything, kinds: 3},
+			length: 10 * time.Second, weights: everything, kinds: 3, asym: 0.02},
 		{Name: "calm", Text: "no faults but clients coming and going", hosts: [2]int{1, 7}, clients: [2]int{6, 30}, messages: [2]int{200, 400}, faults: [2]int{2, 4},
 			length: 4 * time.Second, weights: [faultEnd]int{faultClientGone: 4, faultClientSlow: 1}, calm: true},
 		{Name: "partition", Text: "partitions and merges, many shortly after one another", hosts: [2]int{3, 7}, clients: [2]int{6, 20}, messages: [2]int{200, 240}, faults: [2]int{8, 12},
@@ -43,7 +43,7 @@ func Profiles() []Profile {
 			length: 10 * time.Second, kinds: 3,
 			weights: [faultEnd]int{faultCrashQuick: 8, faultCrashSlow: 3, faultCrashAll: 2, faultLeave: 2, faultPause: 3, faultDiskSlow: 2, faultDiskFails: 2, faultTrap: 3, faultPartition: 2, faultHeal: 3}},
 		{Name: "asym", Text: "one-way and non-transitive cuts; the last stays for long", hosts: [2]int{3, 6}, clients: [2]int{6, 12}, messages: [2]int{100, 150}, faults: [2]int{4, 6},
-			length: 6 * time.Second, kinds: 2, asym: true,
+			length: 6 * time.Second, kinds: 2, asym: 1,
 			weights: [faultEnd]int{faultOneWay: 5, faultNoTransit: 5, faultDeaf: 4, faultHeal: 3, faultWeather: 1}},
 		{Name: "churn", Text: "clients join, leave, come and go during changes", hosts: [2]int{3, 5}, clients: [2]int{15, 30}, messages: [2]int{200, 240}, faults: [2]int{12, 20},
 			length: 10 * time.Second, kinds: 3,

@@ -62,7 +62,7 @@ func (a *Arena) Run(seed uint64, profile string) (*Result, error) {
 	end := w.build(&p)
 	w.net.free = a.free
 	w.runUntil(end)
-	if p.asym && w.failure == nil {
+	if w.failure == nil && w.chance(p.asym) {
 		w.guard(w.asymmetric)
 	}
 	if w.failure == nil && w.chance(0.5) {

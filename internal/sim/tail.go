@@ -23,6 +23,7 @@ const (
 	boundDeliver  = 12
 	boundAsym     = 120 // how long the last asymmetric cut stays
 	boundReceive  = 60  // until a daemon that cannot receive is left out
+	boundEcho     = 5   // a cut that is over may still be acted upon: the reach timeout of 4, and a probe interval
 	quiet         = 2   // how long nothing may change at the end
 )
 
@@ -219,6 +220,7 @@ func (w *World) converge(rule string, part []int) bool {
 	if rule == "LIVE-3" {
 		w.stats.Rested++
 	}
+	var since time.Duration // converged since then; zero: not
 	for limit := from + boundConverge*w.ring.TokenTimeout; ; {
 		// A leave or a restart that was under way may take a daemon down once more.
 		for _, h := range w.hosts {
@@ -229,8 +231,14 @@ func (w *World) converge(rule string, part []int) bool {
 			return false
 		}
 		why := w.unconverged(part)
-		if why == "" {
-			w.stats.Converged = max(w.stats.Converged, w.now-from)
+		switch {
+		case why != "":
+			since = 0
+		case since == 0:
+			since = w.now
+		}
+		if since != 0 && w.now-from >= boundEcho*w.ring.TokenTimeout {
+			w.stats.Converged = max(w.stats.Converged, since-from)
 			return true
 		}
 		if w.now > limit {

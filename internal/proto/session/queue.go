@@ -22,7 +22,7 @@ type Limits struct {
 	// Bytes that may wait. Zero means DefaultQueueBytes. One message is taken whatever its size.
 	Bytes int
 	// Messages that may wait, a partly written one included (MaxSessionMessages, client-protocol 6). Zero: not counted.
-	// Negative: none may wait, which is what a limit of 0 in a spread.conf means; the first delivery ends the session.
+	// Negative: none may wait, which is what a limit of 0 means to the original; the first delivery ends the session.
 	Messages int
 }
 
