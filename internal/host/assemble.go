@@ -23,7 +23,8 @@ import (
 )
 
 // Assemble turns the resolved configuration of a cluster into what daemon number self of it runs with: the host's
-// part, and the function that builds the machine once the sockets are bound. Every call draws a new incarnation (M-1).
+// part, and the function that builds the machine once the sockets are bound, which fails with ErrConfig. Every call draws
+// a new incarnation (M-1).
 func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) (Machine, error), error) {
 	d := c.Daemons[self]
 	bind, err := bindAddr(c, d)
@@ -78,7 +79,11 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	}
 	build := func(b Boot) (Machine, error) {
 		n.Stable, n.StoredRingSeq = b.Stable, b.RingSeq
-		return node.New(n, rnd, 0)
+		m, err := node.New(n, rnd, 0)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		return m, nil
 	}
 	return h, build, nil
 }
@@ -104,7 +109,7 @@ func RingConfig(c *config.Config) ring.Config {
 	d := ring.Config{}.WithDefaults()
 	w := c.Ring.WithDefaults(config.Ring{Global: d.GlobalWindow, Personal: d.PersonalWindow, AcceleratedWindow: d.AcceleratedWindow})
 	r.GlobalWindow, r.PersonalWindow, r.AcceleratedWindow = w.Global, w.Personal, w.AcceleratedWindow
-	r.MaxGap = min(max(2048, 4*w.Global), ring.MaxSpan/2)
+	r.MaxGap = min(max(d.MaxGap, 4*w.Global), ring.MaxSpan/2) // a few rotations of full windows, so that the gap is not what limits them
 	return r.WithDefaults()
 }
 

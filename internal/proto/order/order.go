@@ -169,9 +169,10 @@ func New(cfg Config, rnd *rand.Rand, now time.Duration) (*Machine, error) {
 		cfg:       cfg,
 		clusterID: packet.ClusterID(cfg.Cluster),
 		sealer:    packet.NewSealer(cfg.Cluster, cfg.Me),
-		pool:      ring.NewPool(max(cfg.Ring.PacketBytes, 1472)),
-		backlog:   newBacklog(),
-		now:       now,
+		// Others may send larger packets than this daemon: the usual ones fit a buffer of the pool all the same.
+		pool:    ring.NewPool(max(cfg.Ring.PacketBytes, ring.Config{}.WithDefaults().PacketBytes)),
+		backlog: newBacklog(),
+		now:     now,
 	}
 	var err error
 	if m.membership, err = membership.New(cfg.Membership, m.sealer, rnd, now); err != nil {
