@@ -33,7 +33,7 @@ func newSimCommand() *cobra.Command {
 	}
 	c := &cobra.Command{
 		Use:   "sim",
-		Short: "simulate clusters with faults and judge them by the guarantees",
+		Short: "Simulate clusters with faults and judge them by the guarantees",
 		Long: `Sim runs whole clusters with clients in virtual time. A seed decides everything that happens: work, faults, delays.
 After the faults the cluster must come together, and the history of the run must keep every guarantee of
 docs/guarantees.md. Schedule number i of a command has seed S+i, so each failure names the one command that repeats it.
