@@ -307,7 +307,11 @@ func (m *Machine) groupNote(n *groups.Note, fx *Effects) {
 		if n.Drop == groups.DropQueueFull {
 			panic("node: the queue of a group state exchange overflowed; the stream would have a gap (GRP-16)")
 		}
-		note(evs.Warn, "group message ignored", evs.Attr{Key: "reason", Value: n.Drop.String()}, evs.Attr{Key: "peer", Value: n.Proc.String()})
+		level := evs.Warn
+		if n.Drop == groups.DropStaleState || n.Drop == groups.DropAborted {
+			level = evs.Debug // what is left of an exchange that a further change has cut short, at every start for example (P-29)
+		}
+		note(level, "group message ignored", evs.Attr{Key: "reason", Value: n.Drop.String()}, evs.Attr{Key: "peer", Value: n.Proc.String()})
 	case groups.NoteDiverged:
 		panic(fmt.Sprintf("node: the group table of %v, which moved with us, is not ours (GRP-2)", n.Proc))
 	case groups.NoteAbort:
