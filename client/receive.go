@@ -272,11 +272,10 @@ func (r *reader) fill() error {
 
 // explain turns the end of the stream into the error that users see.
 func (r *reader) explain(err error) error {
-	var e *Error
-	if errors.As(err, &e) {
+	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
-	e = &Error{Op: "receive", Code: ErrConnectionClosed, Err: err}
+	e := &Error{Op: "receive", Code: ErrConnectionClosed, Err: err}
 	switch {
 	case errors.Is(err, io.EOF) && r.tail > r.head:
 		e.Detail = "the daemon ended the session in the middle of a message; daemons do that to receivers that are too slow"

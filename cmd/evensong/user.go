@@ -105,8 +105,7 @@ func runSpuser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	if err := user.Main(context.Background(), o, stdin, stdout); err != nil {
 		fmt.Fprintf(stderr, "spuser: %s\n", strings.ReplaceAll(err.Error(), "\n", "\nspuser: "))
-		var exit *user.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*user.ExitError](err); ok {
 			return exit.Code
 		}
 		return 1

@@ -110,8 +110,8 @@ func (v *View) Size() int {
 }
 
 // AppendView writes the view as a member of set number own receives it. All receivers get the same bytes except for
-// four, so a daemon writes it once and lets PatchOwn change these in the copies for members of other sets; in all but
-// interim views the members at one daemon are in one set.
+// four, which PatchOwn changes in a copy for members of another set; in all but interim views the members at one daemon
+// are in one set.
 func AppendView(dst []byte, v *View, own int) []byte {
 	start := len(dst)
 	dst = v.Order.AppendUint32(dst, uint32(TypeRegMemb|TypeOfCause(v.Cause))|v.Order.mark())
