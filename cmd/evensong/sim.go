@@ -92,7 +92,7 @@ func runSim(ctx context.Context, cmd *cobra.Command, b sim.Batch, output, histor
 		defer fmt.Fprint(e, "\r\x1b[K")
 	}
 	// A schedule leaves much garbage and little that lives; collecting less often is a fifth of the time.
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(1000)
 	s, err := sim.RunBatch(ctx, b)
 	if s == nil {
 		return err

@@ -317,35 +317,55 @@ func checkEVS19(x *index, s *sink) {
 
 // checkEVS20: a token is acted upon once, by one process, and not by one that has declared it lost.
 func checkEVS20(x *index, s *sink) {
-	type hop struct {
-		ring int32
-		num  uint64
-	}
-	taken := map[hop]int32{}
+	taken := make([]hops, len(x.rings))
+	lost, last := make([]int32, len(x.rings)), make([]int32, len(x.rings)) // by ring: record plus one
 	for p := range x.procs {
-		lost := map[int32]int32{}
-		last := map[int32]hop{}
+		clear(lost)
+		clear(last)
 		for _, e := range x.procs[p].events {
 			switch e.kind {
 			case evs.TraceToken:
 				s.seen(1)
 				r := x.confs[e.conf].ring
-				h := hop{r, x.recs[e.rec].Number}
-				if other, ok := taken[h]; ok {
-					s.fail(x.window(other, e.rec), "token %d of ring %s is acted upon by %s and by %s", h.num, x.rings[r].id, x.recs[other].Proc, x.recs[e.rec].Proc)
+				num := x.recs[e.rec].Number
+				if other := taken[r].swap(num, e.rec+1); other != 0 {
+					s.fail(x.window(other-1, e.rec), "token %d of ring %s is acted upon by %s and by %s", num, x.rings[r].id, x.recs[other-1].Proc, x.recs[e.rec].Proc)
 				}
-				taken[h] = e.rec
-				if l, ok := lost[r]; ok {
-					s.fail(x.window(l, e.rec), "%s acts on the token of ring %s after it declared it lost", x.recs[e.rec].Proc, x.rings[r].id)
+				if l := lost[r]; l != 0 {
+					s.fail(x.window(l-1, e.rec), "%s acts on the token of ring %s after it declared it lost", x.recs[e.rec].Proc, x.rings[r].id)
 				}
-				if prev, ok := last[r]; ok && h.num < prev.num {
-					s.fail(x.window(taken[prev], e.rec), "%s accepts token %d of ring %s after %d", x.recs[e.rec].Proc, h.num, x.rings[r].id, prev.num)
+				if prev := last[r]; prev != 0 && num < x.recs[prev-1].Number {
+					s.fail(x.window(prev-1, e.rec), "%s accepts token %d of ring %s after %d", x.recs[e.rec].Proc, num, x.rings[r].id, x.recs[prev-1].Number)
 				}
-				last[r] = h
+				last[r] = e.rec + 1
 			case evs.TraceTokenLost:
-				lost[x.confs[e.conf].ring] = e.rec
+				lost[x.confs[e.conf].ring] = e.rec + 1
 			default:
 			}
 		}
 	}
+}
+
+// hops remembers who accepted which token of one ring: in a slice, because tokens count up from one, and in a map what a
+// strange history has beyond.
+type hops struct {
+	low  []int32
+	high map[uint64]int32
+}
+
+// swap notes rec for token num and returns what was noted before; zero: nothing.
+func (h *hops) swap(num uint64, rec int32) (old int32) {
+	const dense = 1 << 20
+	if num >= dense {
+		if h.high == nil {
+			h.high = map[uint64]int32{}
+		}
+		old, h.high[num] = h.high[num], rec
+		return old
+	}
+	for uint64(len(h.low)) <= num {
+		h.low = append(h.low, 0)
+	}
+	old, h.low[num] = h.low[num], rec
+	return old
 }

@@ -269,12 +269,15 @@ func (c *client) dial(try int) {
 		c.dialLater(w.between(30*time.Millisecond, 150*time.Millisecond))
 		return
 	}
-	cn := &conn{w: w, h: h, c: c, life: h.life, room: 64 << 10}
+	cn := &conn{w: w, h: h, c: c, life: h.life, room: 64 << 10, toClient: w.buffer()}
 	h.fx.Reset()
 	cn.id = h.node.HandleAccept(h.clock(), c.i%2 == 0, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, byte(c.i >> 8), byte(c.i)}), 40000), &h.fx)
 	h.byID[cn.id] = cn
 	h.conns = append(h.conns, cn)
 	h.perform()
+	if c.rbuf == nil {
+		c.rbuf = w.buffer()
+	}
 	c.conn, c.state, c.rbuf = cn, clientAuth, c.rbuf[:0]
 	flags := frame.FlagMembership
 	if c.noViews {
@@ -518,6 +521,8 @@ func (c *client) hang(reset bool) {
 		c.record(evs.Trace{Kind: evs.TraceDisconnect})
 	}
 	c.forget()
+	w := cn.w
+	w.buffers = append(w.buffers, cn.toClient[:0])
 	cn.toClient, cn.blocked = nil, false
 	cn.room = 1 << 30 // nobody reads, nothing blocks
 	if cn.closed {

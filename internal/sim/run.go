@@ -48,6 +48,7 @@ type Arena struct {
 	history []evs.Trace
 	events  []event
 	free    []*datagram
+	buffers [][]byte
 }
 
 // Run is the function Run with memory that is used again.
@@ -61,23 +62,35 @@ func (a *Arena) Run(seed uint64, profile string) (*Result, error) {
 	w.history, w.events.heap, w.unchecked = a.history[:0], a.events[:0], a.Unchecked
 	end := w.build(&p)
 	w.net.free = a.free
+	w.buffers = a.buffers
 	w.runUntil(end)
 	if w.failure == nil && w.chance(p.asym) {
 		w.guard(w.asymmetric)
 	}
-	if w.failure == nil && w.chance(0.5) {
+	if w.failure == nil && w.chance(0.3) {
 		w.guard(w.rest)
 	}
-	if w.failure == nil && w.chance(0.1) {
+	if w.failure == nil && w.chance(0.05) {
 		w.guard(w.deafen)
 	}
 	if w.failure == nil {
 		w.guard(w.settle)
 	}
+	if w.failure == nil && len(w.live) == 0 {
+		w.runUntil(max(w.now, p.least))
+	}
 	r := w.judge()
 	r.Seed, r.Profile = seed, profile
 	clear(w.events.heap)
-	a.history, a.events, a.free = w.history, w.events.heap, w.net.free
+	for _, c := range w.clients {
+		if c.conn != nil {
+			w.buffers = append(w.buffers, c.conn.toClient[:0])
+		}
+		if c.rbuf != nil {
+			w.buffers = append(w.buffers, c.rbuf[:0])
+		}
+	}
+	a.history, a.events, a.free, a.buffers = w.history, w.events.heap, w.net.free, w.buffers
 	return r, nil
 }
 

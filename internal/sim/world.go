@@ -21,6 +21,7 @@ type World struct {
 	events    queue
 	net       network
 	ring      ring.Config
+	buffers   [][]byte // of connections that are over
 	hosts     []*host
 	clients   []*client
 	groups    []string
@@ -137,4 +138,14 @@ func (w *World) fail(rule, format string, args ...any) {
 func (w *World) record(t evs.Trace) {
 	t.Step, t.At = w.step, int64(w.now)
 	w.history = append(w.history, t)
+}
+
+// buffer lends an empty buffer for bytes of a connection.
+func (w *World) buffer() []byte {
+	if k := len(w.buffers); k > 0 {
+		b := w.buffers[k-1]
+		w.buffers = w.buffers[:k-1]
+		return b
+	}
+	return make([]byte, 0, 4<<10)
 }

@@ -309,7 +309,7 @@ func (m *Machine) compare(r *row, j *packet.Join, fx *Effects) {
 		r.toldVariant = true
 		fx.Notes = append(fx.Notes, Note{Kind: NoteVariantDiffers, Peer: r.id})
 	}
-	if !r.toldFacts && !bytes.Equal(j.Facts, m.cfg.Facts) {
+	if !r.toldFacts && len(j.Facts) > 0 && len(m.cfg.Facts) > 0 && !bytes.Equal(j.Facts, m.cfg.Facts) {
 		r.toldFacts = true
 		fx.Notes = append(fx.Notes, Note{Kind: NoteFactsDiffer, Peer: r.id, Facts: bytes.Clone(j.Facts)})
 	}

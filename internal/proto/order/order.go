@@ -148,6 +148,7 @@ type Machine struct {
 	lastMine     seq.Num // position of my last packet in the current ring
 	sent         uint64  // messages originated, for the trace
 	token        packet.Token
+	join         packet.Join // the last one read
 	rfx          ring.Effects
 	mfx          membership.Effects
 	now          time.Duration
@@ -223,9 +224,9 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 			m.visit(now, m.ring, fx)
 		}
 	case packet.KindJoin, packet.KindProbe:
-		j, err := packet.ParseJoin(body)
+		j := &m.join
 		switch {
-		case err != nil:
+		case packet.ReadJoin(body, j) != nil:
 			m.drop(DropPacket, fx)
 		case j.Procs[0].ID.Inc != h.Sender:
 			m.drop(DropImpostor, fx)

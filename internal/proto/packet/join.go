@@ -110,14 +110,30 @@ func AppendJoin(b []byte, j *Join) []byte {
 
 // ParseJoin reads the body of a Join or probe. Names are copied; Heard, Proposal and Facts alias body.
 func ParseJoin(body []byte) (*Join, error) {
+	if len(body) < 8 || len(body) < minProcBytes*int(binary.LittleEndian.Uint16(body[2:])) {
+		return nil, ErrBody // before anything is allocated
+	}
+	j := &Join{}
+	if err := ReadJoin(body, j); err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+// ReadJoin is ParseJoin into a Join whose memory is used again; names that are as they were are not copied anew. After an
+// error j is of no use but to be read into.
+func ReadJoin(body []byte, j *Join) error {
 	r := reader{b: body}
 	state, flags := JoinState(r.u8()), r.u8()
 	n := int(r.u16())
 	timeout := r.u32()
 	if r.bad || state == 0 || state >= stateEnd || flags > 1 || n == 0 || n > MaxProcs || n*minProcBytes > len(body) {
-		return nil, ErrBody
+		return ErrBody
 	}
-	j := &Join{State: state, Accelerated: flags == 1, TokenTimeout: timeout, Proposal: r.bytes((n + 7) / 8), Procs: make([]ProcInfo, n)}
+	if cap(j.Procs) < n {
+		j.Procs = make([]ProcInfo, n)
+	}
+	*j = Join{State: state, Accelerated: flags == 1, TokenTimeout: timeout, Proposal: r.bytes((n + 7) / 8), Procs: j.Procs[:n]}
 	for i := range j.Procs {
 		p := &j.Procs[i]
 		p.ID.Rank = r.u16()
@@ -127,22 +143,24 @@ func ParseJoin(body []byte) (*Join, error) {
 		p.RingSeq = r.u64()
 		p.Ring.Seq = r.u64()
 		p.Ring.Rep = evs.Incarnation(r.u64())
-		p.ID.Name = r.name()
+		if name := r.bytes(int(r.u8())); string(name) != p.ID.Name {
+			p.ID.Name = string(name)
+		}
 		p.Addr = r.addr()
 		p.Heard = r.bytes((n + 7) / 8)
 		if r.bad || p.ID.Inc == 0 || p.ID.Name == "" || p.State == 0 || p.State >= stateEnd || i == 0 && p.State != state {
-			return nil, ErrBody
+			return ErrBody
 		}
 	}
 	k := int(r.u16())
 	if k > MaxFacts {
-		return nil, ErrBody
+		return ErrBody
 	}
 	j.Facts = r.bytes(k)
 	if r.bad || len(r.b) != 0 {
-		return nil, ErrBody
+		return ErrBody
 	}
-	return j, nil
+	return nil
 }
 
 // CommitEntry is what one member of a ring to be says about the ring it comes from. Filled in once, it is a promise:

@@ -41,7 +41,7 @@ type Config struct {
 	PacketBytes       int           // largest datagram; default 1472: an Ethernet frame
 	TokenTimeout      time.Duration // without a token or new data for this long, the ring is lost; default 250 ms
 	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/10
-	Hold              time.Duration // an idle token is held this long by the representative; default TokenTimeout/16
+	Hold              time.Duration // an idle token is held this long by the representative; default TokenTimeout/12
 	HurryInterval     time.Duration // a member that waits for a held token asks this often; default Hold/5
 	FailToReceive     int           // rotations in which one member's aru may stand still, at least for TokenTimeout; default 100
 }
@@ -74,7 +74,7 @@ func (c Config) WithDefaults() Config {
 		c.TokenRetransmit = c.TokenTimeout / 10
 	}
 	if c.Hold == 0 {
-		c.Hold = c.TokenTimeout / 16
+		c.Hold = c.TokenTimeout / 12
 	}
 	if c.HurryInterval == 0 {
 		c.HurryInterval = c.Hold / 5
