@@ -101,7 +101,7 @@ func (w *World) inject(k faultKind, on *host) {
 			w.after(w.between(time.Millisecond, 4*timeout), func() { w.split(1) })
 		}
 	case faultHeal:
-		w.net.heal()
+		w.net.heal(w.now)
 	case faultCrashQuick:
 		w.restart(on, w.between(time.Millisecond, timeout))
 	case faultCrashSlow:
@@ -220,7 +220,7 @@ func (w *World) split(parts int) {
 			part[i] = w.rnd.IntN(parts)
 		}
 	}
-	w.net.partition(part)
+	w.net.partition(w.now, part)
 }
 
 // restart crashes h and starts it again after d.

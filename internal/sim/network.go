@@ -21,8 +21,9 @@ type Quality struct {
 type network struct {
 	n      int
 	base   Quality
-	now    Quality // base, or worse for a while
-	cut    []bool  // [from*n+to]
+	now    Quality       // base, or worse for a while
+	cut    []bool        // [from*n+to]
+	mended time.Duration // when a link that was cut last came back
 	last   []time.Duration
 	free   []*datagram
 	limbo  []straggler
@@ -77,13 +78,19 @@ func (nw *network) up(from, to int) bool { return !nw.cut[from*nw.n+to] }
 func (nw *network) setCut(from, to int, cut bool) { nw.cut[from*nw.n+to] = cut }
 
 // heal mends all links and makes them as good as they are by nature.
-func (nw *network) heal() {
+func (nw *network) heal(now time.Duration) {
+	if slices.Contains(nw.cut, true) {
+		nw.mended = now
+	}
 	clear(nw.cut)
 	nw.now = nw.base
 }
 
 // partition cuts all links between hosts of different parts; part[i] is host i's.
-func (nw *network) partition(part []int) {
+func (nw *network) partition(now time.Duration, part []int) {
+	if slices.Contains(nw.cut, true) {
+		nw.mended = now
+	}
 	for i := range nw.n {
 		for j := range nw.n {
 			nw.cut[i*nw.n+j] = part[i] != part[j]

@@ -282,7 +282,7 @@ func (s *script) do(f []string) error {
 			}
 			part[h.i] = k
 		}
-		w.net.partition(part)
+		w.net.partition(w.now, part)
 	case "cut", "mend":
 		for _, x := range f[1:] {
 			from, to, _ := strings.Cut(x, ">")
@@ -295,9 +295,10 @@ func (s *script) do(f []string) error {
 				return err
 			}
 			w.net.setCut(a.i, b.i, f[0] == "cut")
+			w.net.mended = w.now
 		}
 	case "heal":
-		w.net.heal()
+		w.net.heal(w.now)
 	case "weather":
 		w.net.now = w.net.base
 		for _, x := range f[1:] {

@@ -74,7 +74,7 @@ func (w *World) complain(rule, format string, args ...any) {
 func (w *World) asymmetric() {
 	w.over = true
 	n := len(w.hosts)
-	w.net.heal()
+	w.net.heal(w.now)
 	for _, h := range w.hosts {
 		w.repair(h)
 	}
@@ -175,7 +175,7 @@ func (w *World) rest() {
 
 // deafen lets one daemon receive everything but data, while others send: the ring must not stall (LIVE-6).
 func (w *World) deafen() {
-	w.net.heal()
+	w.net.heal(w.now)
 	all := make([]int, len(w.hosts))
 	if len(w.hosts) < 3 || !w.converge("LIVE-1", all) {
 		return
@@ -237,7 +237,7 @@ func (w *World) converge(rule string, part []int) bool {
 		case since == 0:
 			since = w.now
 		}
-		if since != 0 && w.now-from >= boundEcho*w.ring.TokenTimeout {
+		if since != 0 && (w.net.mended == 0 || w.now-w.net.mended >= boundEcho*w.ring.TokenTimeout) {
 			w.stats.Converged = max(w.stats.Converged, since-from)
 			return true
 		}
@@ -255,7 +255,7 @@ func (w *World) converge(rule string, part []int) bool {
 
 // settle ends all faults and demands what LIVE-1, 2 and 4 promise.
 func (w *World) settle() {
-	w.net.heal()
+	w.net.heal(w.now)
 	all := make([]int, len(w.hosts))
 	tick := w.ring.TokenTimeout / 5
 	if !w.converge("LIVE-1", all) {
