@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"evensong/internal/config"
+	"evensong/internal/host"
 )
 
 // configFailure ends a config command whose output has already said what is wrong. A main function that knows ExitCode
@@ -126,6 +127,9 @@ func (f *configFlags) report(cmd *cobra.Command, opts config.TextOptions) error 
 	c, err := config.Read(f.path, f.values, os.LookupEnv, os.Hostname)
 	if err == nil && f.resolve {
 		c, err = resolveConfig(cmd.Context(), c)
+	}
+	if err == nil {
+		err = host.Check(&c)
 	}
 	report := config.NewReport(&c, err)
 	if werr := f.write(cmd.OutOrStdout(), report, opts); werr != nil {

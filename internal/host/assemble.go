@@ -5,6 +5,7 @@ package host
 import (
 	crand "crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -108,21 +109,34 @@ func RingConfig(c *config.Config) ring.Config {
 	}
 	d := ring.Config{}.WithDefaults()
 	w := c.Ring.WithDefaults(config.Ring{Global: d.GlobalWindow, Personal: d.PersonalWindow, AcceleratedWindow: d.AcceleratedWindow})
-	r.GlobalWindow, r.PersonalWindow, r.AcceleratedWindow = w.Global, w.Personal, w.AcceleratedWindow
-	r.MaxGap = min(max(d.MaxGap, 4*w.Global), ring.MaxSpan/2) // a few rotations of full windows, so that the gap is not what limits them
+	// Files of the original may have windows of six digits, which mean no limit there. Ours is what a ring can hold.
+	r.GlobalWindow = min(w.Global, ring.MaxSpan/2)
+	r.PersonalWindow, r.AcceleratedWindow = min(w.Personal, r.GlobalWindow), min(w.AcceleratedWindow, w.Personal, r.GlobalWindow)
+	if r.TokenRetransmit > 0 {
+		r.Hold = min(r.WithDefaults().Hold, r.TokenRetransmit/2) // an idle ring must not retransmit
+	}
+	r.MaxGap = min(max(d.MaxGap, 4*r.GlobalWindow), ring.MaxSpan/2) // a few rotations of full windows, so that the gap is not what limits them
 	return r.WithDefaults()
 }
 
 // MembershipConfig is the membership's part. The nine timers of the original map to fewer of ours: gathering here has
-// one stage. What a file does not give derives from the token timeout.
+// one stage. What a file does not give derives from the token timeout. Where a file's timers do not fit each other here,
+// though they did there, the intervals give way: a daemon starts with every file that the original accepts.
 func MembershipConfig(c *config.Config) membership.Config {
-	return membership.Config{
-		JoinInterval:     c.Timers.Join,
-		ConsensusTimeout: c.Timers.Gather,
-		CommitTimeout:    c.Timers.Form,
-		ProbeInterval:    c.Timers.Lookup,
-		ReachTimeout:     max(4*c.Timers.TokenTimeout, 3*c.Timers.Lookup),
-	}
+	t := RingConfig(c).TokenTimeout
+	m := membership.Config{TokenTimeout: t, ConsensusTimeout: c.Timers.Gather, CommitTimeout: c.Timers.Form, JoinInterval: c.Timers.Join, ProbeInterval: c.Timers.Lookup}
+	d := m.WithDefaults()
+	m.JoinInterval = min(d.JoinInterval, d.ConsensusTimeout/4, d.CommitTimeout/2)
+	m.ReachTimeout = max(d.ReachTimeout, 3*d.ProbeInterval)
+	return m
+}
+
+// Check says what a daemon would refuse of a configuration that config has accepted: relations that come from how the
+// protocols use it.
+func Check(c *config.Config) error {
+	m := MembershipConfig(c)
+	m.Me = evs.ProcID{Name: "check", Inc: 1}
+	return errors.Join(RingConfig(c).Validate(), m.Validate())
 }
 
 // bindAddr is where daemon d receives datagrams: what was said, else the interface for daemon traffic, else its own

@@ -24,8 +24,11 @@ func TestAssembleRefuses(t *testing.T) {
 	}{
 		{name: "defaults", ok: true},
 		{name: "token timeout", timers: config.Timers{TokenTimeout: 5 * time.Millisecond}},
-		{name: "join interval alone", timers: config.Timers{Join: 100 * time.Millisecond}},
-		{name: "window", ring: config.Ring{Global: 50000}},
+		// A daemon starts with every file that the original accepts: what does not fit there gives way.
+		{name: "join interval alone", timers: config.Timers{Join: 100 * time.Millisecond}, ok: true},
+		{name: "short gather", timers: config.Timers{Gather: 10 * time.Millisecond}, ok: true},
+		{name: "short hurry", timers: config.Timers{Hurry: time.Millisecond}, ok: true},
+		{name: "windows without limit", ring: config.Ring{Global: 999999, Personal: 500000, AcceleratedWindow: 400000}, ok: true},
 	} {
 		c := config.Config{
 			Daemons: []config.Daemon{{Name: "a", Addr: addr}}, Timers: r.timers, Ring: r.ring,
@@ -38,6 +41,9 @@ func TestAssembleRefuses(t *testing.T) {
 		m, err := build(host.Boot{})
 		if r.ok && (err != nil || m == nil) || !r.ok && (!errors.Is(err, host.ErrConfig) || m != nil) {
 			t.Errorf("%s: machine %v, error %v", r.name, m != nil, err)
+		}
+		if err := host.Check(&c); (err == nil) != r.ok {
+			t.Errorf("%s: Check says %v", r.name, err)
 		}
 	}
 }

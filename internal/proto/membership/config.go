@@ -43,8 +43,8 @@ const defaultTokenTimeout = 250 * time.Millisecond
 // while, does not stand in the way of a new configuration.
 const defaultStoreAhead = 64
 
-// withDefaults fills in what is zero.
-func (c Config) withDefaults() Config {
+// WithDefaults fills in what is zero.
+func (c Config) WithDefaults() Config {
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
 			*d = v
@@ -92,7 +92,7 @@ func (c Config) Validate() error {
 	if len(c.Facts) > packet.MaxFacts {
 		bad("facts have %d bytes, at most %d", len(c.Facts), packet.MaxFacts)
 	}
-	d := c.withDefaults()
+	d := c.WithDefaults()
 	if d.TokenTimeout < 12*time.Millisecond {
 		bad("token timeout %v is below 12ms", d.TokenTimeout)
 	}

@@ -100,7 +100,7 @@ func New(cfg Config, sealer *packet.Sealer, rnd *rand.Rand, now time.Duration) (
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cfg = cfg.withDefaults()
+	cfg = cfg.WithDefaults()
 	cfg.Peers = slices.Clone(cfg.Peers)
 	for i, a := range cfg.Peers {
 		cfg.Peers[i] = unmap(a)
