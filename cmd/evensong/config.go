@@ -43,9 +43,10 @@ func newConfigCommand() *cobra.Command {
 		Short: "Check and show the configuration of a daemon",
 		Long: `Check and show the configuration of a daemon, as "evensong serve" would use it: flags win over EVENSONG_*
 variables, these over the file, and the file over defaults.`,
-		Args: cobra.NoArgs,
+		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigDiffCommand())
 	return cmd
 }

@@ -30,7 +30,9 @@ Nothing is written to disk, and nothing but loopback is used.`,
 		Example: "  evensong dev\n  evensong dev --for 10s\n  evensong user -s 4803@localhost      in another terminal",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SilenceUsage = true
+			if cmd.Flags().Changed("for") && seconds <= 0 {
+				return failure{errors.New("--for wants a positive duration, such as 10s"), exitUsage}
+			}
 			signals, stop := interrupts()
 			defer stop()
 			ctx, cancel := context.WithCancel(cmd.Context())

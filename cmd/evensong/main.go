@@ -36,12 +36,13 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return runSpuser(args[1:], stdin, stdout, stderr)
 	}
 	root := newRootCommand()
+	started := false // arguments and flags were accepted, and the command itself ran
+	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
 	root.SetArgs(args[1:])
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	ctx := context.Background()
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := root.ExecuteContextC(context.Background())
 	if err == nil {
 		return 0
 	}
@@ -54,7 +55,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}](err); ok {
 		return code.ExitCode()
 	}
-	if !cmd.SilenceUsage {
+	if !started {
 		fmt.Fprintf(stderr, "Try \"%s --help\".\n", cmd.CommandPath())
 		return exitUsage
 	}
@@ -62,29 +63,36 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 func newRootCommand() *cobra.Command {
+	v := thisVersion()
 	root := &cobra.Command{
-		Use:   "evensong",
-		Short: "One agreed order of events for programs on several machines",
+		Use:     "evensong",
+		Short:   "One agreed order of events for programs on several machines",
+		Version: v.Version,
 		Long: `Evensong gives programs on several machines one agreed order of events: who is in the group, and what was said,
 in the same order everywhere, also while machines crash and networks split and heal.
 
 Start with "evensong dev": three daemons in one process and a conversation to watch and join.`,
-		SilenceErrors: true,
 		// A usage text behind every mistake hides the sentence that says what is wrong.
-		SilenceUsage: false,
-		Args:         cobra.NoArgs,
-		RunE:         func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          knownCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SuggestionsMinimumDistance = 2
-	root.SetUsageFunc(func(cmd *cobra.Command) error { return nil })
-	help := root.HelpFunc()
-	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		cmd.SetUsageFunc(nil)
-		root.SetUsageFunc(nil)
-		help(cmd, args)
-	})
 	root.AddCommand(newDevCommand(), newServeCommand(), newUserCommand(), newConfigCommand(), newSimCommand(), newVersionCommand())
 	return root
+}
+
+// knownCommand refuses words that are no subcommand, with the one that was probably meant.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return fmt.Errorf("there is no command %q%s", cmd.CommandPath()+" "+args[0], hint)
 }
 
 // failure is an error with an exit code of its own.

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"runtime/pprof"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,10 +44,9 @@ is taken.`,
 	values := config.BindFlags(cmd.Flags())
 	_ = cmd.MarkFlagFilename("config", "conf")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cmd.SilenceUsage = true
 		c, err := config.Read(path, values, os.LookupEnv, os.Hostname)
 		if err != nil {
-			return err
+			return failure{err, exitConfig}
 		}
 		return serve(cmd.Context(), c, cmd.ErrOrStderr())
 	}
@@ -127,14 +127,22 @@ func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
 	if err != nil {
 		return failure{err, exitConfig}
 	}
+	if c.Local.User != "" && os.Geteuid() == 0 {
+		log.Warn("the daemon stays root", "reason", "DaemonUser is not in effect yet; start it as "+c.Local.User+" instead")
+	}
 	signals, stop := interrupts()
 	defer stop()
+	defer tolerateHangup(log)()
 	log.Info("daemon starts", "proc", d.Name, "reason", "this is "+self.By, "address", h.Transport.Bind.String(), "daemons", len(c.Daemons))
 	if h.StateDir == "" {
 		log.Info("no state directory", "reason", "ring numbers do not survive a restart; --state-dir keeps them")
 	}
 	err = host.Run(ctx, h, build, signals)
 	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return failure{fmt.Errorf("%w; another program has this address: stop it, or choose another with --listen for clients, --bind for daemons", err), exitBind}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return failure{fmt.Errorf("%w; this is not an address of this machine", err), exitBind}
 	case errors.Is(err, host.ErrBind):
 		return failure{err, exitBind}
 	case errors.Is(err, host.ErrConfig):

@@ -2,6 +2,12 @@
 
 package main
 
-import "os"
+import (
+	"log/slog"
+	"os"
+)
 
 var terminationSignals = []os.Signal{os.Interrupt}
+
+// tolerateHangup has nothing to do: there are no hangups.
+func tolerateHangup(*slog.Logger) func() { return func() {} }

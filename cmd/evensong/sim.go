@@ -47,13 +47,13 @@ Profiles:
 		SilenceErrors: false,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "table" && output != "json" {
-				return fmt.Errorf("output %q: want table or json", output)
+				return failure{fmt.Errorf("output %q: want table or json", output), exitUsage}
 			}
 			if b.Schedules < 1 {
-				return fmt.Errorf("%d schedules: at least 1 is needed", b.Schedules)
+				return failure{fmt.Errorf("%d schedules: at least 1 is needed", b.Schedules), exitUsage}
 			}
 			if history != "" && b.Schedules != 1 {
-				return fmt.Errorf("a history is written for one schedule: --history needs --schedules 1")
+				return failure{fmt.Errorf("a history is written for one schedule: --history needs --schedules 1"), exitUsage}
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), terminationSignals...)
 			defer stop()
@@ -115,7 +115,7 @@ func runSim(ctx context.Context, cmd *cobra.Command, b sim.Batch, output, histor
 		return err
 	}
 	if len(s.Failures) > 0 {
-		return fmt.Errorf("%d of %d schedules: %w", len(s.Failures), s.Schedules, errViolation)
+		return failure{fmt.Errorf("%d of %d schedules: %w", len(s.Failures), s.Schedules, errViolation), exitUsage}
 	}
 	return nil
 }

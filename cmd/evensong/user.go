@@ -53,8 +53,6 @@ use, 5 if the daemon refuses the session.`,
 			fromEnv(cmd, "server", envServer, &o.Address)
 			fromEnv(cmd, "user", envUser, &o.Name)
 			fromEnv(cmd, "password", envPassword, &o.Password)
-			// What is wrong now is not the use of the command: no usage text behind it.
-			cmd.SilenceUsage = true
 			ctx := cmd.Context()
 			if ctx == nil {
 				ctx = context.Background()

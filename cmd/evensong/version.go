@@ -58,7 +58,6 @@ func newVersionCommand() *cobra.Command {
 			v := thisVersion()
 			switch output {
 			case "json":
-				cmd.SilenceUsage = true
 				e := json.NewEncoder(cmd.OutOrStdout())
 				e.SetIndent("", "  ")
 				return e.Encode(v)
@@ -70,7 +69,7 @@ func newVersionCommand() *cobra.Command {
 				fmt.Fprintf(cmd.OutOrStdout(), "\n%s, %s; client protocol %s, daemon protocol %d\n", v.Go, v.System, v.ClientProtocol, v.DaemonProtocol)
 				return nil
 			}
-			return fmt.Errorf("-o %q: want table or json", output)
+			return failure{fmt.Errorf("-o %q: want table or json", output), exitUsage}
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")

@@ -40,7 +40,7 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	h := Config{
 		Transport:    transport.Config{Bind: bind, Groups: groupsOf(c, self)},
 		Listen:       listen,
-		Unix:         unixPaths(c, d.Addr.Port()),
+		Unix:         unixPaths(c, clientPort(listen, d.Addr.Port())),
 		MaxSessions:  c.Sessions.Limit,
 		StateDir:     c.Local.StateDir,
 		TokenTimeout: rc.TokenTimeout,
@@ -205,6 +205,16 @@ func listenAddrs(c *config.Config, d config.Daemon) ([]netip.AddrPort, error) {
 		return []netip.AddrPort{d.Addr}, nil
 	}
 	return []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), port)}, nil
+}
+
+// clientPort is the port that clients know: of the first TCP listener with one, else of the segment.
+func clientPort(listen []netip.AddrPort, segment uint16) uint16 {
+	for _, a := range listen {
+		if a.Port() != 0 {
+			return a.Port()
+		}
+	}
+	return segment
 }
 
 // unixPaths are the sockets for clients on this host: /tmp/<port>, which clients of the original have built in, and one

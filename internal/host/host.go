@@ -302,19 +302,29 @@ func Run(ctx context.Context, cfg Config, build func(Boot) (Machine, error), sig
 	if err != nil {
 		return err
 	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	log.Info("ready", "clients", fmt.Sprint(h.tcp), "sockets", fmt.Sprint(cfg.Unix), "daemons", h.addr.String())
+	why := "the context ended"
 	select {
 	case <-ctx.Done():
-	case <-signals:
+	case s := <-signals:
+		why = "signal: " + s.String()
 	case <-h.done:
 		return h.err
 	}
+	log.Info("stopping", "reason", why)
 	h.Leave()
 	select {
 	case <-signals:
+		log.Info("stopping at once", "reason", "a second signal")
 		h.Stop()
 		<-h.done
 	case <-h.done:
 	}
+	log.Info("stopped")
 	return h.err
 }
 

@@ -148,7 +148,8 @@ type Machine struct {
 	lastMine     seq.Num // position of my last packet in the current ring
 	sent         uint64  // messages originated, for the trace
 	token        packet.Token
-	join         packet.Join // the last one read
+	foreignAt    time.Duration // last note about another cluster
+	join         packet.Join   // the last one read
 	rfx          ring.Effects
 	mfx          membership.Effects
 	now          time.Duration
@@ -205,6 +206,10 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 	m.now = now
 	h, body, err := packet.Open(m.clusterID, b)
 	switch {
+	case err == packet.ErrCluster:
+		m.drop(DropPacket, fx)
+		m.foreigner(now, from, fx)
+		return
 	case err != nil:
 		m.drop(DropPacket, fx)
 		return
@@ -241,6 +246,18 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 		}
 	}
 	m.finish(now, fx)
+}
+
+// foreignerNote is how often packets of other clusters are worth a note.
+const foreignerNote = 10 * time.Second
+
+// foreigner says that somebody with another cluster's name sends here: perhaps a daemon of ours that was misconfigured.
+func (m *Machine) foreigner(now time.Duration, from netip.AddrPort, fx *Effects) {
+	if m.foreignAt != 0 && now-m.foreignAt < foreignerNote {
+		return
+	}
+	m.foreignAt = max(now, 1)
+	fx.Notes = append(fx.Notes, evs.Note{Level: evs.Warn, Text: "packets of another cluster are ignored; if that daemon belongs here, give both the same cluster name", Attrs: []evs.Attr{{Key: "peer", Value: from.String()}}})
 }
 
 func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {

@@ -153,8 +153,10 @@ func firstListener(port int) (listen, unix []string) {
 	l.Close()
 	if os.PathSeparator == '/' {
 		path := "/tmp/" + strconv.Itoa(want)
-		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
-			unix = append(unix, path)
+		if c, err := net.Dial("unix", path); err == nil {
+			c.Close() // somebody serves it
+		} else {
+			unix = append(unix, path) // the host takes over one that nobody serves any more
 		}
 	}
 	return []string{addr}, unix
