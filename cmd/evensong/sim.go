@@ -115,7 +115,7 @@ func runSim(ctx context.Context, cmd *cobra.Command, b sim.Batch, output, histor
 		return err
 	}
 	if len(s.Failures) > 0 {
-		return failure{fmt.Errorf("%d of %d schedules: %w", len(s.Failures), s.Schedules, errViolation), exitUsage}
+		return fmt.Errorf("%d of %d schedules: %w", len(s.Failures), s.Schedules, errViolation)
 	}
 	return nil
 }
