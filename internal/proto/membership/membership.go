@@ -547,14 +547,6 @@ func (m *Machine) State() State { return m.state }
 // RingSeq is the highest ring sequence known, attempted numbers included.
 func (m *Machine) RingSeq() uint64 { return m.known }
 
-// AddrOf is where the daemon inc is reached, as far as known.
-func (m *Machine) AddrOf(inc evs.Incarnation) netip.AddrPort {
-	if r := m.byInc[inc]; r != nil {
-		return r.addr
-	}
-	return netip.AddrPort{}
-}
-
 // sendSoon sends a Join or probe to all, now or when the last one is gap ago.
 func (m *Machine) sendSoon(now, gap time.Duration, fx *Effects) {
 	if now-m.sentAt >= gap {

@@ -180,7 +180,7 @@ func (m *Machine) take(c *cursor, p *ring.Packet, piece packet.Piece, fx *Effect
 	} else {
 		var ok bool
 		if whole, ok = c.join(p.Sender, piece); !ok {
-			m.drop(DropFragment, fx)
+			m.drop(DropFragment)
 			if piece.Last && !piece.Recovery {
 				c.index++
 			}

@@ -207,14 +207,14 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 	h, body, err := packet.Open(m.clusterID, b)
 	switch {
 	case err == packet.ErrCluster:
-		m.drop(DropPacket, fx)
+		m.drop(DropPacket)
 		m.foreigner(now, from, fx)
 		return
 	case err != nil:
-		m.drop(DropPacket, fx)
+		m.drop(DropPacket)
 		return
 	case h.Sender == m.cfg.Me.Inc:
-		m.drop(DropOwn, fx)
+		m.drop(DropOwn)
 		return
 	}
 	switch h.Kind {
@@ -224,7 +224,7 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 		m.handleToken(now, body, fx)
 	case packet.KindHurry:
 		if hurry, err := packet.ParseHurry(body); err != nil {
-			m.drop(DropPacket, fx)
+			m.drop(DropPacket)
 		} else if m.ring != nil && hurry.Ring == m.conf.ID.New && m.ring.HandleHurry() {
 			m.visit(now, m.ring, fx)
 		}
@@ -232,15 +232,15 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 		j := &m.join
 		switch {
 		case packet.ReadJoin(body, j) != nil:
-			m.drop(DropPacket, fx)
+			m.drop(DropPacket)
 		case j.Procs[0].ID.Inc != h.Sender:
-			m.drop(DropImpostor, fx)
+			m.drop(DropImpostor)
 		default:
 			m.membership.HandleJoin(now, from, h.Kind == packet.KindProbe, j, &m.mfx)
 		}
 	case packet.KindCommit:
 		if c, err := packet.ParseCommit(body); err != nil {
-			m.drop(DropPacket, fx)
+			m.drop(DropPacket)
 		} else {
 			m.membership.HandleCommit(now, from, c, m.entry(), &m.mfx)
 		}
@@ -263,24 +263,24 @@ func (m *Machine) foreigner(now time.Duration, from netip.AddrPort, fx *Effects)
 func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 	var d packet.Data
 	if packet.ParseData(body, &d) != nil {
-		m.drop(DropPacket, fx)
+		m.drop(DropPacket)
 		return
 	}
 	switch {
 	case m.next != nil && d.Ring == m.next.conf.ID.New:
 		m.membership.HandleToken(now, d.Ring, &m.mfx)
 		if !m.next.ring.HandleData(now, &d, b) {
-			m.drop(DropDuplicate, fx)
+			m.drop(DropDuplicate)
 			return
 		}
 		m.deliver(&m.next.cursor, 0, fx)
 	case m.ring != nil && d.Ring == m.conf.ID.New:
 		if m.banned {
-			m.drop(DropBanned, fx)
+			m.drop(DropBanned)
 			return
 		}
 		if !m.ring.HandleData(now, &d, b) {
-			m.drop(DropDuplicate, fx)
+			m.drop(DropDuplicate)
 			return
 		}
 		m.deliver(&m.cursor, m.ring.Stable(), fx)
@@ -288,14 +288,14 @@ func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 			m.deliverEarly(&m.cursor, m.ring.Packet(d.Seq), fx)
 		}
 	default:
-		m.drop(DropForeign, fx)
+		m.drop(DropForeign)
 	}
 }
 
 func (m *Machine) handleToken(now time.Duration, body []byte, fx *Effects) {
 	t := &m.token
 	if packet.ParseToken(body, t) != nil {
-		m.drop(DropPacket, fx)
+		m.drop(DropPacket)
 		return
 	}
 	r := m.ring
@@ -305,12 +305,12 @@ func (m *Machine) handleToken(now time.Duration, body []byte, fx *Effects) {
 		m.membership.HandleToken(now, t.Ring, &m.mfx)
 	case m.ring != nil && t.Ring == m.conf.ID.New:
 	default:
-		m.drop(DropForeign, fx)
+		m.drop(DropForeign)
 		return
 	}
 	verdict := r.Accept(now, t)
 	if verdict == ring.Dropped {
-		m.drop(DropToken, fx)
+		m.drop(DropToken)
 		m.ringEffects(now, r, fx)
 		return
 	}
@@ -697,7 +697,7 @@ func (m *Machine) CheckInvariants() error {
 	return m.membership.CheckInvariants()
 }
 
-func (m *Machine) drop(d Drop, _ *Effects) { m.stats.Drops[d]++ }
+func (m *Machine) drop(d Drop) { m.stats.Drops[d]++ }
 
 // originated notes the end of a message of mine in the packet at position at.
 func (m *Machine) originated(at seq.Num, index uint32, _ *lane, service evs.Service, payload []byte) {

@@ -189,7 +189,7 @@ func (s *rebroadcast) wrap() bool {
 func (m *Machine) unwrap(b []byte, fx *Effects) {
 	le := binary.LittleEndian
 	if len(b) < wrapHeader {
-		m.drop(DropWrapped, fx)
+		m.drop(DropWrapped)
 		return
 	}
 	id := evs.RingID{Seq: le.Uint64(b), Rep: evs.Incarnation(le.Uint64(b[8:]))}
@@ -199,7 +199,7 @@ func (m *Machine) unwrap(b []byte, fx *Effects) {
 	d := packet.Data{Ring: id, Seq: seq.Num(le.Uint64(b[16:])), Visit: le.Uint64(b[24:]), Count: le.Uint64(b[32:]), Sender: le.Uint16(b[40:])}
 	pieces := b[wrapHeader:]
 	if int(d.Sender) >= len(m.conf.Members) || d.Seq == 0 || packet.CheckPieces(pieces) != nil {
-		m.drop(DropWrapped, fx)
+		m.drop(DropWrapped)
 		return
 	}
 	if d.Seq > m.next.source.sure {

@@ -24,7 +24,7 @@ func (m *Machine) answer(t *packet.Token, fx *Effects) int {
 				left = addRange(left, n)
 				continue
 			}
-			m.answered[n] = reply{m.accepted, min(m.answered[n].times, 100) + 1}
+			m.answered[n] = reply{m.accepted, min(m.answered[n].times+1, longestRest)}
 			m.resend(p, fx)
 			sent++
 		}
@@ -33,6 +33,9 @@ func (m *Machine) answer(t *packet.Token, fx *Effects) int {
 	fx.Retried += sent
 	return sent
 }
+
+// longestRest bounds the rests between answers to requests for one packet: at most two to this power rotations.
+const longestRest = 3
 
 // reply notes that a member sent a packet again.
 type reply struct {
@@ -45,7 +48,7 @@ type reply struct {
 // it (P-11). The rest grows with every answer, so that members with dead links do not take turns for ever.
 func (m *Machine) restsFrom(n seq.Num) bool {
 	r, ok := m.answered[n]
-	return ok && m.n > 2 && m.accepted < r.visit+uint64(m.n)<<min(r.times, 3)
+	return ok && m.n > 2 && m.accepted < r.visit+uint64(m.n)<<r.times
 }
 
 func (m *Machine) resend(p *Packet, fx *Effects) {
