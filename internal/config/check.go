@@ -35,9 +35,7 @@ func (r *reader) finish() {
 		c.origins["AcceleratedRing"] = Origin{Kind: Derived, Where: "AcceleratedWindow = 0"}
 	}
 	r.checkTimers()
-	for _, p := range c.addressProblems() {
-		r.problems = append(r.problems, p)
-	}
+	r.problems = append(r.problems, c.addressProblems()...)
 	c.decide()
 }
 

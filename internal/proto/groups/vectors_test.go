@@ -86,7 +86,6 @@ type cluster struct {
 	x    transcript
 	ds   map[string]*node
 	ring uint64
-	rev  int
 }
 
 type node struct {

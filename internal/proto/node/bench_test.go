@@ -110,6 +110,9 @@ func burst(size, n int) (b []byte, messages int) {
 // TestDeliveryAllocs guards the path from a client's bytes to the bytes for three local members: nothing is allocated
 // for a message once buffers have grown.
 func TestDeliveryAllocs(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates on its own; the plain run of this test counts")
+	}
 	for _, size := range payloads {
 		for _, n := range []int{1, 25} {
 			s := newSolo(t)

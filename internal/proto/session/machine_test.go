@@ -22,12 +22,11 @@ const unlimited = math.MaxInt
 // driver is the shell and the node of one machine: it keeps what the machine does not take, decides names, and writes
 // everything down.
 type driver struct {
-	t      *testing.T
-	m      *Machine
-	fx     Effects
-	now    time.Duration
-	rest   []byte
-	closed bool // the client's stream has ended
+	t    *testing.T
+	m    *Machine
+	fx   Effects
+	now  time.Duration
+	rest []byte
 
 	// decide answers OpName; nil accepts and invents "r1-1". Later holds the answer back until answer is called.
 	decide  func(wanted string) (string, frame.Code)
