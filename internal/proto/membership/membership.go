@@ -433,8 +433,9 @@ func (m *Machine) HandleInstalled(now time.Duration, conf *evs.Configuration, fx
 			}
 			continue
 		}
-		if (m.sought.has(s) || gone.has(s)) && r.usable() && r.spokeAt >= m.gatheredAt {
-			// It speaks, and yet the ring could not have it. Silence is no reason for a back-off: it ends by a new situation.
+		if r.usable() && (m.sought.has(s) || gone.has(s) && r.spokeAt >= m.gatheredAt) {
+			// It was sought in vain, or speaks, and yet the ring could not have it. For a member that is gone silence is no
+			// reason for a back-off: it ends by a new situation.
 			if r.admittedAt != never && now-r.admittedAt > forgiveAfter*m.cfg.TokenTimeout {
 				r.backoffStep = 0
 			}

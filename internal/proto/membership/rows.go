@@ -99,7 +99,9 @@ func (r *row) usable() bool { return !r.dead && r.state != packet.StateLeaving }
 func (m *Machine) lookup(inc evs.Incarnation) *row { return m.byInc[inc] }
 
 // admitRow returns the row for id, made if need be; nil if there can be none. direct says that id itself has spoken,
-// which alone is evidence that it replaces another incarnation of its name: hearsay may be about a former life.
+// which is evidence that it replaces another incarnation of its name. Hearsay may be about a former life, so it counts only
+// when nothing has been heard of the other one for long: behind a cut a restart may be known by hearsay alone, and without
+// its row a configuration that it belongs to would look as if one could merge with it (LIVE-5).
 func (m *Machine) admitRow(now time.Duration, id evs.ProcID, direct bool, fx *Effects) *row {
 	if r := m.byInc[id.Inc]; r != nil {
 		if r.id != id {
@@ -118,7 +120,9 @@ func (m *Machine) admitRow(now time.Duration, id evs.ProcID, direct bool, fx *Ef
 	}
 	alive := m.namesake(id)
 	if alive != nil && !direct {
-		return nil
+		if p := m.pinned(); p.has(alive.slot) || now-alive.rowAt <= m.longWindow() {
+			return nil
+		}
 	}
 	slot := m.freeSlot(now)
 	if slot < 0 {
