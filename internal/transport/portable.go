@@ -172,8 +172,9 @@ func (p *Portable) Send(sends []packet.Send) {
 		for j, a := range to {
 			p.stats.SendCalls.Add(1)
 			_, _, err := p.main.WriteMsgUDPAddrPort(s.Bytes, nil, a)
-			if errors.Is(err, os.ErrDeadlineExceeded) && waits > 0 {
-				// Usually the deadline of an earlier wait has passed meanwhile, and nothing was tried.
+			for errors.Is(err, os.ErrDeadlineExceeded) && waits > 0 {
+				// Usually the deadline of an earlier wait has passed meanwhile, and nothing was tried. On a busy machine the new
+				// one may pass before it is looked at, too.
 				_ = p.main.SetWriteDeadline(time.Now().Add(portableSendWait))
 				if _, _, err = p.main.WriteMsgUDPAddrPort(s.Bytes, nil, a); err != nil {
 					waits--
