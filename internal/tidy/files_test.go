@@ -135,9 +135,6 @@ func comments(f *file) []*ast.Comment {
 // common are directories that many machines have and that texts mention for good reasons.
 var common = strings.Fields("/ /tmp /var/tmp /home /root /src /usr/src /usr/local/src /opt /mnt /go/src /app /build /workspace /data /srv")
 
-// publicProxies serve everybody and may be mentioned.
-var publicProxies = strings.Fields("proxy.golang.org goproxy.io goproxy.cn")
-
 // A trace pattern is something that only the machine of whoever wrote a file knows.
 type tracePattern struct {
 	what string
@@ -145,7 +142,7 @@ type tracePattern struct {
 }
 
 // tracePatterns are derived from where the test runs, so that no name of a machine stands in the test itself: the
-// directory the checkout lies in, and the host of a private module proxy.
+// directory the checkout lies in, and the host of its module proxy, public or not.
 func tracePatterns(root, goproxy string) []tracePattern {
 	var list []tracePattern
 	above := filepath.ToSlash(filepath.Dir(root))
@@ -161,13 +158,7 @@ func tracePatterns(root, goproxy string) []tracePattern {
 		if err != nil || u.Hostname() == "" {
 			continue // off, direct, a directory
 		}
-		public := false
-		for _, p := range publicProxies {
-			public = public || u.Hostname() == p
-		}
-		if !public {
-			list = append(list, tracePattern{"a module proxy", regexp.MustCompile(`(?i)(?:^|[^\w.-])` + regexp.QuoteMeta(u.Host))})
-		}
+		list = append(list, tracePattern{"a module proxy", regexp.MustCompile(`(?i)(?:^|[^\w.-])` + regexp.QuoteMeta(u.Host))})
 	}
 	return list
 }
@@ -241,9 +232,9 @@ func TestFileChecksObject(t *testing.T) {
 		{"bare", made("a.sh", "cd /builds/here"), []string{"mentions the directory"}},
 		{"part of another path", made("a.md", "/var/builds/here/x /builds/hereabouts"), nil},
 		{"proxy", made("a.md", "GOPROXY=https://Mirror.example.net:8080/x"), []string{"mentions a module proxy"}},
-		{"fine", made("a.md", "https://proxy.golang.org /tmp/4803"), nil},
+		{"fine", made("a.md", "https://example.com /tmp/4803"), nil},
 	})
-	object(t, checkTraces(tracePatterns("/tmp/evensong", "https://proxy.golang.org,direct")), []row{
-		{"common places", made("a.md", "https://proxy.golang.org /tmp/4803 /tmp/evensong"), nil},
+	object(t, checkTraces(tracePatterns("/tmp/evensong", "direct")), []row{
+		{"common places", made("a.md", "/tmp/4803 /tmp/evensong"), nil},
 	})
 }
