@@ -64,7 +64,7 @@ func (c Cause) String() string {
 	return "unknown cause"
 }
 
-// TraceView describes a view in a trace. Sets are the VS sets in the order of the notice; Mine indexes the receiver's.
+// TraceViewInfo describes a view in a trace. Sets are the VS sets in the order of the notice; Mine indexes the receiver's.
 type TraceViewInfo struct {
 	ID      ViewID
 	Cause   Cause

@@ -23,7 +23,6 @@ package order
 
 import (
 	"fmt"
-	"hash/crc32"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -506,53 +505,6 @@ func (m *Machine) entry() packet.CommitEntry {
 	}
 }
 
-// Submit accepts a message for origination: payload, written by encode behind what it is given. The message stays
-// until it has its place in the order; Queued tells how much waits, and the caller bounds that. Kick must follow.
-func (m *Machine) Submit(laneID uint64, service evs.Service, encode func([]byte) []byte) {
-	l, buf, start := m.backlog.begin(laneID, service)
-	m.backlog.end(l, encode(buf), start)
-}
-
-// Begin and End are Submit in two steps, without a function: append the payload to what Begin returns.
-func (m *Machine) Begin(laneID uint64, service evs.Service) (Pending, []byte) {
-	l, buf, start := m.backlog.begin(laneID, service)
-	return Pending{l, start}, buf
-}
-
-// Pending is a message between Begin and End.
-type Pending struct {
-	lane  *lane
-	start int
-}
-
-// End accepts the message begun.
-func (m *Machine) End(p Pending, buf []byte) { m.backlog.end(p.lane, buf, p.start) }
-
-// Queued is the number of bytes that wait in a lane; QueuedAll in all of them.
-func (m *Machine) Queued(laneID uint64) int { return m.backlog.queued(laneID) }
-
-// QueuedAll is the number of bytes that wait in all lanes.
-func (m *Machine) QueuedAll() int { return m.backlog.bytes }
-
-// CloseLane lets a lane go once it is empty.
-func (m *Machine) CloseLane(laneID uint64) { m.backlog.close(laneID) }
-
-// Open lets all lanes send: the layer above is ready for their messages in this configuration (GRP-14).
-func (m *Machine) Open() { m.backlog.open = true }
-
-// Kick starts what was submitted on its way, if the token is at rest.
-func (m *Machine) Kick(now time.Duration, fx *Effects) {
-	if m.ring == nil || m.said || m.backlog.Pending() == 0 {
-		return
-	}
-	m.now = now
-	if m.ring.Wake(now, &m.rfx) {
-		m.visit(now, m.ring, fx)
-	}
-	m.ringEffects(now, m.ring, fx)
-	m.finish(now, fx)
-}
-
 // HandleStored tells that a store has ended.
 func (m *Machine) HandleStored(now time.Duration, id uint64, ringSeq uint64, err error, fx *Effects) {
 	m.now = now
@@ -561,45 +513,6 @@ func (m *Machine) HandleStored(now time.Duration, id uint64, ringSeq uint64, err
 	}
 	m.membership.HandleStored(now, id, err, &m.mfx)
 	m.finish(now, fx)
-}
-
-// Leave begins an orderly leave: what was accepted is originated, and the others are told. Effects.Stopped ends it.
-func (m *Machine) Leave(now time.Duration, fx *Effects) {
-	if m.leaving {
-		return
-	}
-	m.now = now
-	m.leaving, m.leaveAt = true, now+m.cfg.LeaveTime
-	m.Kick(now, fx)
-	m.finish(now, fx)
-}
-
-// maybeLeave says good-bye when nothing is left to say before it.
-func (m *Machine) maybeLeave(now time.Duration, fx *Effects) {
-	if !m.leaving || m.stopped {
-		return
-	}
-	if !m.said {
-		idle := m.ring == nil || m.backlog.count == 0 && m.next == nil && m.ring.Phase() == ring.Operational && m.ring.Stable() >= m.lastMine
-		if !idle && now < m.leaveAt {
-			return
-		}
-		m.said = true
-		if m.ring != nil && m.ring.Release() {
-			m.visit(now, m.ring, fx)
-		}
-		m.membership.Leave(now, &m.mfx)
-		m.finish(now, fx)
-		return
-	}
-	if m.membership.State() != membership.StateLeft {
-		return
-	}
-	m.stopped = true
-	if m.cfg.Trace {
-		m.trace(fx, evs.Trace{Kind: evs.TraceStop})
-	}
-	fx.Stopped = true
 }
 
 // Advance handles all timers due at now.
@@ -661,72 +574,4 @@ func (m *Machine) nextRing() *ring.Machine {
 	return m.next.ring
 }
 
-// Configuration is the last regular configuration installed; nil before the first.
-func (m *Machine) Configuration() *evs.Configuration { return m.conf }
-
-// Stats returns a copy of the counters.
-func (m *Machine) Stats() Stats { return m.stats }
-
-// Ring is the current ring, for status; nil before the first configuration.
-func (m *Machine) Ring() *ring.Machine { return m.ring }
-
-// Membership is the machine below, for status.
-func (m *Machine) Membership() *membership.Machine { return m.membership }
-
-// CheckInvariants states what holds between inputs.
-func (m *Machine) CheckInvariants() error {
-	if m.ring == nil {
-		return nil
-	}
-	if err := m.ring.CheckInvariants(); err != nil {
-		return err
-	}
-	switch {
-	case m.conf.Index(m.cfg.Me) < 0:
-		return fmt.Errorf("configuration %v without myself (EVS-4)", m.conf.ID)
-	case m.cursor.pos > m.ring.ARU():
-		return fmt.Errorf("delivered up to %d, received up to %d (EVS-14)", m.cursor.pos, m.ring.ARU())
-	case m.next == nil && !m.banned && m.ring.Phase() == ring.Recovering:
-		return fmt.Errorf("current ring %v is recovering", m.conf.ID)
-	}
-	if m.next != nil {
-		if err := m.next.ring.CheckInvariants(); err != nil {
-			return err
-		}
-	}
-	return m.membership.CheckInvariants()
-}
-
 func (m *Machine) drop(d Drop) { m.stats.Drops[d]++ }
-
-// originated notes the end of a message of mine in the packet at position at.
-func (m *Machine) originated(at seq.Num, index uint32, _ *lane, service evs.Service, payload []byte) {
-	m.lastMine = at
-	if !m.cfg.Trace {
-		return
-	}
-	m.sent++
-	m.originations = append(m.originations, evs.Trace{
-		Kind: evs.TraceSend, Proc: m.cfg.Me, Conf: m.conf.ID, Seq: uint64(at), Index: index, Number: m.sent,
-		Service: service, Digest: digest(payload), Length: len(payload),
-	})
-}
-
-func (m *Machine) traceDeliver(msg *Message, fx *Effects) {
-	m.trace(fx, evs.Trace{
-		Kind: evs.TraceDeliver, Conf: m.at, Origin: m.conf.Members[msg.Sender], Seq: uint64(msg.Seq), Index: msg.Index,
-		Service: msg.Service, Digest: digest(msg.Payload), Length: len(msg.Payload),
-	})
-}
-
-func (m *Machine) trace(fx *Effects, t evs.Trace) {
-	t.Proc = m.cfg.Me
-	fx.Trace = append(fx.Trace, t)
-}
-
-// digest identifies a payload in a trace. Two checksums make 64 bits that cost little.
-func digest(b []byte) uint64 {
-	return uint64(crc32.ChecksumIEEE(b))<<32 | uint64(crc32.Checksum(b, castagnoli))
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -40,10 +40,17 @@ const maxFree = 4096
 func NewPool(size int) *Pool { return &Pool{size: size} }
 
 // Get lends a packet with an empty buffer for at least n bytes.
-func (p *Pool) Get(n int) *Packet { return p.get(n) }
+func (p *Pool) Get(n int) *Packet {
+	if k := len(p.free); k > 0 && n <= p.size {
+		q := p.free[k-1]
+		p.free = p.free[:k-1]
+		return q
+	}
+	return &Packet{Buf: make([]byte, 0, max(n, p.size))}
+}
 
 // Put gives a packet back.
-func (p *Pool) Put(q *Packet) { p.put(q) }
+func (p *Pool) Put(q *Packet) { p.limbo = append(p.limbo, q) }
 
 // Settle makes what was put back available again.
 func (p *Pool) Settle() {
@@ -55,14 +62,3 @@ func (p *Pool) Settle() {
 	}
 	p.limbo = p.limbo[:0]
 }
-
-func (p *Pool) get(n int) *Packet {
-	if k := len(p.free); k > 0 && n <= p.size {
-		q := p.free[k-1]
-		p.free = p.free[:k-1]
-		return q
-	}
-	return &Packet{Buf: make([]byte, 0, max(n, p.size))}
-}
-
-func (p *Pool) put(q *Packet) { p.limbo = append(p.limbo, q) }

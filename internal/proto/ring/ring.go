@@ -286,7 +286,7 @@ func (m *Machine) Discard(n seq.Num) {
 	if n > m.stable {
 		panic("ring: discard above the stable line")
 	}
-	m.win.Discard(n, m.pool.put)
+	m.win.Discard(n, m.pool.Put)
 	if len(m.answered) > 0 {
 		for s := range m.answered {
 			if s <= n {
@@ -300,7 +300,7 @@ func (m *Machine) Discard(n seq.Num) {
 func (m *Machine) Drop() {
 	for n := m.win.Base() + 1; n <= m.win.High(); n++ {
 		if p, ok := m.win.Get(n); ok {
-			m.pool.put(p)
+			m.pool.Put(p)
 		}
 	}
 	m.win = seq.Window[*Packet]{}
@@ -358,7 +358,7 @@ func (m *Machine) HandleData(now time.Duration, d *packet.Data, datagram []byte)
 	if m.win.Has(d.Seq) {
 		return false
 	}
-	p := m.pool.get(len(datagram))
+	p := m.pool.Get(len(datagram))
 	p.Buf = append(p.Buf[:0], datagram...)
 	p.Describe(d)
 	m.win.Put(d.Seq, p)

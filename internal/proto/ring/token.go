@@ -220,11 +220,11 @@ func (m *Machine) maybeRest(src Source) bool {
 
 // originate fills the next packet, or returns nil if the source has nothing. 8.1.5.
 func (m *Machine) originate(t *packet.Token, src Source, more bool) *Packet {
-	p := m.pool.get(m.cfg.PacketBytes)
+	p := m.pool.Get(m.cfg.PacketBytes)
 	buf := p.Buf[:m.cfg.PacketBytes]
 	n := src.Fill(t.Seq+1, buf[packet.DataOffset:], more)
 	if n == 0 {
-		m.pool.put(p)
+		m.pool.Put(p)
 		return nil
 	}
 	t.Seq++
