@@ -56,6 +56,7 @@ var policy = []struct{ name, dir, may string }{
 	// comparisons.
 	{"tidy", "internal/tidy", ""},
 	{"e2e", "internal/e2e", everything},
+	{"clients", "clients", everything}, // clients in other languages, with their tests against daemons
 	{"examples", "examples", "client vsync replicated daemon evensongtest"},
 	{"bench", "bench", everything},
 }
