@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/participle/v2/lexer"
+
+	"evensong/internal/proto/session"
 )
 
 // quickDetection is the token timeout up to which a file's timers are not called slow: our own default is below a
@@ -95,6 +97,19 @@ func (c *Config) windowProblems() []keyedProblem {
 			Hint: "it is the part of a daemon's packets that follows the token; choose 0 to " + fmt.Sprint(limit)}, []string{"AcceleratedWindow", name}})
 	}
 	return out
+}
+
+// problems checks the bounds of sessions against each other.
+func (s Sessions) problems() []keyedProblem {
+	budget, hard := s.ByteBudget, s.HardBytes
+	if budget == 0 {
+		budget = session.DefaultQueueBytes
+	}
+	if hard == 0 || hard >= budget {
+		return nil
+	}
+	return []keyedProblem{{Problem{Severity: Error, Text: fmt.Sprintf("client-hard-bytes (%d) is less than client-bytes (%d)", hard, budget),
+		Hint: "a client is closed at the one and slow from the other on; raise client-hard-bytes or lower client-bytes"}, []string{"client-hard-bytes", "client-bytes"}}}
 }
 
 // Problems checks timers against each other, those that are zero left out. All are warnings: such a ring works, only

@@ -314,8 +314,18 @@ type Sessions struct {
 	// MaxMessages closes a client with this many undelivered messages (MaxSessionMessages). Zero: no limit by count, only
 	// by bytes.
 	MaxMessages int
-	// ByteBudget is how many bytes may wait for one client that does not read. Default 8 MiB.
+	// ByteBudget is how many bytes may wait for one client before it counts as slow. Default 8 MiB.
 	ByteBudget int64
+	// HardBytes closes a client with this many bytes waiting, even if it reads. Default: eight times the budget.
+	HardBytes int64
+	// TotalBytes is how many bytes may wait for all clients together. Default 512 MiB.
+	TotalBytes int64
+	// SlowPolicy is what is done about a slow client that still reads: close (at the hard bound), block, drop. Empty: close.
+	SlowPolicy string
+	// Stall closes a slow client that has taken nothing for so long. Default 5 s.
+	Stall time.Duration
+	// Wait is how long the others wait for a slow client under the policy block. Default 10 s.
+	Wait time.Duration
 	// Limit is how many clients may be connected. Default 20,000, or what the descriptor limit allows.
 	Limit int
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"evensong/internal/proto/session"
 )
 
 // EnvPrefix begins the names of the environment variables: --token-timeout is EVENSONG_TOKEN_TIMEOUT.
@@ -119,8 +121,18 @@ var options = []Option{
 		set: one(func(c *Config, v string) error { return parseBool(v, &c.Ring.Accelerated) })},
 	{Name: "max-clients", Usage: "most `CLIENTS` at a time", Default: "20000, or what the descriptor limit allows",
 		set: integer(1, 10_000_000, func(c *Config, n int64) { c.Sessions.Limit = int(n) })},
-	{Name: "client-bytes", Usage: "most `BYTES` that wait for a client that does not read (KiB, MiB, GiB allowed)", Default: "8MiB",
-		set: one(func(c *Config, v string) (err error) { c.Sessions.ByteBudget, err = parseBytes(v); return err })},
+	{Name: "client-bytes", Usage: "`BYTES` that wait for a client from which on it is slow (KiB, MiB, GiB allowed)", Default: "8MiB",
+		set: byteSize(func(c *Config) *int64 { return &c.Sessions.ByteBudget })},
+	{Name: "client-hard-bytes", Usage: "`BYTES` that wait for a client at which it is closed, though it reads", Default: "eight times --client-bytes",
+		set: byteSize(func(c *Config) *int64 { return &c.Sessions.HardBytes })},
+	{Name: "all-client-bytes", Usage: "most `BYTES` that wait for all clients together", Default: "512MiB",
+		set: byteSize(func(c *Config) *int64 { return &c.Sessions.TotalBytes })},
+	{Name: "slow-client", Usage: "`POLICY` for a slow client that still reads: close, block or drop", Default: "close",
+		set: one(func(c *Config, v string) error { return setSlowPolicy(&c.Sessions.SlowPolicy, v) })},
+	{Name: "slow-client-stall", Usage: "close a slow client that reads nothing for this `DURATION`", Default: "5s",
+		set: duration(func(c *Config) *time.Duration { return &c.Sessions.Stall })},
+	{Name: "slow-client-wait", Usage: "`DURATION` that others wait for a slow client with the policy block", Default: "10s",
+		set: duration(func(c *Config) *time.Duration { return &c.Sessions.Wait })},
 	{Name: "max-session-messages", Key: "MaxSessionMessages", Usage: "most `MESSAGES` that wait for such a client, 0 for no limit by count", Default: "no limit by count",
 		set: integer(0, 1<<31-1, func(c *Config, n int64) { c.Sessions.MaxMessages = int(n) })},
 	{Name: "log-file", Key: "EventLogFile", Usage: "append the log to `FILE`; %h is the host name", Default: "standard error",
@@ -217,7 +229,7 @@ func Assemble(file *Config, v *Values, getenv func(string) (string, bool), hostN
 			problems = append(problems, more...)
 		}
 	}
-	for _, p := range append(c.windowProblems(), c.Timers.problems()...) {
+	for _, p := range slices.Concat(c.windowProblems(), c.Sessions.problems(), c.Timers.problems()) {
 		if overridden(&c, p.keys) { // otherwise the file's own problem is there already, with its place
 			p.File = c.lastOrigin(p.keys)
 			problems = append(problems, p.Problem)
@@ -366,6 +378,19 @@ func parseBool(v string, to *bool) error {
 	default:
 		return fmt.Errorf("%q is neither true nor false", v)
 	}
+	return nil
+}
+
+func byteSize(field func(*Config) *int64) func(*Config, []string) error {
+	return one(func(c *Config, v string) (err error) { *field(c), err = parseBytes(v); return err })
+}
+
+func setSlowPolicy(to *string, v string) error {
+	p, ok := session.ParsePolicy(v)
+	if !ok {
+		return fmt.Errorf("%q is no policy for slow clients; write %s", v, strings.Join(session.Policies(), ", "))
+	}
+	*to = p.String()
 	return nil
 }
 

@@ -120,6 +120,7 @@ func TestOptionMistakes(t *testing.T) {
 		"bind": "somehost", "listen": "4803", "unix-socket": "/tmp/", "state-dir": strings.Repeat("x", 5000),
 		"runtime-dir": "a\x00b", "token-timeout": "5", "lookup-timeout": "2h", "window": "0", "personal-window": "99999999999999999999",
 		"accelerated-window": "some", "accelerated-ring": "maybe", "max-clients": "-1", "client-bytes": "9XB",
+		"client-hard-bytes": "1", "all-client-bytes": "lots", "slow-client": "wait", "slow-client-stall": "5", "slow-client-wait": "0s",
 		"max-session-messages": "1e3", "log-file": "\x00", "log-level": "loud", "dangerous-monitor": "2",
 	}
 	var args []string
@@ -138,6 +139,8 @@ func TestOptionMistakes(t *testing.T) {
 	}
 	for _, row := range []struct{ args, want string }{
 		{"--window 5 --personal-window 6", "--personal-window: error: PersonalWindow (6) is greater than Window (5)"},
+		{"--client-bytes 2MiB --client-hard-bytes 1MiB", "--client-hard-bytes: error: client-hard-bytes (1048576) is less than client-bytes (2097152)"},
+		{"--client-hard-bytes 1MiB", "client-hard-bytes (1048576) is less than client-bytes (8388608)"},
 		{"--peer b=10.0.0.2 --peer c=10.0.0.2", "same address"},
 		{"--peer b=0.0.0.0", "not the address of a host"},
 		{"--name a --bind 127.0.0.1 --peer b=10.0.0.2", "cannot reach each other"},
@@ -159,13 +162,18 @@ func TestOptionMistakes(t *testing.T) {
 
 func TestOptionValues(t *testing.T) {
 	c, err := Assemble(nil, flags(t, "--unix-socket=none", "--client-bytes=2 MiB", "--log-level=debug", "--listen=:0,[::1]:4803", "--cluster=tēst",
-		"--accelerated-ring=off", "--max-clients=7", "-n", "z"), env(nil), nil)
+		"--accelerated-ring=off", "--max-clients=7", "-n", "z", "--client-hard-bytes=3MiB", "--all-client-bytes=1GiB", "--slow-client=Block",
+		"--slow-client-stall=2s", "--slow-client-wait=1m"), env(nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Local.UnixSockets == nil || len(c.Local.UnixSockets) != 0 || c.Sessions.ByteBudget != 2<<20 || c.Log.Level() >= 0 ||
 		len(c.Local.Listen) != 2 || c.Cluster != "tēst" || c.Ring.Accelerated || c.Sessions.Limit != 7 || c.Local.Name != "z" {
 		t.Errorf("got %+v", c)
+	}
+	want := Sessions{ByteBudget: 2 << 20, HardBytes: 3 << 20, TotalBytes: 1 << 30, SlowPolicy: "block", Stall: 2 * time.Second, Wait: time.Minute, Limit: 7}
+	if c.Sessions != want {
+		t.Errorf("got %+v, want %+v", c.Sessions, want)
 	}
 }
 

@@ -165,6 +165,11 @@ func (c *Config) values() []ReportValue {
 	add("AcceleratedWindow", number(int64(c.Ring.AcceleratedWindow)))
 	add("max-clients", number(int64(c.Sessions.Limit)))
 	add("client-bytes", number(c.Sessions.ByteBudget))
+	add("client-hard-bytes", number(c.Sessions.HardBytes))
+	add("all-client-bytes", number(c.Sessions.TotalBytes))
+	add("slow-client", c.Sessions.SlowPolicy)
+	add("slow-client-stall", span(c.Sessions.Stall))
+	add("slow-client-wait", span(c.Sessions.Wait))
 	limit := number(int64(c.Sessions.MaxMessages))
 	if limit == "" && c.origins["MaxSessionMessages"].Kind != FromDefault {
 		limit = "no limit"

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"cmp"
 	crand "crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"evensong/internal/proto/membership"
 	"evensong/internal/proto/node"
 	"evensong/internal/proto/ring"
+	"evensong/internal/proto/session"
 	"evensong/internal/transport"
 )
 
@@ -55,16 +57,23 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	if err != nil {
 		return Config{}, nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	policy, _ := session.ParsePolicy(cmp.Or(c.Sessions.SlowPolicy, session.PolicyClose.String())) // config has checked it
 	n := node.Config{
-		Me:           evs.ProcID{Rank: c.Rank(self), Name: d.Name, Inc: inc},
-		Cluster:      c.Cluster,
-		Accelerated:  c.Ring.Accelerated,
-		Ring:         rc,
-		Membership:   MembershipConfig(c),
-		Facts:        encoded,
-		MaxSessions:  c.Sessions.Limit,
-		SessionBytes: int(c.Sessions.ByteBudget),
-		SessionQueue: c.Sessions.MaxMessages,
+		Me:          evs.ProcID{Rank: c.Rank(self), Name: d.Name, Inc: inc},
+		Cluster:     c.Cluster,
+		Accelerated: c.Ring.Accelerated,
+		Ring:        rc,
+		Membership:  MembershipConfig(c),
+		Facts:       encoded,
+		MaxSessions: c.Sessions.Limit,
+
+		SlowPolicy:       policy,
+		SessionBytes:     int(c.Sessions.ByteBudget),
+		SessionHardBytes: int(c.Sessions.HardBytes),
+		SessionQueue:     c.Sessions.MaxMessages,
+		SessionStall:     c.Sessions.Stall,
+		SessionWait:      c.Sessions.Wait,
+		QueueMemory:      int(c.Sessions.TotalBytes),
 	}
 	for i, p := range c.Daemons {
 		if i != self && p.Addr.Addr().IsValid() {

@@ -29,7 +29,10 @@ func (m *Machine) HandleAccept(now time.Duration, local bool, remote netip.AddrP
 	c := &conn{
 		id:      m.lastID,
 		session: session.New(&m.cfg.Session, peer, now),
-		queue:   session.NewQueue(&m.pool, session.Limits{Bytes: m.cfg.SessionBytes, Messages: m.cfg.SessionQueue}),
+		queue:   session.NewQueue(&m.pool, session.Limits{Bytes: m.cfg.SessionBytes, HardBytes: m.cfg.SessionHardBytes, Messages: m.cfg.SessionQueue}),
+		peer:    remote,
+		since:   now,
+		moved:   now,
 	}
 	m.conns[c.id] = c
 	m.stats.Accepted++
@@ -78,6 +81,9 @@ func (m *Machine) HandleInput(now time.Duration, id uint64, b []byte, fx *Effect
 
 // room is how many bytes of frames may be taken from c now.
 func (m *Machine) room(c *conn) int {
+	if m.blocking() {
+		return 0
+	}
 	return min(m.cfg.InputBytes-m.order.Queued(c.id), allInputBytes-m.order.QueuedAll())
 }
 
@@ -135,6 +141,9 @@ func (m *Machine) HandleWritten(now time.Duration, id uint64, n int, fx *Effects
 		return
 	}
 	c.queue.Written(n)
+	if n > 0 {
+		m.progress(now, c, fx)
+	}
 	if c.closing && c.queue.Bytes() == 0 {
 		m.forget(c)
 	}
@@ -214,6 +223,7 @@ func (m *Machine) close(now time.Duration, c *conn, why session.Reason, fx *Effe
 		return
 	}
 	c.closing = true
+	m.notOver(now, c)
 	m.stats.Closed[why]++
 	name := c.session.Info().Private
 	if c.open {
@@ -277,6 +287,9 @@ func (m *Machine) advanceSessions(now time.Duration, fx *Effects) {
 		if !c.closing {
 			m.arm(c, c.session.Deadline())
 		}
+		if c.over {
+			m.advanceOver(now, t.at, c, fx)
+		}
 	}
 }
 
@@ -301,14 +314,18 @@ func (m *Machine) deliver(now time.Duration, d *groups.Delivery, fx *Effects) {
 	m.stats.Encoded++
 	for _, id := range d.Sessions {
 		c := m.conns[id]
-		if c == nil || c.closing {
+		if c == nil || c.closing || d.Kind == groups.KindData && m.leaveOut(c, d.Service) {
 			continue
+		}
+		if c.queue.Bytes() == 0 {
+			c.moved = now // from here on the peer has something to take
 		}
 		if v := c.queue.Push(extent); v != session.Queued {
 			m.slow = append(m.slow, slow{c, v.Reason()})
 			continue
 		}
 		m.stats.Deliveries++
+		m.queued(now, c, fx)
 		m.list(c, fx)
 	}
 	for _, s := range m.slow {
@@ -316,6 +333,7 @@ func (m *Machine) deliver(now time.Duration, d *groups.Delivery, fx *Effects) {
 		m.perform(now, s.conn, fx)
 	}
 	m.slow = m.slow[:0]
+	m.relieve(now, fx)
 }
 
 // slow is a session that must end because it does not read.

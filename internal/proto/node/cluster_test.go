@@ -45,11 +45,17 @@ type testConn struct {
 	rest   []byte // not taken by the node yet
 	closed bool
 	reason string
+	deaf   bool // does not read, except through sip
 }
 
 const testDelay = 100 * time.Microsecond
 
 func newCluster(t *testing.T, names ...string) *cluster {
+	return newTunedCluster(t, func(*Config) {}, names...)
+}
+
+// newTunedCluster is newCluster with changes of the configuration.
+func newTunedCluster(t *testing.T, tune func(*Config), names ...string) *cluster {
 	c := &cluster{t: t, side: make([]int, len(names))}
 	var peers []netip.AddrPort
 	for i := range names {
@@ -57,6 +63,7 @@ func newCluster(t *testing.T, names ...string) *cluster {
 	}
 	for i, name := range names {
 		cfg := Config{Me: evs.ProcID{Rank: uint16(i), Name: name, Inc: evs.Incarnation(1000 + i)}, Cluster: "test", Peers: peers, Accelerated: true}
+		tune(&cfg)
 		m, err := New(cfg, rand.New(rand.NewPCG(1, uint64(i))), 0)
 		if err != nil {
 			t.Fatal(err)
@@ -111,7 +118,7 @@ func (c *cluster) after(i int) {
 			k := n.conns[id]
 			k.rest = k.rest[n.m.HandleInput(c.now, id, k.rest, &n.fx):]
 		}
-		if len(resumes) == 0 && len(n.fx.Sends)+len(n.fx.Outputs)+len(n.fx.Closes) == 0 {
+		if len(resumes)+len(n.fx.Resumes) == 0 && len(n.fx.Sends)+len(n.fx.Outputs)+len(n.fx.Closes) == 0 {
 			return
 		}
 	}
@@ -119,7 +126,7 @@ func (c *cluster) after(i int) {
 
 func (c *cluster) drain(n *testNode, id uint64) {
 	k := n.conns[id]
-	for {
+	for !k.deaf {
 		vec := n.m.Output(id, nil, 16)
 		total := 0
 		for _, v := range vec {
@@ -131,6 +138,19 @@ func (c *cluster) drain(n *testNode, id uint64) {
 		}
 		n.m.HandleWritten(c.now, id, total, &n.fx)
 	}
+}
+
+// sip lets a client that does not read take at most so many bytes.
+func (c *cluster) sip(k *testConn, most int) {
+	n := c.nodes[k.node]
+	total := 0
+	for _, v := range n.m.Output(k.id, nil, 64) {
+		v = v[:min(len(v), most-total)]
+		k.got = append(k.got, v...)
+		total += len(v)
+	}
+	n.m.HandleWritten(c.now, k.id, total, &n.fx)
+	c.after(k.node)
 }
 
 // run lets time pass until end.

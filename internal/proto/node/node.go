@@ -15,6 +15,7 @@
 package node
 
 import (
+	"cmp"
 	"container/heap"
 	"errors"
 	"fmt"
@@ -44,11 +45,18 @@ type Config struct {
 	Facts         []byte            // what to tell others about the configuration
 	Session       session.Config    // Daemon is taken from Me
 	MaxSessions   int               // clients served at once; default 20000
-	SessionBytes  int               // bytes that may wait for a client that does not read; default 8 MiB
-	SessionQueue  int               // messages that may wait for it; zero: only bytes count
 	InputBytes    int               // bytes of one client that may wait for the token; default 256 KiB
 	LeaveTime     time.Duration     // see order.Config
 	Trace         bool              // write Effects.Trace
+
+	// Clients that read more slowly than they are sent to: see pressure.go for what happens at each bound.
+	SlowPolicy       session.Policy // while a session is over its budget
+	SessionBytes     int            // the budget: bytes that may wait for a client; default 8 MiB
+	SessionHardBytes int            // bytes at which it is closed, progress or not; default 8 budgets
+	SessionQueue     int            // messages at which it is closed; zero: only bytes count
+	SessionStall     time.Duration  // over its budget, it is closed after this time without progress; default 5s
+	SessionWait      time.Duration  // under PolicyBlock it is closed after this time over its budget; default 10s
+	QueueMemory      int            // bytes that may wait for all clients, shared ones once; default 512 MiB
 }
 
 func (c Config) withDefaults() Config {
@@ -58,8 +66,12 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	def(&c.MaxSessions, 20000)
-	def(&c.SessionBytes, 8<<20)
 	def(&c.InputBytes, 256<<10)
+	def(&c.SessionBytes, session.DefaultQueueBytes)
+	def(&c.SessionHardBytes, session.HardFactor*c.SessionBytes)
+	def(&c.QueueMemory, DefaultQueueMemory)
+	c.SessionStall = cmp.Or(c.SessionStall, DefaultSessionStall)
+	c.SessionWait = cmp.Or(c.SessionWait, DefaultSessionWait)
 	c.Session.Daemon = c.Me.Name
 	if len(c.Session.Methods) == 0 {
 		c.Session.Methods = []session.AuthMethod{session.Null()}
@@ -117,6 +129,7 @@ type Stats struct {
 	Encoded     uint64 // frames encoded
 	Exchanges   uint64
 	InputStalls uint64
+	Pressure    PressureStats
 }
 
 // Machine is a daemon. Methods must not be called concurrently.
@@ -138,6 +151,9 @@ type Machine struct {
 	arena    *session.Arena
 	stats    Stats
 
+	pressure     PressureStats // all but Memory and Blocked
+	blockedSince time.Duration // the others wait since then, while blocking
+
 	ofx   order.Effects
 	gfx   groups.Effects
 	sfx   session.Effects
@@ -156,7 +172,15 @@ type conn struct {
 	listed  bool   // in Effects.Outputs already
 	stalled bool
 	closing bool // Close was said; the last bytes are being written
+	over    bool // over its budget, and not caught up since
 	timer   time.Duration
+	peer    netip.AddrPort // invalid for a Unix socket
+	since   time.Duration  // accepted
+
+	moved     time.Duration // when the peer last took bytes, or had taken all and got more
+	overSince time.Duration // while over
+	leftOut   uint64        // Unreliable messages left out since then
+	dropped   uint64        // and in all
 }
 
 // New returns a daemon that does nothing until Start. It reports everything that is wrong with cfg.
@@ -173,7 +197,7 @@ func New(cfg Config, rnd *rand.Rand, now time.Duration) (*Machine, error) {
 		Me: cfg.Me, Cluster: cfg.Cluster, Ring: cfg.Ring, Membership: cfg.Membership, LeaveTime: cfg.LeaveTime, Trace: cfg.Trace,
 	}, rnd, now)
 	m.order = o
-	if err := errors.Join(m.cfg.Session.Validate(), orderErr); err != nil {
+	if err := errors.Join(m.cfg.Session.Validate(), m.cfg.validatePressure(), orderErr); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -237,6 +261,7 @@ func (m *Machine) finish(now time.Duration, fx *Effects) {
 		m.wake = false
 		m.order.Kick(now, &m.ofx)
 	}
+	m.order.Throttle(m.blocking() && !m.groups.Exchanging())
 	m.resume(fx)
 	for _, id := range fx.Outputs {
 		if c := m.conns[id]; c != nil {
@@ -341,6 +366,8 @@ func (m *Machine) Stats() Stats {
 	s := m.stats
 	s.Order = m.order.Stats()
 	s.Sessions = len(m.conns)
+	s.Pressure = m.pressure
+	s.Pressure.Memory, s.Pressure.Blocked = m.pool.LentBytes(), m.blocking()
 	return s
 }
 
@@ -357,6 +384,9 @@ func (m *Machine) CheckInvariants() error {
 		if (c == nil || c.user != user) && m.departed[id] != user {
 			return fmt.Errorf("name %q is taken by session %d, which does not have it (GRP-15)", user, id)
 		}
+	}
+	if err := m.checkPressure(); err != nil {
+		return err
 	}
 	for _, c := range m.conns {
 		if err := c.session.CheckInvariants(); err != nil {

@@ -37,6 +37,14 @@ func (m *Machine) CloseLane(laneID uint64) { m.backlog.close(laneID) }
 // Open lets all lanes send: the layer above is ready for their messages in this configuration (GRP-14).
 func (m *Machine) Open() { m.backlog.open = true }
 
+// Throttle leaves the other daemons no room for messages of their clients until it is called with false: somebody here cannot
+// follow, and they shall wait for it. It is about the present configuration; a new one begins without.
+func (m *Machine) Throttle(on bool) {
+	if m.ring != nil {
+		m.ring.Throttle(on)
+	}
+}
+
 // Kick starts what was submitted on its way, if the token is at rest.
 func (m *Machine) Kick(now time.Duration, fx *Effects) {
 	if m.ring == nil || m.said || m.backlog.Pending() == 0 {

@@ -209,6 +209,7 @@ type Machine struct {
 	puts      int     // visits so far
 	stable    seq.Num
 	lastSent  uint32  // what I added to fcc last round
+	throttled bool    // see Throttle
 	idleSeq   seq.Num // seq at the last arrival
 	idle      int     // arrivals running with that seq and nothing to do
 	quiet     bool    // at my last visit nothing was going on, so the token may be held

@@ -183,6 +183,9 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 
 	// 8
 	m.lastSent = uint32(sent + retransmitted)
+	if m.throttled && m.phase == Operational {
+		m.lastSent += throttle
+	}
 	t.FCC += m.lastSent
 	m.quiet = sent == 0 && t.ARU == t.Seq && len(t.RTR) == 0
 	m.prevSeq = arrivedSeq
@@ -208,6 +211,14 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	m.retryAt = now + m.cfg.TokenRetransmit
 	m.lossAt = now + m.cfg.TokenTimeout
 }
+
+// throttle is more than any window, and 32 bits hold it for every member of the largest ring.
+const throttle = 1 << 20
+
+// Throttle leaves the other members no room for new packets until it is called with false: from my next visit on I count as
+// if I had filled the window (flow control of the token). What I originate myself is up to my source. Messages of the
+// recovery are not held up.
+func (m *Machine) Throttle(on bool) { m.throttled = on }
 
 // maybeRest keeps the token of a ring of one when there is nothing to do with it, until Wake.
 func (m *Machine) maybeRest(src Source) bool {

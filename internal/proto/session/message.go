@@ -62,9 +62,9 @@ func (m *Machine) readFrames(now time.Duration, b []byte, room int, fx *Effects)
 			if len(rest) == 0 {
 				return consumed
 			}
-			m.body = m.get(m.size)
 		}
 		n := min(m.size-len(m.body), len(rest))
+		m.makeRoom(n)
 		m.body = append(m.body, rest[:n]...)
 		consumed += n
 		if len(m.body) < m.size {
@@ -82,6 +82,25 @@ func (m *Machine) readFrames(now time.Duration, b []byte, room int, fx *Effects)
 	}
 	return consumed
 }
+
+// makeRoom sees to it that n bytes more fit into body. Its memory follows what has arrived, not what a header promises:
+// else any client could have the daemon keep a message's worth of memory for a few bytes.
+func (m *Machine) makeRoom(n int) {
+	need := len(m.body) + n
+	if need <= cap(m.body) {
+		return
+	}
+	b := m.get(min(m.size, bodyAhead*need))
+	if m.body != nil {
+		b = append(b, m.body...)
+		m.put(m.body)
+	}
+	m.body = b
+}
+
+// bodyAhead is how many times what has arrived of a body its buffer may be, apart from the least class of Buffers. A large
+// message that the reads of a fast client cut then has its whole buffer at once.
+const bodyAhead = 8
 
 func (m *Machine) get(n int) []byte {
 	if m.cfg.Buffers == nil {

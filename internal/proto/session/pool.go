@@ -26,6 +26,7 @@ type Pool struct {
 	kept   int // bytes in free
 	chunks []*chunk
 	lent   int // chunks in use, for tests and status
+	bytes  int // memory of the chunks in use
 }
 
 // Get lends a slice of length zero.
@@ -64,6 +65,10 @@ func (p *Pool) Put(b []byte) {
 // LentChunks is the number of chunks in use.
 func (p *Pool) LentChunks() int { return p.lent }
 
+// LentBytes is the memory of the chunks in use: what all queues together keep, each byte counted once however many
+// queues refer to it.
+func (p *Pool) LentBytes() int { return p.bytes }
+
 // chunk is a piece of memory that queues refer to. refs counts them, and the arena or queue that is filling it.
 type chunk struct {
 	mem  []byte // length: what is used
@@ -85,6 +90,7 @@ func (p *Pool) newChunk(n int) *chunk {
 	}
 	c.mem, c.refs, c.own = p.Get(n), 1, false
 	p.lent++
+	p.bytes += cap(c.mem)
 	return c
 }
 
@@ -100,6 +106,7 @@ func (c *chunk) unref() {
 		panic("session: a chunk released too often")
 	}
 	p := c.pool
+	p.bytes -= cap(c.mem)
 	p.Put(c.mem)
 	c.mem = nil
 	c.life++

@@ -7,8 +7,12 @@ import (
 	"strconv"
 )
 
-// DefaultQueueBytes is a session's budget for bytes that wait for a client to read.
-const DefaultQueueBytes = 8 << 20
+// DefaultQueueBytes is a session's budget for bytes that wait for a client to read, and HardFactor how many budgets may
+// wait by default before Push refuses. In between the session is over its budget, which its owner watches: see Policy.
+const (
+	DefaultQueueBytes = 8 << 20
+	HardFactor        = 8
+)
 
 // How much memory a queue may pin beyond its bytes: pinFactor times the bytes, and pinSlack. A queue that pins more
 // copies what lies sparsely in shared chunks to memory of its own.
@@ -19,8 +23,10 @@ const (
 
 // Limits are the bounds of a queue. At a bound Push refuses, and the session must be closed: the client does not read.
 type Limits struct {
-	// Bytes that may wait. Zero means DefaultQueueBytes. One message is taken whatever its size.
+	// Bytes is the budget: with more waiting the queue is Over. Zero means DefaultQueueBytes.
 	Bytes int
+	// HardBytes that may wait. Zero means eight times Bytes; it is never less than Bytes. One message is taken whatever its size.
+	HardBytes int
 	// Messages that may wait, a partly written one included (MaxSessionMessages, client-protocol 6). Zero: not counted.
 	// Negative: none may wait, which is what a limit of 0 means to the original; the first delivery ends the session.
 	Messages int
@@ -32,7 +38,7 @@ type Verdict uint8
 // The verdicts.
 const (
 	Queued          Verdict = iota
-	TooManyBytes            // the byte budget; close with ReasonSlowBytes
+	TooManyBytes            // the hard bound in bytes; close with ReasonSlowBytes
 	TooManyMessages         // the message limit; close with ReasonSlowMessages
 )
 
@@ -80,6 +86,7 @@ type Queue struct {
 	segs     []seg // those from first on wait
 	first    int
 	bytes    int    // in them
+	high     int    // the most that bytes has been
 	wrote    uint64 // bytes that have left
 	pinned   int    // memory of their chunks, each once
 	inFlight int    // bytes handed out by Vec, from the front; their segments stay as they are until Written
@@ -99,11 +106,25 @@ func NewQueue(p *Pool, l Limits) *Queue {
 	if l.Bytes == 0 {
 		l.Bytes = DefaultQueueBytes
 	}
+	if l.HardBytes == 0 {
+		l.HardBytes = HardFactor * l.Bytes
+	}
+	l.HardBytes = max(l.HardBytes, l.Bytes)
 	return &Queue{pool: p, limits: l}
 }
 
 // Bytes is the number of bytes that wait.
 func (q *Queue) Bytes() int { return q.bytes }
+
+// Over reports whether more waits than the budget.
+func (q *Queue) Over() bool { return q.bytes > q.limits.Bytes }
+
+// CaughtUp reports whether no more than half the budget waits: whoever was over it is not slow any more. The distance
+// keeps a session at its budget from changing sides with every message.
+func (q *Queue) CaughtUp() bool { return q.bytes <= q.limits.Bytes/2 }
+
+// High is the most bytes that have waited at a time.
+func (q *Queue) High() int { return q.high }
 
 // Messages is the number of messages that wait, a partly written one included.
 func (q *Queue) Messages() int { return len(q.msgs) - q.firstMsg }
@@ -111,8 +132,7 @@ func (q *Queue) Messages() int { return len(q.msgs) - q.firstMsg }
 // Pinned is the memory that the queue keeps from being reused. Chunks that several queues refer to count in each.
 func (q *Queue) Pinned() int { return q.pinned }
 
-// Wrote is how many bytes were written so far. Who looks at it now and then sees which clients make no progress
-// (ReasonStalled).
+// Wrote is how many bytes were written so far.
 func (q *Queue) Wrote() uint64 { return q.wrote }
 
 // InFlight reports whether bytes are with a writer: Vec was called and Written not yet.
@@ -123,7 +143,7 @@ func (q *Queue) Push(e Extent) Verdict {
 	switch {
 	case q.limits.Messages != 0 && q.counted >= max(q.limits.Messages, 0):
 		return TooManyMessages
-	case q.bytes > 0 && q.bytes+e.Len() > q.limits.Bytes:
+	case q.bytes > 0 && q.bytes+e.Len() > q.limits.HardBytes:
 		return TooManyBytes
 	}
 	if e.Len() > 0 {
@@ -148,6 +168,7 @@ func (q *Queue) push(e Extent, msg uint32) {
 	e.check()
 	q.msgs = append(q.msgs, msg)
 	q.bytes += e.Len()
+	q.high = max(q.high, q.bytes)
 	if n := len(q.segs); n > q.first && q.segs[n-1].c == e.c && q.segs[n-1].end == e.off {
 		// Bytes in flight were handed out as slices; a longer segment does not change them.
 		q.segs[n-1].end = e.end
@@ -210,12 +231,27 @@ func (q *Queue) Written(n int) {
 	}
 	switch {
 	case q.bytes == 0:
-		q.segs, q.first = q.segs[:0], 0
-		q.msgs, q.firstMsg = q.msgs[:0], 0
+		q.segs, q.first = keep(q.segs, idleSegs), 0
+		q.msgs, q.firstMsg = keep(q.msgs, idleMsgs), 0
 	default:
 		q.shift()
 		q.maybeCompact()
 	}
+}
+
+// How many entries an empty queue keeps room for. What a storm needed is given back, or each client that was once slow
+// would keep it for good: some 4 KiB remain.
+const (
+	idleSegs = 32
+	idleMsgs = 512
+)
+
+// keep empties s, and lets go of its memory if that is for more than n entries.
+func keep[T any](s []T, n int) []T {
+	if cap(s) > n {
+		return nil
+	}
+	return s[:0]
 }
 
 // finishMessages takes n bytes off the first messages.

@@ -235,7 +235,7 @@ func TestQueueLimits(t *testing.T) {
 	a := NewArena(pool)
 	ext := func(n int) Extent { return a.End(append(a.Begin(n), make([]byte, n)...)) }
 
-	q := NewQueue(pool, Limits{Bytes: 1000})
+	q := NewQueue(pool, Limits{Bytes: 600, HardBytes: 1000})
 	if v := q.Push(ext(5000)); v != Queued {
 		t.Errorf("one message of any size: %v", v)
 	}
@@ -249,6 +249,19 @@ func TestQueueLimits(t *testing.T) {
 	}
 	if v := q.Push(ext(1)); v != TooManyBytes {
 		t.Error(v)
+	}
+	for _, x := range []struct {
+		left           int
+		over, caughtUp bool
+	}{{601, true, false}, {600, false, false}, {301, false, false}, {300, false, true}, {0, false, true}} {
+		q.Vec(nil, 9)
+		q.Written(q.Bytes() - x.left)
+		if q.Over() != x.over || q.CaughtUp() != x.caughtUp {
+			t.Errorf("%d bytes of a budget of 600: over %t, caught up %t, want %t and %t", x.left, q.Over(), q.CaughtUp(), x.over, x.caughtUp)
+		}
+	}
+	if q.High() != 5000 {
+		t.Errorf("the most that waited was 5000 bytes, not %d", q.High())
 	}
 
 	q = NewQueue(pool, Limits{Messages: 2})

@@ -44,9 +44,11 @@ const (
 	ReasonLength
 
 	// The node's doing, through Close.
-	ReasonSlowBytes    // does not read: byte budget
-	ReasonSlowMessages // does not read: MaxSessionMessages
-	ReasonStalled      // does not read: no progress in time
+	ReasonSlowBytes    // reads too slowly: hard bound in bytes
+	ReasonSlowMessages // reads too slowly: MaxSessionMessages
+	ReasonStalled      // does not read: over its budget, and no progress in time
+	ReasonWaited       // reads too slowly: PolicyBlock, and the others have waited long enough
+	ReasonCrowded      // reads too slowly: what waits for all clients together, and most of it for this one
 	ReasonEvicted      // an operator's wish
 	ReasonShutdown     // the daemon stops
 	ReasonWriteFailed  // the shell could not write to the connection
@@ -79,9 +81,11 @@ var reasonTexts = [...]struct {
 	ReasonGroups:        {"header-groups", "malformed header: the number of groups is not between 0 and 100", 0},
 	ReasonHint:          {"header-hint", "malformed header: the hint word has bits outside the message type", 0},
 	ReasonLength:        {"header-length", "malformed header: data and group names have less than 0 or more than 143952 bytes", 0},
-	ReasonSlowBytes:     {"slow-bytes", "the client did not read: the bytes queued for it reached its budget", 0},
-	ReasonSlowMessages:  {"slow-messages", "the client did not read: the messages queued for it reached MaxSessionMessages", 0},
-	ReasonStalled:       {"stalled", "the client did not read: nothing could be written to it for too long", 0},
+	ReasonSlowBytes:     {"slow-bytes", "the client read too slowly: the bytes queued for it reached the hard bound", 0},
+	ReasonSlowMessages:  {"slow-messages", "the client read too slowly: the messages queued for it reached MaxSessionMessages", 0},
+	ReasonStalled:       {"stalled", "the client did not read: more than its budget was queued, and nothing could be written to it for too long", 0},
+	ReasonWaited:        {"waited", "the client read too slowly: the others have waited for it as long as they may", 0},
+	ReasonCrowded:       {"crowded", "the client read too slowly: what is queued for all clients reached its bound, and it had the most", 0},
 	ReasonEvicted:       {"evicted", "an operator closed the session", 0},
 	ReasonShutdown:      {"shutdown", "the daemon stops", 0},
 	ReasonWriteFailed:   {"write-failed", "writing to the client failed", 0},
