@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package frame is the encoding between client and daemon: every byte that travels on a client connection, in both
-// directions, and the rules that one can check by looking at one unit of it. It keeps no state.
+// directions, and the rules that one can check by looking at one unit of it. It keeps no state, except for OwnAssembly.
+//
+// Two dialects share the port. Names that begin with Own are about Evensong's own, docs/wire/own-dialect.md; own.go lists
+// its files. All others are about the original's.
 //
 // Sections of docs/wire/client-protocol.md implemented here:
 //
