@@ -12,7 +12,7 @@ import (
 	"evensong/internal/proto/packet"
 )
 
-// Config is what the machine is started with. It is not changed afterwards.
+// Config is what the machine is started with, and changed to by Reconfigure.
 type Config struct {
 	Me            evs.ProcID
 	Peers         []netip.AddrPort // configured addresses of daemons; my own may be among them

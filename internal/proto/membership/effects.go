@@ -239,6 +239,8 @@ const (
 	NoteVariantDiffers
 	// NoteFactsDiffer: Peer says other facts about its configuration.
 	NoteFactsDiffer
+	// NoteFactsAgree: Peer, whose facts differed, says the same as this daemon now.
+	NoteFactsAgree
 	// NoteSameName: Peer uses this daemon's name. Two daemons of one name are never in one configuration.
 	NoteSameName
 	// NoteStoreFailed: a stable write failed with Err; the ring is refused and tried again later.

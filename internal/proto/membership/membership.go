@@ -101,11 +101,7 @@ func New(cfg Config, sealer *packet.Sealer, rnd *rand.Rand, now time.Duration) (
 		return nil, err
 	}
 	cfg = cfg.WithDefaults()
-	cfg.Peers = slices.Clone(cfg.Peers)
-	for i, a := range cfg.Peers {
-		cfg.Peers[i] = unmap(a)
-	}
-	cfg.Facts = bytes.Clone(cfg.Facts)
+	cfg.own()
 	me := &row{id: cfg.Me, rowAt: now, heardAt: now, spokeAt: now, admittedAt: never, version: 1}
 	return &Machine{
 		cfg: cfg, sealer: sealer, rnd: rnd, state: StateStarting,
@@ -299,20 +295,28 @@ func (m *Machine) mayRevive(now time.Duration, r *row) bool {
 	return true
 }
 
-// compare notes, once per incarnation, in what a peer's parameters differ.
+// compare notes in what a peer's parameters differ: once until one side changes them, which a reload does.
 func (m *Machine) compare(r *row, j *packet.Join, fx *Effects) {
-	if !r.toldTimeout && j.TokenTimeout != m.timeoutMillis() {
-		r.toldTimeout = true
+	timeout, variant := j.TokenTimeout != m.timeoutMillis(), j.Accelerated != m.cfg.Accelerated
+	if timeout && !r.toldTimeout {
 		fx.Notes = append(fx.Notes, Note{Kind: NoteTimeoutDiffers, Peer: r.id})
 	}
-	if !r.toldVariant && j.Accelerated != m.cfg.Accelerated {
-		r.toldVariant = true
+	if variant && !r.toldVariant {
 		fx.Notes = append(fx.Notes, Note{Kind: NoteVariantDiffers, Peer: r.id})
 	}
-	if !r.toldFacts && len(j.Facts) > 0 && len(m.cfg.Facts) > 0 && !bytes.Equal(j.Facts, m.cfg.Facts) {
-		r.toldFacts = true
-		fx.Notes = append(fx.Notes, Note{Kind: NoteFactsDiffer, Peer: r.id, Facts: bytes.Clone(j.Facts)})
+	r.toldTimeout, r.toldVariant = timeout, variant
+	if len(j.Facts) == 0 || len(m.cfg.Facts) == 0 {
+		return
 	}
+	switch same := bytes.Equal(j.Facts, m.cfg.Facts); {
+	case same && r.toldFacts != nil:
+		r.toldFacts = nil
+		fx.Notes = append(fx.Notes, Note{Kind: NoteFactsAgree, Peer: r.id})
+	case !same && (r.tellFacts || !bytes.Equal(j.Facts, r.toldFacts)):
+		r.toldFacts = bytes.Clone(j.Facts)
+		fx.Notes = append(fx.Notes, Note{Kind: NoteFactsDiffer, Peer: r.id, Facts: r.toldFacts})
+	}
+	r.tellFacts = false
 }
 
 // review reacts to what a packet of r has changed in the table.

@@ -89,7 +89,10 @@ type row struct {
 	backoffStep  int
 	admittedAt   time.Duration // when it came into my configuration
 
-	toldTimeout, toldVariant, toldFacts bool
+	// What was said of differences between its configuration and mine, and still holds.
+	toldTimeout, toldVariant bool
+	toldFacts                []byte // nil: nothing; never changed
+	tellFacts                bool   // mine have changed since
 }
 
 // usable reports whether the daemon could be in a ring to come.

@@ -28,7 +28,7 @@ func (m *Machine) HandleAccept(now time.Duration, local bool, remote netip.AddrP
 	}
 	c := &conn{
 		id:      m.lastID,
-		session: session.New(&m.cfg.Session, peer, now),
+		session: session.New(m.sessions, peer, now),
 		queue:   session.NewQueue(&m.pool, session.Limits{Bytes: m.cfg.SessionBytes, HardBytes: m.cfg.SessionHardBytes, Messages: m.cfg.SessionQueue}),
 		peer:    remote,
 		since:   now,

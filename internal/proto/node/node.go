@@ -147,6 +147,7 @@ type Machine struct {
 	lastID   uint64
 	stalled  []*conn // their input waits for room
 	timers   timers
+	sessions *session.Config // for those that come now; never changed, only replaced
 	pool     session.Pool
 	arena    *session.Arena
 	stats    Stats
@@ -192,6 +193,7 @@ func New(cfg Config, rnd *rand.Rand, now time.Duration) (*Machine, error) {
 	}
 	m.stats.Closed = map[session.Reason]uint64{}
 	m.cfg.Session.Buffers = &m.pool
+	m.sessions = new(m.cfg.Session)
 	m.arena = session.NewArena(&m.pool)
 	o, orderErr := order.New(order.Config{
 		Me: cfg.Me, Cluster: cfg.Cluster, Ring: cfg.Ring, Membership: cfg.Membership, LeaveTime: cfg.LeaveTime, Trace: cfg.Trace,

@@ -56,6 +56,9 @@ func (m *Machine) note(n *membership.Note, fx *Effects) {
 		out.Text, out.Level = "a daemon has another configuration", evs.Warn
 		peer()
 		add(FactsKey, n.Facts)
+	case membership.NoteFactsAgree:
+		out.Text = "a daemon has the same configuration again"
+		peer()
 	case membership.NoteSameName:
 		out.Text, out.Level = "another daemon uses this daemon's name; the two are never in one configuration. Give one of them another name", evs.Error
 		peer()
