@@ -25,8 +25,7 @@ func (r *reader) finish() {
 		c.origins[key] = Origin{Kind: FromFile, Where: fmt.Sprintf("%s:%d", r.file, pos.Line)}
 	}
 	r.warnDormant()
-	r.checkAuth()
-	for _, p := range c.windowProblems() {
+	for _, p := range append(c.authProblems(), c.windowProblems()...) {
 		r.problems = append(r.problems, r.at(p))
 	}
 	if pos, ok := r.seen["AcceleratedWindow"]; ok && c.Ring.AcceleratedWindow == 0 {
@@ -71,13 +70,6 @@ func (r *reader) warnDormant() {
 		uses = append(uses, fmt.Sprintf("%s (line %d)", d.key, d.pos.Line))
 	}
 	r.report(Warning, r.dormant[0].pos, "", "accepted but not in effect yet: %s", strings.Join(uses, ", "))
-}
-
-func (r *reader) checkAuth() {
-	pos, required := r.seen["RequiredAuthMethods"]
-	if _, allowed := r.seen["AllowedAuthMethods"]; required && !allowed && len(r.cfg.Auth.Required) > 0 {
-		r.errorf(pos, "add AllowedAuthMethods = "+r.cfg.Auth.Required[0], "RequiredAuthMethods without AllowedAuthMethods allows no method, so no client could connect")
-	}
 }
 
 // windowProblems checks the windows that are given against each other.

@@ -18,6 +18,7 @@
 package config
 
 import (
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -67,6 +68,9 @@ type Config struct {
 	Sessions Sessions
 	Log      Log
 	Auth     Auth
+
+	// Access is what Auth comes to, with its files read; nil before Read or LoadAccess.
+	Access *Access
 
 	// DangerousMonitor permits the operator's commands that disturb service: partitions, windows, terminate. Default false.
 	DangerousMonitor bool
@@ -189,6 +193,10 @@ type Local struct {
 	// UnixSockets are paths of stream sockets for clients. Nil: the two of the default, /tmp/<port> and one in RuntimeDir;
 	// empty but not nil: none.
 	UnixSockets []string
+	// UnixMode are the permissions of these sockets; zero: 0666, everybody on this machine. UnixGroup is their group, a name
+	// or a number; empty: that of the daemon.
+	UnixMode  fs.FileMode
+	UnixGroup string
 	// StateDir holds what must survive a restart, the stored ring sequence number above all. Empty: nothing does.
 	StateDir string
 	// RuntimeDir holds sockets; the original changes its root there when started by root. Empty: evensong in
@@ -365,11 +373,20 @@ func (l Log) Path(host string) string {
 	return strings.NewReplacer("%h", host, "%H", host).Replace(l.File)
 }
 
-// Auth lists the methods by which clients are admitted. Only NULL exists, which admits everybody; a file that asks for
-// another is an error rather than a daemon that is open without its operator knowing.
+// The access control policies.
+const (
+	policyPermit = "PERMIT"
+	policyDeny   = "DENY"
+)
+
+// Auth says how clients are admitted and what they may do. LoadAccess makes of it what a daemon uses.
 type Auth struct {
-	// Required are checked for every client; Allowed are those a client may choose. Both nil: NULL is allowed.
+	// Required methods (NULL, IP, PWORD) are checked for every client; Allowed are those a client may choose. Both nil: NULL
+	// is allowed.
 	Required, Allowed []string
-	// Policy is the access control policy; empty: PERMIT, the only one.
+	// NetworksFile and PasswordsFile are the files of IP and PWORD. Empty: spread.access_ip and spread.access_pword, in the
+	// working directory or else in /etc.
+	NetworksFile, PasswordsFile string
+	// Policy says what holds for what no rule decides: PERMIT or DENY. Empty: PERMIT.
 	Policy string
 }

@@ -69,8 +69,6 @@ var (
 	eventTypes = []string{"ACM", "CONFIGURATION", "DATA_LINK", "DEBUG", "EVENTS", "EXIT", "FLOW_CONTROL", "GROUPS", "MEMBERSHIP",
 		"MEMORY", "NETWORK", "PRINT", "PROTOCOL", "SECURITY", "SESSION", "SKIPLIST", "STATUS"}
 	priorities = []string{"CRITICAL", "ERROR", "FATAL", "INFO", "WARNING", "pDEBUG"}
-	// authMethods that the original knows; only NULL is available here.
-	authMethods = []string{"NULL", "IP", "PWORD"}
 )
 
 var (
@@ -103,7 +101,11 @@ func init() { // not an initializer: the setters report by way of keywords
 
 		"RequiredAuthMethods": {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Auth.Required = r.methods(g) }},
 		"AllowedAuthMethods":  {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Auth.Allowed = r.methods(g) }},
-		"AccessControlPolicy": {kind: kindWord, words: []string{"PERMIT"}, set: func(r *reader, g given) { r.cfg.Auth.Policy = g.str }},
+		"AccessIPFile":        {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Auth.NetworksFile = g.str }},
+		"AccessPasswordFile":  {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Auth.PasswordsFile = g.str }},
+		"UnixSocketMode":      {kind: kindText, high: maxUserName, set: (*reader).setUnixMode},
+		"UnixSocketGroup":     {kind: kindText, high: maxUserName, set: func(r *reader, g given) { r.cfg.Local.UnixGroup = g.str }},
+		"AccessControlPolicy": {kind: kindWord, words: []string{policyPermit, policyDeny}, set: func(r *reader, g given) { r.cfg.Auth.Policy = g.str }},
 
 		"DebugInitialSequence": {kind: kindFlag, dormant: true},
 		"LinkProtocol":         {kind: kindWord, words: []string{"Hop", "TcpHop"}, dormant: true},
@@ -361,27 +363,4 @@ func (r *reader) setDebugFlags(g given) {
 			r.cfg.Log.Flags = append(r.cfg.Log.Flags, e)
 		}
 	}
-}
-
-// methods reads a list of authentication methods. A method that is not available is an error: to ignore it would open
-// the daemon to everybody, or to nobody.
-func (r *reader) methods(g given) []string {
-	var out []string
-	for word := range strings.FieldsSeq(g.str) {
-		switch {
-		case word == "NULL":
-			if !slices.Contains(out, word) {
-				out = append(out, word)
-			}
-		case slices.Contains(authMethods, word):
-			r.errorf(g.pos, "use NULL only if any client may connect; restrict access by Unix socket permissions or a packet filter",
-				"authentication method %s is not available in this version", word)
-		default:
-			r.errorf(g.pos, didYouMean(word, authMethods[:1], "the only method of this version is NULL"), "unknown authentication method %s", shown(word))
-		}
-	}
-	if len(out) == 0 && strings.TrimSpace(g.str) == "" {
-		r.errorf(g.pos, "write NULL, or remove the directive", "%s names no method", g.key)
-	}
-	return out
 }

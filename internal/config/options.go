@@ -103,6 +103,10 @@ var options = []Option{
 		set: setListen},
 	{Name: "unix-socket", List: true, Usage: "`PATH` of a socket for clients on this host; none for no socket", Default: "/tmp/<port> and one in the runtime directory",
 		set: setUnixSockets},
+	{Name: "unix-mode", Key: "UnixSocketMode", Usage: "permissions of these sockets, `OCTAL`", Default: "0666: everybody on this host",
+		set: one(func(c *Config, v string) (err error) { c.Local.UnixMode, err = parseMode(v); return err })},
+	{Name: "unix-group", Key: "UnixSocketGroup", Usage: "`GROUP` of these sockets, a name or a number", Default: "that of the daemon",
+		set: one(func(c *Config, v string) error { c.Local.UnixGroup = v; return checkPath(v) })},
 	{Name: "state-dir", Usage: "`DIR` for what must survive a restart", Default: "none: ring numbers do not survive it",
 		set: one(func(c *Config, v string) error { c.Local.StateDir = v; return checkPath(v) })},
 	{Name: "runtime-dir", Key: "RuntimeDir", Usage: "`DIR` for sockets", Default: "evensong in $XDG_RUNTIME_DIR, if that is set",
@@ -135,6 +139,16 @@ var options = []Option{
 		set: duration(func(c *Config) *time.Duration { return &c.Sessions.Wait })},
 	{Name: "max-session-messages", Key: "MaxSessionMessages", Usage: "most `MESSAGES` that wait for such a client, 0 for no limit by count", Default: "no limit by count",
 		set: integer(0, 1<<31-1, func(c *Config, n int64) { c.Sessions.MaxMessages = int(n) })},
+	{Name: "required-auth", Key: "RequiredAuthMethods", List: true, Usage: "authentication `METHOD` checked for every client: NULL, IP or PWORD", Default: "none",
+		set: setMethods(func(c *Config) *[]string { return &c.Auth.Required })},
+	{Name: "allowed-auth", Key: "AllowedAuthMethods", List: true, Usage: "authentication `METHOD` that a client may choose", Default: "NULL",
+		set: setMethods(func(c *Config) *[]string { return &c.Auth.Allowed })},
+	{Name: "access-ip", Key: "AccessIPFile", Usage: "`FILE` of networks for method IP", Default: "spread.access_ip here or in /etc",
+		set: one(func(c *Config, v string) error { c.Auth.NetworksFile = v; return checkPath(v) })},
+	{Name: "access-pword", Key: "AccessPasswordFile", Usage: "`FILE` of users and hashes for method PWORD", Default: "spread.access_pword here or in /etc",
+		set: one(func(c *Config, v string) error { c.Auth.PasswordsFile = v; return checkPath(v) })},
+	{Name: "access-policy", Key: "AccessControlPolicy", Usage: "what no access rule decides: `PERMIT` or DENY", Default: "PERMIT",
+		set: one(setPolicy)},
 	{Name: "log-file", Key: "EventLogFile", Usage: "append the log to `FILE`; %h is the host name", Default: "standard error",
 		set: one(func(c *Config, v string) error { c.Log.File = v; return checkPath(v) })},
 	{Name: "log-level", Key: "EventPriority", Usage: "least `LEVEL` that is logged: debug, info, warn or error", Default: "info",
@@ -229,7 +243,7 @@ func Assemble(file *Config, v *Values, getenv func(string) (string, bool), hostN
 			problems = append(problems, more...)
 		}
 	}
-	for _, p := range slices.Concat(c.windowProblems(), c.Sessions.problems(), c.Timers.problems()) {
+	for _, p := range slices.Concat(c.authProblems(), c.windowProblems(), c.Sessions.problems(), c.Timers.problems()) {
 		if overridden(&c, p.keys) { // otherwise the file's own problem is there already, with its place
 			p.File = c.lastOrigin(p.keys)
 			problems = append(problems, p.Problem)
@@ -421,6 +435,14 @@ func setLogLevel(c *Config, v string) error {
 		return fmt.Errorf("%q is not a level; write debug, info, warn or error", v)
 	}
 	c.Log.Priority = p
+	return nil
+}
+
+func setPolicy(c *Config, v string) error {
+	if v != policyPermit && v != policyDeny {
+		return fmt.Errorf("%q is no policy; write %s or %s", v, policyPermit, policyDeny)
+	}
+	c.Auth.Policy = v
 	return nil
 }
 

@@ -143,6 +143,12 @@ func (c *Config) values() []ReportValue {
 		sockets = "none"
 	}
 	add("unix-socket", sockets)
+	mode := ""
+	if c.Local.UnixMode != 0 {
+		mode = fmt.Sprintf("%04o", c.Local.UnixMode)
+	}
+	add("UnixSocketMode", mode)
+	add("UnixSocketGroup", c.Local.UnixGroup)
 	add("state-dir", c.Local.StateDir)
 	add("RuntimeDir", c.Local.RuntimeDir)
 	add("DaemonUser", c.Local.User)
@@ -193,6 +199,8 @@ func (c *Config) values() []ReportValue {
 	add("EventPreciseTimeStamp", truth("EventPreciseTimeStamp", c.Log.Precise))
 	add("RequiredAuthMethods", list(c.Auth.Required))
 	add("AllowedAuthMethods", list(c.Auth.Allowed))
+	add("AccessIPFile", c.Auth.NetworksFile)
+	add("AccessPasswordFile", c.Auth.PasswordsFile)
 	add("AccessControlPolicy", c.Auth.Policy)
 	add("DangerousMonitor", truth("DangerousMonitor", c.DangerousMonitor))
 	return out

@@ -38,11 +38,19 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	if err != nil {
 		return Config{}, nil, err
 	}
+	access := c.Access
+	if access == nil {
+		if access, err = config.LoadAccess(c); err != nil {
+			return Config{}, nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
 	rc := RingConfig(c)
 	h := Config{
 		Transport:    transport.Config{Bind: bind, Groups: groupsOf(c, self)},
 		Listen:       listen,
 		Unix:         unixPaths(c, clientPort(listen, d.Addr.Port())),
+		UnixMode:     c.Local.UnixMode,
+		UnixGroup:    c.Local.UnixGroup,
 		MaxSessions:  c.Sessions.Limit,
 		StateDir:     c.Local.StateDir,
 		TokenTimeout: rc.TokenTimeout,
@@ -65,6 +73,7 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 		Ring:        rc,
 		Membership:  MembershipConfig(c),
 		Facts:       encoded,
+		Session:     session.Config{Methods: access.Methods, Rules: access.Rules},
 		MaxSessions: c.Sessions.Limit,
 
 		SlowPolicy:       policy,

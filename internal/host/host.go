@@ -102,10 +102,11 @@ type Config struct {
 
 	// Listen are the TCP addresses for clients. The unspecified IPv6 address also serves IPv4.
 	Listen []netip.AddrPort
-	// Unix are the paths of Unix sockets for clients, and UnixMode their permissions (zero means 0666). Missing
-	// directories are made.
-	Unix     []string
-	UnixMode fs.FileMode
+	// Unix are the paths of Unix sockets for clients, UnixMode their permissions (zero means 0666), and UnixGroup their
+	// group, a name or a number (empty means that of the process). Missing directories are made.
+	Unix      []string
+	UnixMode  fs.FileMode
+	UnixGroup string
 	// MaxSessions bounds the connections; more are answered with REJECT_QUOTA. Zero means DefaultMaxSessions, or what
 	// the limit of open files allows if that is less.
 	MaxSessions int

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -38,7 +40,7 @@ func bindListeners(cfg *Config) (_ []*listener, err error) {
 		ls = append(ls, &listener{Listener: ln})
 	}
 	for _, p := range cfg.Unix {
-		l, err := listenUnix(p, cfg.UnixMode)
+		l, err := listenUnix(p, cfg.UnixMode, cfg.UnixGroup)
 		if err != nil {
 			return nil, fmt.Errorf("listen unix %s: %w", p, err)
 		}
@@ -61,7 +63,11 @@ func listenNetwork(a netip.AddrPort, all []netip.AddrPort) string {
 
 // listenUnix makes the socket file. One that a crashed daemon left behind is removed; one that is alive is an error,
 // because taking its path away would leave that daemon running where nobody finds it.
-func listenUnix(path string, mode fs.FileMode) (*listener, error) {
+func listenUnix(path string, mode fs.FileMode, group string) (*listener, error) {
+	gid, err := groupID(group)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
@@ -90,7 +96,13 @@ func listenUnix(path string, mode fs.FileMode) (*listener, error) {
 	if mode == 0 {
 		mode = 0o666
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	if gid >= 0 {
+		err = os.Lchown(path, -1, gid)
+	}
+	if err == nil {
+		err = os.Chmod(path, mode)
+	}
+	if err != nil {
 		l.Close()
 		os.Remove(path)
 		return nil, err
@@ -100,6 +112,25 @@ func listenUnix(path string, mode fs.FileMode) (*listener, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// groupID is the number of a group that is given by number or name; -1 for none.
+func groupID(group string) (int, error) {
+	if group == "" {
+		return -1, nil
+	}
+	if n, err := strconv.ParseUint(group, 10, 31); err == nil {
+		return int(n), nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return -1, err
+	}
+	n, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return -1, fmt.Errorf("group %s has the number %q here, which a socket cannot have", group, g.Gid)
+	}
+	return n, nil
 }
 
 // unlink removes the socket file if it is still the one that we made.

@@ -31,11 +31,12 @@ func RejectSize(groups Groups, data int) int {
 
 // AppendRejectMessage writes the answer to a request that access policy refuses (client-protocol 4.6): the request
 // itself with type REJECT, its old type in four bytes that data_len does not count, and the sender's private name as
-// last group, in place of the hundredth if there were so many.
+// last group. SELF_DISCARD, if it was asked for, stands in both type words.
+//
+// Deviation: a list that is full comes back as it was sent, without the sender, who stands in the header anyway. The
+// original overwrites the last name with the sender's.
 func AppendRejectMessage(dst []byte, t Type, private string, hint Hint, groups Groups, data []byte) []byte {
-	if groups.Len() >= MaxGroups {
-		groups = groups[:(MaxGroups-1)*NameSize]
-	}
+	full := groups.Len() >= MaxGroups
 	old := t
 	switch {
 	case t&TypeJoin != 0:
@@ -43,10 +44,12 @@ func AppendRejectMessage(dst []byte, t Type, private string, hint Hint, groups G
 	case t&TypeLeave != 0:
 		old = t&^TypeLeave | TypeCausedByLeave
 	}
-	dst = appendHead(dst, TypeReject|t&TypeSelfDiscard, private, groups.Len()+1, hint, len(data))
+	dst = appendHead(dst, TypeReject|t&TypeSelfDiscard, private, min(groups.Len()+1, MaxGroups), hint, len(data))
 	dst = LittleEndian.AppendUint32(dst, uint32(old)&^Mark|Mark)
 	dst = appendGroups(dst, groups)
-	dst = AppendName(dst, private)
+	if !full {
+		dst = AppendName(dst, private)
+	}
 	return append(dst, data...)
 }
 

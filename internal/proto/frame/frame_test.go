@@ -389,7 +389,7 @@ func TestRejectMessage(t *testing.T) {
 	}
 	b = AppendRejectMessage(nil, TypeFIFO, "#u#d", Hint{}, many, []byte("data"))
 	m, n, _ = ParseReceived(b)
-	if n != len(b) || n != RejectSize(many, 4) || m.Groups.Len() != 100 || string(m.Groups.At(99)) != "#u#d" || string(m.Data) != "data" || m.OldType != TypeFIFO {
+	if n != len(b) || n != RejectSize(many, 4) || m.Groups.Len() != 100 || string(m.Groups.At(99)) != "g99" || string(m.Data) != "data" || m.OldType != TypeFIFO {
 		t.Errorf("%d %d %q", n, m.Groups.Len(), m.Groups.At(99))
 	}
 }

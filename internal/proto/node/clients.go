@@ -61,6 +61,10 @@ func (m *Machine) HandleInput(now time.Duration, id uint64, b []byte, fx *Effect
 		taken += n
 		ops := len(m.sfx.Ops)
 		m.perform(now, c, fx)
+		if m.refused {
+			m.refused = false
+			m.relieve(now, fx)
+		}
 		// A name was decided, or a message made room necessary: go on as long as something moves.
 		if c.closing || taken == len(b) || n == 0 && ops == 0 {
 			break
@@ -160,7 +164,7 @@ func (m *Machine) perform(now time.Duration, c *conn, fx *Effects) {
 		case session.OpEstablished:
 			c.open = true
 			m.groups.Open(c.id, c.user, op.Info.Membership)
-			fx.Notes = append(fx.Notes, evs.Note{Level: evs.Debug, Text: "client connected", Attrs: []evs.Attr{{Key: "session", Value: op.Info.Private}, {Key: "version", Value: op.Info.Version.String()}}})
+			fx.Notes = append(fx.Notes, evs.Note{Level: evs.Debug, Text: "client connected", Attrs: []evs.Attr{{Key: "session", Value: op.Info.Private}, {Key: "version", Value: op.Info.Version.String()}, {Key: "name", Value: c.session.Proved()}}})
 		case session.OpJoin:
 			p, buf := m.order.Begin(c.id, evs.Agreed)
 			m.order.End(p, groups.AppendJoin(buf, c.id, c.user, string(op.Group)))
@@ -171,13 +175,12 @@ func (m *Machine) perform(now time.Duration, c *conn, fx *Effects) {
 			m.wake = true
 		case session.OpMulticast:
 			m.multicast(c, op)
+		case session.OpRefused:
+			m.refuse(now, c, op, fx)
 		case session.OpKill:
 		}
 	}
-	if len(s.Out) > 0 {
-		c.queue.PushHandshake(m.arena.End(append(m.arena.Begin(len(s.Out)), s.Out...)))
-		m.list(c, fx)
-	}
+	m.answer(c, fx)
 	for i := range s.Notes {
 		n := &s.Notes[i]
 		fx.Notes = append(fx.Notes, evs.Note{Level: evs.Warn, Text: n.Kind.String(), Attrs: []evs.Attr{{Key: "session", Value: c.session.Info().Private}, {Key: "group", Value: string(n.Group)}}})
@@ -186,6 +189,15 @@ func (m *Machine) perform(now time.Duration, c *conn, fx *Effects) {
 	s.Reset()
 	if why != session.Running {
 		m.close(now, c, why, fx)
+	}
+}
+
+// answer queues what the session itself says to its client.
+func (m *Machine) answer(c *conn, fx *Effects) {
+	if s := &m.sfx; len(s.Out) > 0 {
+		c.queue.PushHandshake(m.arena.End(append(m.arena.Begin(len(s.Out)), s.Out...)))
+		s.Out = s.Out[:0]
+		m.list(c, fx)
 	}
 }
 
@@ -243,7 +255,11 @@ func (m *Machine) close(now time.Duration, c *conn, why session.Reason, fx *Effe
 	default:
 		level = evs.Warn
 	}
-	fx.Notes = append(fx.Notes, evs.Note{Level: level, Text: "client connection closed", Attrs: []evs.Attr{{Key: "session", Value: name}, {Key: "reason", Value: why.Sentence()}}})
+	attrs := []evs.Attr{{Key: "session", Value: name}, {Key: "reason", Value: why.Sentence()}}
+	if !c.open {
+		attrs = append(attrs, peerAttr(c))
+	}
+	fx.Notes = append(fx.Notes, evs.Note{Level: level, Text: "client connection closed", Attrs: attrs})
 	fx.Closes = append(fx.Closes, Close{Session: c.id, Reason: why, Name: name})
 	if c.queue.Bytes() == 0 {
 		m.forget(c)

@@ -23,6 +23,7 @@ import (
 	"net/netip"
 	"time"
 
+	"evensong/internal/proto/access"
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/groups"
 	"evensong/internal/proto/membership"
@@ -130,6 +131,7 @@ type Stats struct {
 	Exchanges   uint64
 	InputStalls uint64
 	Pressure    PressureStats
+	Refused     [access.NumPoints]uint64 // requests that the access rules refused, by access.Point
 }
 
 // Machine is a daemon. Methods must not be called concurrently.
@@ -161,6 +163,8 @@ type Machine struct {
 	scope [][]byte // destinations of the message being submitted
 	slow  []slow
 	wake  bool // something was submitted
+
+	refused bool // a request was given back to its sender
 }
 
 // conn is one client connection.

@@ -5,6 +5,7 @@ package session
 import (
 	"strconv"
 
+	"evensong/internal/proto/access"
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/frame"
 )
@@ -17,7 +18,8 @@ const (
 	// OpName asks for a decision about the private name Name; empty: invent a unique one of at most 10 characters. The
 	// node answers with NameDecided, at once or later; until then the machine takes no input.
 	OpName OpKind = iota + 1
-	// OpEstablished tells that the client was accepted; Info. No other request comes before it, except OpName.
+	// OpEstablished tells that the client was accepted; Info. No other request comes before it, except OpName and OpRefused
+	// at access.Open.
 	OpEstablished
 	// OpJoin and OpLeave name a legal Group.
 	OpJoin
@@ -26,6 +28,9 @@ const (
 	OpMulticast
 	// OpKill is the client's wish to go. Close follows in the same effects.
 	OpKill
+	// OpRefused is a request that the access rules refuse: At, Rule (nil if none decided), Group if the decision was about
+	// one, and, except at access.Open, the request itself in Type, Hint, Groups and Data, which the client gets back.
+	OpRefused
 )
 
 // String is the lower-case name.
@@ -43,6 +48,8 @@ func (k OpKind) String() string {
 		return "multicast"
 	case OpKill:
 		return "kill"
+	case OpRefused:
+		return "refused"
 	}
 	return "OpKind(" + strconv.Itoa(int(k)) + ")"
 }
@@ -56,9 +63,11 @@ type Op struct {
 	Type    frame.Type  // join, leave, multicast: as sent, without the mark
 	Name    string      // name
 	Info    *Info       // established; belongs to the machine and does not change any more
-	Group   []byte      // join, leave: visible part
+	Group   []byte      // join, leave, refused: visible part
 	Groups  frame.Groups
 	Data    []byte
+	At      access.Point // refused
+	Rule    *access.Rule // refused
 }
 
 // Info is what a client said of itself.

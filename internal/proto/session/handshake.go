@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"time"
 
+	"evensong/internal/proto/access"
 	"evensong/internal/proto/frame"
 )
 
@@ -75,47 +76,51 @@ func (m *Machine) NameDecided(now time.Duration, user string, code frame.Code, f
 		m.authOld(now, fx)
 		return
 	}
-	fx.Out = appendAuthList(fx.Out, m.cfg.Methods)
-	if len(m.cfg.Methods) == 0 {
+	offered := m.offered()
+	fx.Out = frame.AppendAuthList(fx.Out, offered)
+	if len(offered) == 0 {
 		m.Close(now, ReasonNoMethod, fx) // an empty list, then the code (client-protocol 2.2)
 		return
 	}
 	m.transition(now, StateAuth)
 }
 
-func appendAuthList(dst []byte, methods []AuthMethod) []byte {
+// offered are the names of the methods that a client may choose.
+func (m *Machine) offered() []string {
 	names := make([]string, 0, 4)
-	for i := range methods {
-		names = append(names, methods[i].Name)
+	for i := range m.cfg.Methods {
+		if a := &m.cfg.Methods[i]; !a.Unlisted {
+			names = append(names, a.Name)
+		}
 	}
-	return frame.AppendAuthList(dst, names)
+	return names
 }
 
 // authOld decides about clients that know no authentication: IP if it is allowed, else NULL (client-protocol 2.6).
 //
-// Deviation: a required method with credentials refuses them, or an old version number would be a way around it.
+// Deviation: required methods count for them, too, and one with credentials refuses them. Otherwise an old version number
+// would be a way around what the operator requires.
 func (m *Machine) authOld(now time.Duration, fx *Effects) {
-	ip, null := -1, -1
+	chosen := m.method(frame.AuthIP)
+	if chosen < 0 {
+		chosen = m.method(frame.AuthNull)
+	}
+	m.run, m.yes = m.run[:0], true
 	for i := range m.cfg.Methods {
 		a := &m.cfg.Methods[i]
-		switch {
-		case a.Required && a.CredentialBytes > 0:
+		if a.Required && a.CredentialBytes > 0 {
 			m.Close(now, ReasonAuth, fx)
 			return
-		case a.Name == frame.AuthIP:
-			ip = i
-		case a.Name == frame.AuthNull:
-			null = i
+		}
+		if a.Required || i == chosen {
+			m.run = append(m.run, uint8(i))
 		}
 	}
-	switch {
-	case ip >= 0 && m.check(ip, nil), ip < 0 && null >= 0 && m.check(null, nil):
-		m.accept(now, fx)
-	case ip < 0 && null < 0:
+	if chosen < 0 {
 		m.Close(now, ReasonNoMethod, fx)
-	default:
-		m.Close(now, ReasonAuth, fx)
+		return
 	}
+	m.runMethods(now, fx)
 }
 
 func (m *Machine) check(method int, credentials []byte) bool {
@@ -167,10 +172,10 @@ func (m *Machine) readChoice(now time.Duration, b []byte, fx *Effects) int {
 	return taken
 }
 
-// method is the index of an allowed method, or -1. Case counts.
+// method is the index of a method that a client may choose, or -1. Case counts.
 func (m *Machine) method(name string) int {
 	for i := range m.cfg.Methods {
-		if m.cfg.Methods[i].Name == name {
+		if a := &m.cfg.Methods[i]; a.Name == name && !a.Unlisted {
 			return i
 		}
 	}
@@ -202,6 +207,12 @@ func (m *Machine) finishMethod(i int, credentials []byte, fx *Effects) {
 	yes := m.check(i, credentials)
 	m.yes = m.yes && yes
 	m.run = m.run[1:]
+	if yes {
+		m.passed |= 1 << i
+		if proves := m.cfg.Methods[i].Proves; proves != nil {
+			m.proved = proves(credentials)
+		}
+	}
 	if !m.cfg.Methods[i].Answer {
 		return
 	}
@@ -227,8 +238,14 @@ func (m *Machine) readCredentials(now time.Duration, b []byte, fx *Effects) int 
 	return taken
 }
 
-// accept opens the session (client-protocol 2.4).
+// accept opens the session (client-protocol 2.4), if the rules let this client in.
 func (m *Machine) accept(now time.Duration, fx *Effects) {
+	m.judge = m.rules.For(m.principal())
+	if ok, by := m.judge.May(access.Open, nil); !ok {
+		fx.Ops = append(fx.Ops, Op{Kind: OpRefused, At: access.Open, Rule: by})
+		m.Close(now, ReasonRules, fx)
+		return
+	}
 	fx.Out = frame.AppendAccept(fx.Out, m.info.Version, m.info.Private)
 	m.transition(now, StateOpen)
 	fx.Ops = append(fx.Ops, Op{Kind: OpEstablished, Info: &m.info})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"evensong/internal/proto/access"
 	"evensong/internal/proto/frame"
 )
 
@@ -26,6 +27,8 @@ type Config struct {
 	// Methods are the allowed authentication methods in the order in which they are offered; NULL should be first,
 	// because some clients take the first. Empty: nobody is accepted.
 	Methods []AuthMethod
+	// Rules say what accepted clients may do; nil: everything.
+	Rules *access.Rules
 	// ConnectTimeout limits the time until the connect message is complete. Zero means 5s.
 	ConnectTimeout time.Duration
 	// AuthTimeout limits the time from the authentication list to acceptance. Zero means 1min.
@@ -41,6 +44,8 @@ type AuthMethod struct {
 	// Required methods run even when a client did not choose them. One that needs credentials cannot: such a client is
 	// refused.
 	Required bool
+	// Unlisted methods are not offered and cannot be chosen: they are required, and need no credentials.
+	Unlisted bool
 	// CredentialBytes is what the client sends when it is the method's turn, 0 to 90; 40 for PWORD.
 	CredentialBytes int
 	// Answer: the daemon says in one byte, 1 or 0, whether the credentials are right, before the next method runs.
@@ -48,6 +53,9 @@ type AuthMethod struct {
 	// Check decides. It must depend on its arguments only. Nil says yes. peer is 0.0.0.0 for a Unix socket; credentials
 	// are valid during the call.
 	Check func(peer netip.Addr, credentials []byte) bool
+	// Proves is the name that credentials prove, after Check has accepted them. Nil: they prove none. What it returns must not
+	// alias the credentials.
+	Proves func(credentials []byte) string
 }
 
 // Null is the method NULL, which asks for nothing.
@@ -62,7 +70,9 @@ func (c *Config) Validate() error {
 	}
 	list, names := 0, map[string]bool{}
 	for _, m := range c.Methods {
-		list += len(m.Name) + 1
+		if !m.Unlisted {
+			list += len(m.Name) + 1
+		}
 		if m.Name == "" || len(m.Name) >= frame.AuthNameSize || strings.ContainsAny(m.Name, " \x00") {
 			add("authentication method %q: want 1 to %d bytes without blanks", m.Name, frame.AuthNameSize-1)
 		}
@@ -70,6 +80,9 @@ func (c *Config) Validate() error {
 			add("authentication method %q is there twice", m.Name)
 		}
 		names[m.Name] = true
+		if m.Unlisted && (!m.Required || m.CredentialBytes > 0) {
+			add("authentication method %q is not offered: it must be required and need no credentials", m.Name)
+		}
 		if m.CredentialBytes < 0 || m.CredentialBytes > frame.AuthChoiceSize {
 			add("authentication method %q: %d bytes of credentials, want 0 to %d", m.Name, m.CredentialBytes, frame.AuthChoiceSize)
 		}
@@ -149,8 +162,17 @@ type Machine struct {
 	have  uint8
 
 	// Authentication: methods still to run, as indexes of cfg.Methods, and whether all so far said yes.
-	run []uint8
-	yes bool
+	// passed has a bit for each method that said yes, for the first 64; proved is the name that the last of them proved.
+	run    []uint8
+	yes    bool
+	passed uint64
+	proved string
+
+	// Access: see access.go. judge is nil before the session is open, and where everything is permitted.
+	rules  *access.Rules
+	judge  *access.Judge
+	uid    uint32
+	hasUID bool
 
 	// Open: body has the part that arrived of the body behind the header in small; it is nil while no byte of it has
 	// arrived, and then the body may still be used in place.
@@ -164,7 +186,7 @@ func New(cfg *Config, peer netip.Addr, now time.Duration) *Machine {
 	if !peer.IsValid() {
 		peer = netip.IPv4Unspecified()
 	}
-	m := &Machine{cfg: cfg, peer: peer.Unmap(), state: StateConnect}
+	m := &Machine{cfg: cfg, rules: cfg.Rules, peer: peer.Unmap(), state: StateConnect}
 	m.deadline = now + orDefault(cfg.ConnectTimeout, DefaultConnectTimeout)
 	return m
 }

@@ -136,6 +136,8 @@ func opString(op *Op) string {
 		return fmt.Sprintf("multicast %v %v hint=%x %q %s", op.Service, op.Type, op.Hint, op.Groups.Strings(), data)
 	case OpKill:
 		return "kill"
+	case OpRefused:
+		return fmt.Sprintf("refused %v %q %v hint=%x %q %q", op.At, op.Group, op.Type, op.Hint, op.Groups.Strings(), op.Data)
 	}
 	panic("unknown " + op.Kind.String())
 }
@@ -172,6 +174,8 @@ var (
 )
 
 func required(m AuthMethod) AuthMethod { m.Required = true; return m }
+
+func unlisted(m AuthMethod) AuthMethod { m.Required, m.Unlisted = true, true; return m }
 
 func config(methods ...AuthMethod) *Config {
 	return &Config{Daemon: "d", Methods: methods, Buffers: &Pool{}}
@@ -249,6 +253,11 @@ func TestHandshake(t *testing.T) {
 		{what: "password cut", cfg: config(pword), in: connect("u") + choice("PWORD") + creds("me", "secret")[:39], end: true, out: "\x06PWORD ", ops: []string{`name "u"`}, close: ReasonGoneEarly},
 		{what: "password required and not chosen", cfg: config(Null(), required(pword)), in: connect("u") + choice("NULL"), out: "\x0bNULL PWORD \xf7", ops: []string{`name "u"`}, close: ReasonAuth},
 
+		{what: "IP required and not offered, yes", cfg: config(Null(), unlisted(ipYes)), in: connect("u") + choice("NULL"), out: "\x05NULL " + accepted, ops: []string{`name "u"`, est}},
+		{what: "IP required and not offered, no", cfg: config(Null(), unlisted(ipNo)), in: connect("u") + choice("NULL"), out: "\x05NULL \xf7", ops: []string{`name "u"`}, close: ReasonAuth},
+		{what: "IP not offered, chosen", cfg: config(Null(), unlisted(ipYes)), in: connect("u") + choice("IP"), out: "\x05NULL \xf7", ops: []string{`name "u"`}, close: ReasonAuth},
+		{what: "nothing offered", cfg: config(unlisted(ipYes)), in: connect("u"), out: "\x00\xf7", ops: []string{`name "u"`}, close: ReasonNoMethod},
+
 		// 2.4: pipelined behind the choice
 		{what: "join behind", in: connect("u") + choice("NULL") + string(frame.AppendJoin(nil, "#u#d", "g")), out: "\x05NULL " + accepted, ops: []string{`name "u"`, est, `join "g"`}},
 
@@ -261,6 +270,8 @@ func TestHandshake(t *testing.T) {
 		{what: "3.15, IP no", cfg: config(Null(), ipNo), in: "\x03\x0f\x02\x01\x01u", out: "\xf7", ops: []string{`name "u"`}, close: ReasonAuth},
 		{what: "3.15, IP yes", cfg: config(ipYes), in: "\x03\x0f\x02\x01\x01u", out: accepted, ops: []string{`name "u"`, "established #u#d memb=true prio=0 v=3.15.2"}},
 		{what: "3.15, nothing for it", cfg: config(pword), in: "\x03\x0f\x02\x01\x01u", out: "\xf7", ops: []string{`name "u"`}, close: ReasonNoMethod},
+		{what: "3.15, IP required and not offered, yes", cfg: config(Null(), unlisted(ipYes)), in: "\x03\x0f\x02\x01\x01u", out: accepted, ops: []string{`name "u"`, "established #u#d memb=true prio=0 v=3.15.2"}},
+		{what: "3.15, IP required and not offered, no", cfg: config(Null(), unlisted(ipNo)), in: "\x03\x0f\x02\x01\x01u", out: "\xf7", ops: []string{`name "u"`}, close: ReasonAuth},
 		{what: "3.15, password required", cfg: config(Null(), required(pword)), in: "\x03\x0f\x02\x01\x01u", out: "\xf7", ops: []string{`name "u"`}, close: ReasonAuth},
 	}
 	for _, r := range rows {
@@ -600,7 +611,12 @@ func TestConfigValidate(t *testing.T) {
 	if err == nil || len(strings.Split(err.Error(), "\n")) < 6 {
 		t.Errorf("%v", err)
 	}
-	if err := config(Null(), ipYes, pword).Validate(); err != nil {
+	for _, m := range []AuthMethod{{Name: "X", Unlisted: true}, {Name: "X", Unlisted: true, Required: true, CredentialBytes: 1}} {
+		if err := config(Null(), m).Validate(); err == nil || !strings.Contains(err.Error(), "must be required and need no credentials") {
+			t.Errorf("%+v: %v", m, err)
+		}
+	}
+	if err := config(Null(), ipYes, pword, unlisted(AuthMethod{Name: strings.Repeat("x", 29)})).Validate(); err != nil {
 		t.Error(err)
 	}
 }

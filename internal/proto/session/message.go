@@ -5,6 +5,7 @@ package session
 import (
 	"time"
 
+	"evensong/internal/proto/access"
 	"evensong/internal/proto/frame"
 )
 
@@ -136,17 +137,20 @@ func (m *Machine) request(h *frame.Header, body []byte, fx *Effects) {
 	groups := frame.Groups(body[:names:names])
 	switch {
 	case h.Type&frame.TypeJoin != 0:
-		if group, ok := oneGroup(groups, NoteJoinNoGroup, NoteJoinName, NoteJoinMore, fx); ok {
+		if group, ok := oneGroup(groups, NoteJoinNoGroup, NoteJoinName, NoteJoinMore, fx); ok && m.may(access.Join, group, h, groups, body, fx) {
 			fx.Ops = append(fx.Ops, Op{Kind: OpJoin, Type: h.Type, Group: group})
 		}
 	case h.Type&frame.TypeLeave != 0:
-		if group, ok := oneGroup(groups, NoteLeaveNoGroup, NoteLeaveName, NoteLeaveMore, fx); ok {
+		if group, ok := oneGroup(groups, NoteLeaveNoGroup, NoteLeaveName, NoteLeaveMore, fx); ok && m.may(access.Leave, group, h, groups, body, fx) {
 			fx.Ops = append(fx.Ops, Op{Kind: OpLeave, Type: h.Type, Group: group})
 		}
 	default:
 		service, ok := h.Type.Service()
 		if !ok {
 			panic("session: a checked header without a service: " + h.Type.String())
+		}
+		if m.judge != nil && !m.maySend(h, groups, body, fx) {
+			return
 		}
 		fx.Ops = append(fx.Ops, Op{
 			Kind: OpMulticast, Service: service, Type: h.Type, Hint: h.Hint, Groups: groups, Data: body[names:len(body):len(body)],

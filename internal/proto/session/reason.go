@@ -22,6 +22,7 @@ const (
 	ReasonNotUnique   // private name
 	ReasonNoMethod    // no authentication method is allowed
 	ReasonAuth        // chosen method unknown or not allowed, none chosen, or one said no
+	ReasonRules       // the access rules let it not in
 	ReasonAuthTimeout // authentication not complete in time
 	ReasonQuota       // too many sessions
 	ReasonOwnDialect  // begins with EVS
@@ -65,6 +66,7 @@ var reasonTexts = [...]struct {
 	ReasonNotUnique:     {"not-unique", "the private name is in use at this daemon", frame.ErrRejectNotUnique},
 	ReasonNoMethod:      {"no-auth-method", "this daemon allows no authentication method that the client could use", frame.ErrRejectAuth},
 	ReasonAuth:          {"auth", "the client chose no allowed authentication method, or one refused it", frame.ErrRejectAuth},
+	ReasonRules:         {"rules", "the access rules do not let this client in", frame.ErrRejectAuth},
 	ReasonAuthTimeout:   {"auth-timeout", "the client did not complete authentication in time", frame.ErrRejectAuth},
 	ReasonQuota:         {"quota", "the daemon serves as many sessions as it may", frame.ErrRejectQuota},
 	ReasonOwnDialect:    {"own-dialect", "the client speaks Evensong's own dialect, which this daemon does not offer", frame.ErrRejectVersion},
