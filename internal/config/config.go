@@ -260,8 +260,47 @@ func (r Ring) WithDefaults(defaults Ring) Ring {
 	return r
 }
 
-// Timers are the nine of the original. Zero means not given. A file may give any of them.
+// Profile says which defaults apply to timers that nobody gave.
+type Profile uint8
+
+const (
+	ProfileAuto Profile = iota // those of a wide-area network if the configuration is Wide
+	ProfileLAN                 // daemons near each other
+	ProfileWAN                 // daemons far from each other
+)
+
+// String is the word as it stands in a file.
+func (p Profile) String() string {
+	switch p {
+	case ProfileAuto:
+		return "auto"
+	case ProfileLAN:
+		return "LAN"
+	case ProfileWAN:
+		return "WAN"
+	}
+	return "unknown profile"
+}
+
+// profileOf reads a profile, in any case; false if there is none of that name.
+func profileOf(word string) (Profile, bool) {
+	for _, p := range []Profile{ProfileAuto, ProfileLAN, ProfileWAN} {
+		if strings.EqualFold(word, p.String()) {
+			return p, true
+		}
+	}
+	return ProfileAuto, false
+}
+
+// WideTimers reports whether timers that nobody gave are those of a wide-area network. It is known after Resolve.
+func (c *Config) WideTimers() bool {
+	return c.Timers.Profile == ProfileWAN || c.Timers.Profile == ProfileAuto && c.Wide
+}
+
+// Timers are the nine of the original, and which defaults apply. Zero means not given. A file may give any of them.
 type Timers struct {
+	// Profile chooses the defaults of the others. It should be equal on all daemons, as the timers are.
+	Profile Profile
 	// TokenTimeout: no token and no packet of the ring for this long means that the ring is lost.
 	TokenTimeout time.Duration
 	// Hurry: the representative sends the token again when it did not come round. Less than TokenTimeout.

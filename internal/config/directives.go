@@ -110,6 +110,9 @@ func init() { // not an initializer: the setters report by way of keywords
 		"DebugInitialSequence": {kind: kindFlag, dormant: true},
 		"LinkProtocol":         {kind: kindWord, words: []string{"Hop", "TcpHop"}, dormant: true},
 	}
+	directives["TimerProfile"] = &directive{kind: kindWord, words: []string{"auto", "LAN", "WAN"}, set: func(r *reader, g given) {
+		r.cfg.Timers.Profile, _ = profileOf(g.str)
+	}}
 	for i, f := range new(Timers).fields() {
 		directives[f.key] = &directive{kind: kindMillis, set: func(r *reader, g given) {
 			*r.cfg.Timers.fields()[i].value = g.span

@@ -113,6 +113,15 @@ var options = []Option{
 		set: one(func(c *Config, v string) error { c.Local.RuntimeDir = v; return checkPath(v) })},
 	{Name: "token-timeout", Key: "TokenTimeout", Usage: "a ring without token for this `DURATION` is lost; the other timers scale with it", Default: "that of the ring",
 		set: duration(func(c *Config) *time.Duration { return &c.Timers.TokenTimeout })},
+	{Name: "timer-profile", Key: "TimerProfile", Usage: "defaults of timers: `PROFILE` is auto, LAN or WAN", Default: "auto: WAN if the daemons are not in one network",
+		set: one(func(c *Config, v string) error {
+			p, ok := profileOf(v)
+			if !ok {
+				return fmt.Errorf("%q is no profile of timers; write auto, LAN or WAN", v)
+			}
+			c.Timers.Profile = p
+			return nil
+		})},
 	{Name: "lookup-timeout", Key: "LookupTimeout", Usage: "`DURATION` between two searches for missing daemons", Default: "that of the ring",
 		set: duration(func(c *Config) *time.Duration { return &c.Timers.Lookup })},
 	{Name: "window", Key: "Window", Usage: "`PACKETS` per token round of all daemons together", Default: "that of the ring",

@@ -158,6 +158,11 @@ func (c *Config) values() []ReportValue {
 		reuse = c.Local.SocketPortReuse.String()
 	}
 	add("SocketPortReuse", reuse)
+	profile := ""
+	if c.origins["TimerProfile"].Kind != FromDefault {
+		profile = c.Timers.Profile.String()
+	}
+	add("TimerProfile", profile)
 	for _, f := range c.Timers.fields() {
 		add(f.key, span(*f.value))
 	}

@@ -38,6 +38,7 @@ type cluster struct {
 	daemons []*daemon
 	members []*member
 	groups  []string // all that clients join
+	conf    string   // path of a spread.conf; empty: flags
 	history recorder
 	probe   atomic.Pointer[probe]
 	ids     atomic.Uint64 // of messages
@@ -171,7 +172,12 @@ func (d *daemon) start() {
 	for i, p := range d.c.daemons {
 		peers[i] = fmt.Sprintf("%s=%s:%d", p.name, p.addr(), p.port)
 	}
-	args := []string{setup.binary, "serve", "--name", d.name, "--peer", strings.Join(peers, ","), "--unix-socket", d.socket(), "--state-dir", d.path(".state")}
+	args := []string{setup.binary, "serve", "--name", d.name, "--unix-socket", d.socket(), "--state-dir", d.path(".state")}
+	if d.c.conf != "" {
+		args = append(args, "-c", d.c.conf)
+	} else {
+		args = append(args, "--peer", strings.Join(peers, ","))
+	}
 	if level := os.Getenv("EVENSONG_E2E_LOG"); level != "" {
 		args = append(args, "--log-level", level)
 	}

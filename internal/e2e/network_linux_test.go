@@ -89,12 +89,19 @@ type network struct {
 	n    int
 	name string // of the cluster
 	sw   string // namespace of the bridges
+
+	addrs []string // of the daemons, where they are not all in one network
 }
 
-func (n *network) ns(i int) string   { return n.name + "-" + strconv.Itoa(i+1) }
-func (n *network) addr(i int) string { return "10.99.0." + strconv.Itoa(i+1) }
-func port(i int) string              { return "p" + strconv.Itoa(i+1) }
-func mac(i int) string               { return fmt.Sprintf("02:00:0a:63:00:%02x", i+1) }
+func (n *network) ns(i int) string { return n.name + "-" + strconv.Itoa(i+1) }
+func (n *network) addr(i int) string {
+	if n.addrs != nil {
+		return n.addrs[i]
+	}
+	return "10.99.0." + strconv.Itoa(i+1)
+}
+func port(i int) string { return "p" + strconv.Itoa(i+1) }
+func mac(i int) string  { return fmt.Sprintf("02:00:0a:63:00:%02x", i+1) }
 
 // newNetwork makes the namespaces and cables.
 //

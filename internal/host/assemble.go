@@ -14,7 +14,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"time"
 
 	"evensong/internal/config"
 	"evensong/internal/proto/evs"
@@ -30,7 +32,7 @@ import (
 // a new incarnation (M-1).
 func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) (Machine, error), error) {
 	d := c.Daemons[self]
-	bind, err := bindAddr(c, d)
+	bind, also, err := bindAddrs(c, d)
 	if err != nil {
 		return Config{}, nil, err
 	}
@@ -46,7 +48,7 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	}
 	rc := RingConfig(c)
 	h := Config{
-		Transport:    transport.Config{Bind: bind, Groups: groupsOf(c, self)},
+		Transport:    transport.Config{Bind: bind, Also: also, Groups: groupsOf(c, self), Loop: sharesHost(c, self)},
 		Listen:       listen,
 		Unix:         unixPaths(c, clientPort(listen, d.Addr.Port())),
 		UnixMode:     c.Local.UnixMode,
@@ -119,9 +121,16 @@ func NewIdentity() (evs.Incarnation, *rand.Rand, error) {
 	return inc, rand.New(rand.NewPCG(le.Uint64(b[8:]), le.Uint64(b[16:]))), nil
 }
 
+// wideTokenTimeout is the token timeout of a wide-area network if nobody gives one. A rotation between continents takes
+// up to about a second, and one lost token must not end the ring.
+const wideTokenTimeout = 2 * time.Second
+
 // RingConfig is the ring's part of a configuration, with all defaults filled in.
 func RingConfig(c *config.Config) ring.Config {
 	r := ring.Config{TokenTimeout: c.Timers.TokenTimeout, PersonalWindow: c.Ring.Personal, GlobalWindow: c.Ring.Global, AcceleratedWindow: c.Ring.AcceleratedWindow}
+	if r.TokenTimeout == 0 && c.WideTimers() {
+		r.TokenTimeout = wideTokenTimeout
+	}
 	if c.Timers.Hurry > 0 && 2*c.Timers.Hurry <= r.WithDefaults().TokenTimeout {
 		r.TokenRetransmit = c.Timers.Hurry
 	}
@@ -157,29 +166,40 @@ func Check(c *config.Config) error {
 	return errors.Join(RingConfig(c).Validate(), m.Validate())
 }
 
-// bindAddr is where daemon d receives datagrams: what was said, else the interface for daemon traffic, else its own
-// address if that is a loopback address (several daemons can then share a host), else all addresses.
-func bindAddr(c *config.Config, d config.Daemon) (netip.AddrPort, error) {
-	if b := c.Local.Bind; len(b) > 0 {
-		if len(b) > 1 {
-			return netip.AddrPort{}, fmt.Errorf("%w: %d addresses to bind for daemon traffic; give one, or none for all", ErrConfig, len(b))
+// bindAddrs are where daemon d receives datagrams, the main address first: what was said, else the interfaces for daemon
+// traffic, else its own address if that is a loopback address (several daemons can then share a host), else all
+// addresses. Of several interfaces the main one is that which the other daemons know.
+func bindAddrs(c *config.Config, d config.Daemon) (main netip.AddrPort, also []netip.AddrPort, err error) {
+	all := slices.Clone(c.Local.Bind)
+	if len(all) == 0 {
+		for _, in := range d.Interfaces {
+			if in.DaemonTraffic && in.Addr.IsValid() {
+				all = append(all, netip.AddrPortFrom(in.Addr, d.Addr.Port()))
+			}
 		}
-		return b[0], nil
+		if i := slices.Index(all, d.Addr); i > 0 {
+			all[0], all[i] = all[i], all[0]
+		}
+	}
+	// All addresses are all addresses.
+	if i := slices.IndexFunc(all, func(a netip.AddrPort) bool { return a.Addr().IsUnspecified() }); i >= 0 && len(all) > 1 {
+		if len(c.Local.Bind) > 0 {
+			return main, nil, fmt.Errorf("%w: bind %v means all addresses; leave out the others, or give only specific ones", ErrConfig, all[i])
+		}
+		all = all[i : i+1]
+	}
+	if len(all) > 0 {
+		return all[0], all[1:], nil
 	}
 	port := d.Addr.Port()
-	for _, in := range d.Interfaces {
-		if in.DaemonTraffic && in.Addr.IsValid() {
-			return netip.AddrPortFrom(in.Addr, port), nil
-		}
-	}
 	a := d.Addr.Addr()
 	switch {
 	case a.IsValid() && a.IsLoopback():
-		return d.Addr, nil
+		return d.Addr, nil, nil
 	case a.IsValid() && a.Is6() && !a.Is4In6():
-		return netip.AddrPortFrom(netip.IPv6Unspecified(), port), nil
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), port), nil, nil
 	}
-	return netip.AddrPortFrom(netip.IPv4Unspecified(), port), nil
+	return netip.AddrPortFrom(netip.IPv4Unspecified(), port), nil, nil
 }
 
 // listenAddrs are the TCP addresses for clients, by the same rule.
@@ -255,20 +275,26 @@ func unixPaths(c *config.Config, port uint16) []string {
 	return paths
 }
 
-// groupsOf lists the multicast and broadcast addresses that save copies: those of segments with several daemons.
+// groupsOf lists the multicast or broadcast address that saves copies: that of the daemon's own segment, if it has one
+// and others are in it. Members of other segments are reached by unicast, because a multicast address means something
+// else, or nothing, in another network.
 func groupsOf(c *config.Config, self int) []transport.Group {
-	var out []transport.Group
-	for i, s := range c.Segments {
-		if s.Kind == config.Unicast || len(s.Daemons) < 2 {
-			continue
-		}
-		g := transport.Group{Addr: s.Addr, Join: c.Daemons[self].Segment == i}
-		for _, k := range s.Daemons {
-			if k != self {
-				g.Members = append(g.Members, c.Daemons[k].Addr)
-			}
-		}
-		out = append(out, g)
+	s := c.Segments[c.Daemons[self].Segment]
+	if s.Kind == config.Unicast || len(s.Daemons) < 2 {
+		return nil
 	}
-	return out
+	g := transport.Group{Addr: s.Addr, Join: true}
+	for _, k := range s.Daemons {
+		if k != self {
+			g.Members = append(g.Members, c.Daemons[k].Addr)
+		}
+	}
+	return []transport.Group{g}
+}
+
+// sharesHost reports whether another daemon of the segment is on this host, so that multicasts must come back to it.
+func sharesHost(c *config.Config, self int) bool {
+	return slices.ContainsFunc(c.Segments[c.Daemons[self].Segment].Daemons, func(k int) bool {
+		return k != self && c.Daemons[k].Addr.Addr().IsLoopback()
+	})
 }

@@ -24,6 +24,7 @@ type Profile struct {
 	together                         bool          // all daemons start at once
 	asym                             float64       // how often an asymmetric cut stays for long at the end (LIVE-5)
 	calm                             bool          // no varied configuration
+	wide                             bool          // daemons on several continents, with the timers for that
 }
 
 var everything = [faultEnd]int{
@@ -51,6 +52,8 @@ func Profiles() []Profile {
 			weights: [faultEnd]int{faultClientGone: 12, faultClientSlow: 3, faultPartition: 4, faultHeal: 4, faultCrashQuick: 2, faultTrap: 3, faultPause: 1}},
 		{Name: "big", Text: "24 to 32 daemons start together", hosts: [2]int{24, 32}, clients: [2]int{24, 32}, messages: [2]int{60, 80}, faults: [2]int{2, 3},
 			length: 8 * time.Second, weights: [faultEnd]int{faultPartition: 2, faultHeal: 2, faultCrashQuick: 1, faultPause: 1, faultWeather: 1}, kinds: 1, together: true},
+		{Name: "wide", Text: "up to 80 ms from daemon to daemon, some loss, and the timers of a wide-area network", hosts: [2]int{3, 6}, clients: [2]int{6, 12}, messages: [2]int{100, 150}, faults: [2]int{2, 4},
+			length: 60 * time.Second, least: 60 * time.Second, weights: everything, kinds: 2, wide: true},
 	}
 }
 
@@ -71,9 +74,15 @@ func (w *World) build(p *Profile) time.Duration {
 	r := w.rnd
 	count := func(lim [2]int) int { return lim[0] + r.IntN(lim[1]-lim[0]+1) }
 	timeout := 250 * time.Millisecond
+	if p.wide {
+		timeout = 2 * time.Second
+	}
 	n := count(p.hosts)
 	w.ring = ringDefaults(timeout)
 	q := Quality{Delay: w.between(20*time.Microsecond, 200*time.Microsecond), Jitter: w.between(time.Microsecond, 100*time.Microsecond)}
+	if p.wide {
+		q = Quality{Delay: w.between(5*time.Millisecond, 80*time.Millisecond), Jitter: w.between(time.Millisecond, 10*time.Millisecond), Loss: 0.01 * w.rnd.Float64()}
+	}
 	allStable := w.chance(0.6)
 	accelerated := w.chance(0.8)
 	if !p.calm {

@@ -44,9 +44,10 @@ type mmsghdr struct {
 // packets to one address could become one segmented send (UDP_SEGMENT). Receive returns a list of datagrams that is
 // longer than the list of slots as soon as a slot holds several (UDP_GRO).
 type Batch struct {
-	fds   []int // the main socket, then one for each group that needs its own
+	fds   []int // the main socket, one for each further address, then one for each group that needs its own
 	is4   bool
 	local netip.AddrPort
+	homes *homes
 	plan  planner
 	stats Stats
 
@@ -62,6 +63,7 @@ type Batch struct {
 		iovs   [batchOut]unix.Iovec
 		names  [batchOut]unix.RawSockaddrInet6
 		group  [batchOut]bool
+		from   [batchOut]uint8 // index of the socket that sends it
 		staged int
 	}
 
@@ -101,6 +103,15 @@ func (b *Batch) open(cfg Config) error {
 		return fmt.Errorf("listen udp %v: %w", cfg.Bind, err)
 	}
 	main := b.fds[0]
+	for _, a := range cfg.Also {
+		if err := b.socket(cfg, a, false); err != nil {
+			return fmt.Errorf("listen udp %v: %w", a, err)
+		}
+	}
+	var err error
+	if b.homes, err = newHomes(cfg); err != nil {
+		return err
+	}
 	sa, err := unix.Getsockname(main)
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
@@ -340,6 +351,7 @@ func (b *Batch) stage(to netip.AddrPort, p []byte, group bool) {
 	b.out.iovs[k].Base = &p[0]
 	b.out.iovs[k].SetLen(len(p))
 	b.out.group[k] = group
+	b.out.from[k] = uint8(b.homes.from(to.Addr()))
 	b.out.staged++
 }
 
@@ -350,8 +362,13 @@ func (b *Batch) flush() {
 	b.out.staged = 0
 	refused := 0
 	for at := 0; at < n; {
+		end := n
+		if b.homes != nil { // a run that leaves by one socket
+			for end = at + 1; end < n && b.out.from[end] == b.out.from[at]; end++ {
+			}
+		}
 		b.stats.SendCalls.Add(1)
-		r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(b.fds[0]), uintptr(unsafe.Pointer(&b.out.hdrs[at])), uintptr(n-at), unix.MSG_DONTWAIT, 0, 0)
+		r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(b.fds[b.out.from[at]]), uintptr(unsafe.Pointer(&b.out.hdrs[at])), uintptr(end-at), unix.MSG_DONTWAIT, 0, 0)
 		if errno == 0 {
 			b.sent(at, at+int(r))
 			at += int(r)

@@ -27,8 +27,9 @@ const (
 type Portable struct {
 	main  *net.UDPConn
 	local netip.AddrPort
-	is4   bool // main is an IPv4 socket
-	conns []*net.UDPConn
+	is4   bool           // main is an IPv4 socket
+	conns []*net.UDPConn // main, one for each further address, then one for each group that needs its own
+	homes *homes
 	plan  planner
 	stats Stats
 }
@@ -51,6 +52,19 @@ func OpenPortable(cfg Config) (*Portable, error) {
 	p := &Portable{main: main, is4: cfg.Bind.Addr().Is4(), conns: []*net.UDPConn{main}, plan: planner{groups: cfg.Groups}}
 	_ = main.SetWriteDeadline(time.Now().Add(portableSendWait))
 	p.local = main.LocalAddr().(*net.UDPAddr).AddrPort()
+	for _, a := range cfg.Also {
+		c, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(a))
+		if err != nil {
+			p.Close()
+			return nil, err
+		}
+		_ = c.SetWriteDeadline(time.Now().Add(portableSendWait))
+		p.conns = append(p.conns, c)
+	}
+	if p.homes, err = newHomes(cfg); err != nil {
+		p.Close()
+		return nil, err
+	}
 	if err := p.join(cfg); err != nil {
 		p.Close()
 		return nil, err
@@ -171,12 +185,13 @@ func (p *Portable) Send(sends []packet.Send) {
 		to, groups := p.plan.destinations(s)
 		for j, a := range to {
 			p.stats.SendCalls.Add(1)
-			_, _, err := p.main.WriteMsgUDPAddrPort(s.Bytes, nil, a)
+			c := p.conns[p.homes.from(a.Addr())]
+			_, _, err := c.WriteMsgUDPAddrPort(s.Bytes, nil, a)
 			for errors.Is(err, os.ErrDeadlineExceeded) && waits > 0 {
 				// Usually the deadline of an earlier wait has passed meanwhile, and nothing was tried. On a busy machine the new
 				// one may pass before it is looked at, too.
-				_ = p.main.SetWriteDeadline(time.Now().Add(portableSendWait))
-				if _, _, err = p.main.WriteMsgUDPAddrPort(s.Bytes, nil, a); err != nil {
+				_ = c.SetWriteDeadline(time.Now().Add(portableSendWait))
+				if _, _, err = c.WriteMsgUDPAddrPort(s.Bytes, nil, a); err != nil {
 					waits--
 				}
 			}

@@ -18,6 +18,7 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -34,6 +35,9 @@ type Config struct {
 	// Bind is the address and port of the socket. Port zero lets the system choose. The unspecified IPv6 address
 	// also serves IPv4. A specific address is also the source of all that is sent.
 	Bind netip.AddrPort
+	// Also are further addresses of a host with several networks: it receives at each, and what goes to a daemon in the
+	// network of one of them is sent from there, everything else from Bind. All are specific, as Bind then must be.
+	Also []netip.AddrPort
 	// BufferBytes is wanted for the socket buffers; the kernel may grant less. Zero means DefaultBufferBytes.
 	BufferBytes int
 	// Groups are the multicast or broadcast addresses that reach several daemons at once. None means unicast only.
@@ -66,6 +70,19 @@ func (c Config) Validate() error {
 	}
 	if c.Bind.Addr().IsMulticast() {
 		errs = append(errs, fmt.Errorf("bind %v: a multicast address belongs into a group", c.Bind))
+	}
+	if len(c.Also) > 0 && c.Bind.Addr().IsUnspecified() {
+		errs = append(errs, fmt.Errorf("bind %v receives at all addresses; further ones have no use", c.Bind))
+	}
+	for i, a := range c.Also {
+		switch {
+		case !a.Addr().IsValid() || a.Addr().IsUnspecified() || a.Addr().IsMulticast():
+			errs = append(errs, fmt.Errorf("bind %v: of several addresses each must be one of this host's own", a))
+		case a.Addr().Is4() != c.Bind.Addr().Is4():
+			errs = append(errs, fmt.Errorf("bind %v: not of the same IP version as %v", a, c.Bind))
+		case a == c.Bind || slices.Contains(c.Also[:i], a):
+			errs = append(errs, fmt.Errorf("bind %v: there twice", a))
+		}
 	}
 	if c.BufferBytes < 0 {
 		errs = append(errs, fmt.Errorf("buffer of %d bytes: must not be negative", c.BufferBytes))
@@ -163,6 +180,61 @@ type Conn interface {
 type Source interface {
 	// Receive waits for a datagram and copies it into b, which should hold packet.MaxDatagram bytes.
 	Receive(b []byte) (int, netip.AddrPort, error)
+}
+
+// A homes tells from which of a host's addresses a datagram leaves: networks in the order of the addresses that are in
+// them, the main one first. Nil where there is only one address. It remembers its answers; not safe for concurrent use.
+type homes struct {
+	nets  []netip.Prefix // by socket: the network of its address; invalid if the system does not say
+	known map[netip.Addr]int
+}
+
+// maxHomes bounds what homes remembers; it forgets all when full.
+const maxHomes = 1024
+
+// newHomes finds out the networks of the addresses of c.
+func newHomes(c Config) (*homes, error) {
+	if len(c.Also) == 0 {
+		return nil, nil
+	}
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("find the networks of %v and %v: %w", c.Bind, c.Also, err)
+	}
+	var local []netip.Prefix
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			local = append(local, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()))
+		}
+	}
+	h := &homes{known: map[netip.Addr]int{}}
+	for _, b := range append([]netip.AddrPort{c.Bind}, c.Also...) {
+		var network netip.Prefix
+		for _, p := range local {
+			if p.Addr() == b.Addr().WithZone("") {
+				network = p.Masked()
+			}
+		}
+		h.nets = append(h.nets, network)
+	}
+	return h, nil
+}
+
+// from is the index of the socket that sends to a: 0 for the main one.
+func (h *homes) from(a netip.Addr) int {
+	if h == nil {
+		return 0
+	}
+	a = a.WithZone("")
+	i, ok := h.known[a]
+	if !ok {
+		i = max(slices.IndexFunc(h.nets, func(p netip.Prefix) bool { return p.IsValid() && p.Contains(a) }), 0)
+		if len(h.known) >= maxHomes {
+			clear(h.known)
+		}
+		h.known[a] = i
+	}
+	return i
 }
 
 // planner decides to which addresses a Send goes. It remembers its last answer, because nearly all ring sends of one

@@ -409,3 +409,51 @@ func TestMem(t *testing.T) {
 	ends[2].wait(t)
 	ends[1].none(t)
 }
+
+func TestSeveralAddresses(t *testing.T) {
+	forEachKind(t, func(t *testing.T, open func(Config) opened) {
+		port := freePort(t)
+		at := func(s string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(s), port) }
+		a := open(Config{Bind: at("127.0.0.1"), Also: []netip.AddrPort{at("127.0.0.2"), at("127.0.0.3")}})
+		b := open(Config{Bind: at("127.0.0.4")})
+		for _, to := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {
+			b.Send([]packet.Send{{To: []netip.AddrPort{at(to)}, Bytes: []byte(to)}})
+			if d := a.wait(t); string(d.Bytes) != to || d.From != b.LocalAddr() {
+				t.Errorf("got %q from %v, want %q from %v", d.Bytes, d.From, to, b.LocalAddr())
+			}
+		}
+		// All of 127/8 is the network of the main address.
+		a.Send([]packet.Send{{To: []netip.AddrPort{b.LocalAddr()}, Bytes: []byte("out")}})
+		if d := b.wait(t); d.From != at("127.0.0.1") {
+			t.Errorf("sent from %v", d.From)
+		}
+	})
+}
+
+func TestHomes(t *testing.T) {
+	nets := func(list ...string) []netip.Prefix {
+		var out []netip.Prefix
+		for _, s := range list {
+			p, _ := netip.ParsePrefix(s) // "?" is invalid: the system does not know the address
+			out = append(out, p)
+		}
+		return out
+	}
+	h := &homes{nets: nets("10.1.0.0/16", "?", "10.2.3.0/24", "10.0.0.0/8", "fe80::/64"), known: map[netip.Addr]int{}}
+	for range 2 { // the second time from memory
+		for to, want := range map[string]int{"10.1.9.9": 0, "10.2.3.4": 2, "10.2.4.4": 3, "192.168.0.1": 0, "fe80::7%eth0": 4, "239.1.2.3": 0} {
+			if got := h.from(netip.MustParseAddr(to)); got != want {
+				t.Errorf("to %s by socket %d, want %d", to, got, want)
+			}
+		}
+	}
+	for i := range 2 * maxHomes {
+		h.from(netip.AddrFrom4([4]byte{172, 16, byte(i >> 8), byte(i)}))
+	}
+	if len(h.known) > maxHomes {
+		t.Errorf("%d addresses remembered, at most %d", len(h.known), maxHomes)
+	}
+	if (*homes)(nil).from(netip.MustParseAddr("10.0.0.1")) != 0 {
+		t.Error("one address alone is not the main one")
+	}
+}
