@@ -63,6 +63,9 @@ func (c *Conn) PrivateGroup() string { return c.privateGroup }
 // them: it does not tell an Evensong daemon from another one.
 func (c *Conn) DaemonVersion() Version { return c.version }
 
+// Membership reports whether the session gets views, transitional signals and self-leaves: see WithMembership.
+func (c *Conn) Membership() bool { return c.opts.membership }
+
 // LocalAddr is the local end of the connection.
 func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
 
