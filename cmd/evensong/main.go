@@ -23,6 +23,7 @@ const (
 	exitUsage   = 2
 	exitConfig  = 3
 	exitBind    = 4
+	exitRefused = 5
 )
 
 func main() { os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
@@ -79,7 +80,7 @@ Start with "evensong dev": three daemons in one process and a conversation to wa
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(newDevCommand(), newServeCommand(), newUserCommand(), newConfigCommand(), newSimCommand(), newVersionCommand())
+	root.AddCommand(newDevCommand(), newServeCommand(), newUserCommand(), newPubCommand(), newSubCommand(), newJoinCommand(), newConfigCommand(), newSimCommand(), newVersionCommand())
 	return root
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -17,16 +16,10 @@ import (
 	"evensong/internal/tools/user"
 )
 
-// Environment variables of "evensong user"; a flag wins over them.
-const (
-	envServer   = "EVENSONG_SERVER"
-	envUser     = "EVENSONG_USER"
-	envPassword = "EVENSONG_PASSWORD"
-)
-
 // newUserCommand is "evensong user": a person in a group.
 func newUserCommand() *cobra.Command {
 	var o user.Options
+	var session *sessionFlags
 	cmd := &cobra.Command{
 		Use:   "user",
 		Short: "Join groups, send messages and watch views by hand",
@@ -50,34 +43,14 @@ use, 5 if the daemon refuses the session.`,
   printf 'd\nj chat\nr\n' | evensong user -r     join, and wait for the first view`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fromEnv(cmd, "server", envServer, &o.Address)
-			fromEnv(cmd, "user", envUser, &o.Name)
-			fromEnv(cmd, "password", envPassword, &o.Password)
-			ctx := cmd.Context()
-			if ctx == nil {
-				ctx = context.Background()
-			}
+			session.read(cmd)
+			ctx, stop := interruptible(cmd)
+			defer stop()
 			return user.Main(ctx, o, cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
-	f := cmd.Flags()
-	f.StringVarP(&o.Address, "server", "s", client.DefaultAddress, "the daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path")
-	f.StringVarP(&o.Name, "user", "u", user.DefaultName, "private `NAME`, 1 to 10 characters, unique at the daemon")
-	f.BoolVarP(&o.Random, "random", "r", false, "let the daemon invent a private name")
-	f.StringVarP(&o.Login, "login", "n", "", "`NAME` for daemons that ask for a password")
-	f.StringVarP(&o.Password, "password", "p", "", "`PASSWORD` for them; others on this machine may see it, "+envPassword+" they do not")
-	f.DurationVar(&o.Timeout, "timeout", user.DefaultTimeout, "how long connecting may take")
-	for _, name := range []string{"server", "user", "login", "password", "timeout"} {
-		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
-	}
+	session = bindSession(cmd, &o, user.DefaultName)
 	return cmd
-}
-
-// fromEnv takes an environment variable for a flag that was not given.
-func fromEnv(cmd *cobra.Command, flag, variable string, value *string) {
-	if v, ok := os.LookupEnv(variable); ok && !cmd.Flags().Changed(flag) {
-		*value = v
-	}
 }
 
 // spuserUsage is the help of the program under its other names.

@@ -51,7 +51,7 @@ func Dial(ctx context.Context, o Options) (*client.Conn, error) {
 func Main(ctx context.Context, o Options, in io.Reader, out io.Writer) error {
 	conn, err := Dial(ctx, o)
 	if err != nil {
-		return explain(err, o)
+		return Explain(err, o)
 	}
 	address := o.Address
 	if address == "" {
@@ -59,7 +59,7 @@ func Main(ctx context.Context, o Options, in io.Reader, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "connected to %s as %s\n", address, conn.PrivateGroup())
 	if err := Run(ctx, conn, in, out); err != nil {
-		return explain(err, o)
+		return Explain(err, o)
 	}
 	return nil
 }
@@ -92,8 +92,11 @@ func (e *ExitError) Unwrap() error { return e.Err }
 // ExitCode is 1 for a failure, 2 for wrong usage, 5 for a refusal by the daemon.
 func (e *ExitError) ExitCode() int { return e.Code }
 
-// explain adds exit code and next step to an error of a session.
-func explain(err error, o Options) error {
+// Explain adds exit code and next step to an error of a session that o described. An *ExitError is returned as it is.
+func Explain(err error, o Options) error {
+	if e, ok := errors.AsType[*ExitError](err); ok {
+		return e
+	}
 	e := &ExitError{Code: exitFailure, Err: err}
 	code, _ := errors.AsType[client.Code](err)
 	switch code {
@@ -103,6 +106,9 @@ func explain(err error, o Options) error {
 	case client.ErrIllegalName:
 		e.Code = exitUsage
 		e.Hint = fmt.Sprintf("a name has 1 to %d characters from '$' to '~'; choose another with -u, or -r for one from the daemon", client.MaxPrivateName)
+	case client.ErrIllegalGroup:
+		e.Code = exitUsage
+		e.Hint = "a group has 1 to 31 characters from '$' to '~'; a private group looks like #name#daemon"
 	case client.ErrCouldNotConnect:
 		e.Hint = "is a daemon running there? name another one with -s port@host"
 	case client.ErrNotUnique:

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package user is the interactive client: a person joins groups, sends, and watches messages and views in words. It
-// does what the example programs spuser and sptuser of the Spread toolkit do, with the same commands, so fingers and
-// scripts that know them need not learn.
+// Package user is a person, or a shell script, in groups. Its interactive client joins groups, sends, and watches messages
+// and views in words. It does what the example programs spuser and sptuser of the Spread toolkit do, with the same
+// commands, so fingers and scripts that know them need not learn. Beside it are three small ones: Publish sends, Subscribe
+// prints, Converse does both in one group.
 //
 // On a terminal it edits lines, and events that arrive do not disturb the line being typed. With a pipe it reads one
 // command or message per line and prints plain lines.
@@ -59,14 +60,7 @@ func Run(ctx context.Context, conn Conn, in io.Reader, out io.Writer) error {
 func run(ctx context.Context, conn Conn, scr screen) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &session{
-		conn:  conn,
-		me:    conn.PrivateGroup(),
-		scr:   scr,
-		want:  make(chan struct{}),
-		lines: make(chan line, 1),
-		lost:  make(chan error, 1),
-	}
+	s := newSession(conn, scr)
 	go s.readLines(ctx)
 	if scr.interactive() {
 		scr.print("h shows the commands, q ends")
@@ -88,6 +82,18 @@ func run(ctx context.Context, conn Conn, scr screen) error {
 	return err
 }
 
+func newSession(conn Conn, scr screen) *session {
+	told := &narrator{me: conn.PrivateGroup()}
+	return &session{
+		conn:  conn,
+		scr:   scr,
+		tell:  told.tell,
+		want:  make(chan struct{}),
+		lines: make(chan line, 1),
+		lost:  make(chan error, 1),
+	}
+}
+
 // line is what readLine returned.
 type line struct {
 	text string
@@ -97,8 +103,9 @@ type line struct {
 // session is the state of one run. Only the goroutine in loop changes it.
 type session struct {
 	conn Conn
-	me   string
 	scr  screen
+	// tell puts an event into words. Only one goroutine receives at any time, and that one calls it.
+	tell func(client.Event) string
 
 	// want asks readLines for one line; asked says that its answer in lines is still to come. The two make it possible
 	// to stop waiting for a line without losing it.
@@ -350,7 +357,7 @@ func (s *session) receiveOne(ctx context.Context, _ []string) error {
 		return r.err
 	}
 	s.scr.setPrompt(prompt) // printing paints the line anew
-	s.scr.print(describe(r.ev, s.me))
+	s.scr.print(s.tell(r.ev))
 	return nil
 }
 
@@ -399,7 +406,7 @@ func (s *session) receiveOn(ctx context.Context) {
 				}
 				return
 			}
-			s.scr.print(describe(ev, s.me))
+			s.scr.print(s.tell(ev))
 		}
 	})
 }

@@ -18,13 +18,42 @@ const (
 	maxShownBytes   = 2048
 )
 
-// describe is an event in words, without a newline at its end. me is the session's private group.
-func describe(ev client.Event, me string) string {
+// A narrator puts one session's events into words. It remembers each group's last view, because what a change between
+// daemons means shows only beside the view before it. The zero value lacks me, the session's private group. Its methods
+// must not be called concurrently.
+type narrator struct {
+	me   string
+	last map[string]*client.View
+}
+
+// tell is an event in words, without a newline at its end.
+func (n *narrator) tell(ev client.Event) string {
+	text := describe(ev, n.me, n.last[ev.GroupName()])
+	n.remember(ev)
+	return text
+}
+
+// remember takes note of an event that is told otherwise.
+func (n *narrator) remember(ev client.Event) {
+	switch ev := ev.(type) {
+	case *client.View:
+		if n.last == nil {
+			n.last = map[string]*client.View{}
+		}
+		n.last[ev.Group] = ev
+	case *client.SelfLeave:
+		delete(n.last, ev.Group)
+	}
+}
+
+// describe is an event in words. me is the session's private group; before is the group's previous view, nil if there is
+// none.
+func describe(ev client.Event, me string, before *client.View) string {
 	switch ev := ev.(type) {
 	case *client.Message:
 		return describeMessage(ev)
 	case *client.View:
-		return describeView(ev, me)
+		return describeView(ev, me, before)
 	case *client.Transition:
 		return fmt.Sprintf("%s: members of view %d became unreachable; until the next view, safe means safe only among those that stay together (id %v)",
 			ev.Group, ev.ID[2], ev.ID)
@@ -47,13 +76,20 @@ func describeMessage(m *client.Message) string {
 		b.WriteString(", sender has another byte order")
 	}
 	b.WriteString(")")
-	if len(m.Data) == 0 {
-		return b.String()
+	b.WriteString(describeData(m.Data))
+	return b.String()
+}
+
+// describeData is ": " and the text of a message, indented below if it has several lines; nothing for an empty one.
+func describeData(data []byte) string {
+	if len(data) == 0 {
+		return ""
 	}
-	shown := m.Data
+	var b strings.Builder
+	shown := data
 	if len(shown) > maxShownBytes {
 		shown = shown[:maxShownBytes]
-		for len(shown) > 0 && !utf8.Valid(shown) && utf8.Valid(m.Data) {
+		for len(shown) > 0 && !utf8.Valid(shown) && utf8.Valid(data) {
 			shown = shown[:len(shown)-1] // do not cut a character in two
 		}
 	}
@@ -69,25 +105,16 @@ func describeMessage(m *client.Message) string {
 	default:
 		b.WriteString(": " + text)
 	}
-	if left := len(m.Data) - len(shown); left > 0 {
+	if left := len(data) - len(shown); left > 0 {
 		fmt.Fprintf(&b, " ... and %s more", count(left, "byte"))
 	}
 	return b.String()
 }
 
-func describeView(v *client.View, me string) string {
+func describeView(v *client.View, me string, before *client.View) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "view %d of %s: ", v.ID[2], v.Group)
-	switch v.Cause {
-	case client.CausedByJoin:
-		b.WriteString(whoIs(v.Joined, me) + " joined")
-	case client.CausedByLeave:
-		b.WriteString(whoIs(v.Left, me) + " left")
-	case client.CausedByDisconnect:
-		b.WriteString(whoIs(v.Disconnected, me) + " disconnected")
-	case client.CausedByNetwork:
-		b.WriteString("daemons were lost or met again")
-	}
+	b.WriteString(whyView(v, me, before))
 	fmt.Fprintf(&b, "; %s: %s", count(len(v.Members), "member"), memberList(v.Members, me))
 	if rank := v.Rank(me); rank >= 0 {
 		fmt.Fprintf(&b, "; you are number %d", rank+1)
@@ -95,9 +122,9 @@ func describeView(v *client.View, me string) string {
 	fmt.Fprintf(&b, " (id %v)", v.ID)
 	if v.Cause == client.CausedByNetwork {
 		for i, set := range v.VSSets {
-			whence := "came from another view"
+			whence := "came from another view (OTHER)"
 			if i == v.Mine {
-				whence = "came with you"
+				whence = "came with you (LOCAL)"
 			}
 			fmt.Fprintf(&b, "\n    %s: %s", whence, memberList(set, me))
 		}

@@ -42,7 +42,7 @@ func TestDescribe(t *testing.T) {
 			"view 3 of chat: #x#y disconnected; 1 member: #me#here (you); you are number 1 (id 7f000001.6b02b78c.3)"},
 		{"network", &client.View{Group: "chat", ID: id, Members: two, Cause: client.CausedByNetwork, VSSets: [][]string{{"#you#there"}, {me}}, Mine: 1},
 			"view 3 of chat: daemons were lost or met again; 2 members: #me#here (you), #you#there; you are number 1 (id 7f000001.6b02b78c.3)\n" +
-				"    came from another view: #you#there\n    came with you: #me#here (you)"},
+				"    came from another view (OTHER): #you#there\n    came with you (LOCAL): #me#here (you)"},
 		{"many members", &client.View{Group: "chat", ID: id, Members: many, Cause: client.CausedByLeave, Left: "#x#y"},
 			"view 3 of chat: #x#y left; 60 members: " + strings.Join(many[:50], ", ") + " and 10 more (id 7f000001.6b02b78c.3)"},
 		{"transition", &client.Transition{Group: "chat", ID: id},
@@ -53,7 +53,7 @@ func TestDescribe(t *testing.T) {
 			"refused by the daemon's access policy: safe message of type 0, 1 byte, to chat"},
 	}
 	for _, tt := range tests {
-		if got := describe(tt.ev, me); got != tt.want {
+		if got := describe(tt.ev, me, nil); got != tt.want {
 			t.Errorf("%s:\n got %q\nwant %q", tt.name, got, tt.want)
 		}
 	}
