@@ -21,6 +21,9 @@ import (
 //	x@a cast m1 agreed g,h [discard]               x@a got m1 [sender service groups]
 //	x@a view g 3.2 join:y@b x@a,y@b                x@a view g 4.1 net x@a,y@b|z@c        x@a sig g 3.2
 //
+//	x@a vview g 3.2 join x@a,y@b [came x@a]     x@a vcast m1 agreed g 3.2 [discard|y@b,...]   x@a vgot m1 [sender service group]
+//	x@a vreq g             x@a vok g            x@a vsig g           x@a vself g
+//
 // A delivery is in the configuration that its daemon installed last; it takes sender and service from the send, which
 // may stand anywhere in the text.
 func parseHistory(t testing.TB, text string) []evs.Trace {
@@ -39,6 +42,8 @@ func parseHistory(t testing.TB, text string) []evs.Trace {
 			b.sends[f[2]] = tr
 		case "cast":
 			b.casts[f[2]], b.by[f[2]] = b.cast(f), f[0]
+		case "vcast":
+			b.casts[f[2]], b.by[f[2]] = vsCast(f), f[0]
 		}
 	}
 	b.num = map[string]uint64{}
@@ -253,8 +258,45 @@ func (b *builder) sessionRecord(f []string) (evs.Trace, error) {
 		v.Cause = map[string]evs.Cause{"join": evs.CausedByJoin, "leave": evs.CausedByLeave, "disc": evs.CausedByDisconnect}[cause]
 		v.Sets = [][]string{testNames(one)}
 		v.Members = testNames(f[5])
+	case "vcast":
+		tr = vsCast(f)
+	case "vgot":
+		sent, ok := b.casts[f[2]]
+		who := b.by[f[2]]
+		if !ok || len(f) > 3 {
+			sent, who = vsCast([]string{f[3], "vcast", f[2], f[4], f[5], "0.0"}), f[3]
+		}
+		tr = evs.Trace{Kind: evs.TraceVSMessage, Group: sent.Group, Service: sent.Service, Digest: sent.Digest, Sender: testSession(who).Name}
+	case "vview":
+		tr.Kind, tr.Group = evs.TraceVSView, f[2]
+		came := f[0]
+		if len(f) > 7 {
+			came = f[7]
+		}
+		tr.View = &evs.TraceViewInfo{ID: testViewID(f[3]), Members: testNames(f[5]), Sets: [][]string{testNames(came)},
+			Cause: map[string]evs.Cause{"join": evs.CausedByJoin, "leave": evs.CausedByLeave, "disc": evs.CausedByDisconnect, "net": evs.CausedByNetwork}[f[4]]}
+	case "vreq":
+		tr.Kind, tr.Group = evs.TraceVSFlushRequest, f[2]
+	case "vok":
+		tr.Kind, tr.Group = evs.TraceVSFlushOK, f[2]
+	case "vsig":
+		tr.Kind, tr.Group = evs.TraceVSSignal, f[2]
+	case "vself":
+		tr.Kind, tr.Group = evs.TraceVSSelfLeave, f[2]
 	default:
 		return tr, fmt.Errorf("unknown verb %q", f[1])
 	}
 	return tr, nil
+}
+
+func vsCast(f []string) evs.Trace {
+	tr := evs.Trace{Kind: evs.TraceVSMulticast, Group: f[4], Service: testService(f[3]), Digest: number(f[2][1:]), View: &evs.TraceViewInfo{ID: testViewID(f[5])}}
+	if len(f) > 6 {
+		if f[6] == "discard" {
+			tr.SelfDiscard = true
+		} else {
+			tr.Groups = testNames(f[6])
+		}
+	}
+	return tr
 }

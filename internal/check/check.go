@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package check judges histories: it knows the guarantees of docs/guarantees.md (sections 3, 4 and 7) and nothing of
+// Package check judges histories: it knows the guarantees of docs/guarantees.md (sections 3, 4, 5 and 7) and nothing of
 // the code that is meant to keep them. The simulator runs it after every run, the real-cluster harness over merged
 // trace files.
 //
@@ -162,11 +162,13 @@ const (
 	needSessions
 	needViews
 	needQuietSessions
+	needVS
 )
 
 var needText = [...]string{
 	needNothing: "", needConfs: "daemon-level records", needTokens: "token records", needSessions: "session-level records",
 	needViews: "views in session-level records", needQuietSessions: "session-level records and a quiescent end",
+	needVS: "view-synchrony records",
 }
 
 // rule is one checker.
@@ -176,8 +178,8 @@ type rule struct {
 	check       func(*index, *sink)
 }
 
-// rules in the order of the guarantees. GRP-17 compares two histories and is Fairness; LIVE rules take bounds and are
-// functions of their own (live.go).
+// rules in the order of the guarantees. GRP-17 compares two histories and is Fairness; the LIVE rules and VS-8 take
+// bounds and are functions of their own (live.go, FlushBounded).
 var rules = []rule{
 	{"TRACE", "the history is well formed", needNothing, checkTrace},
 	{"EVS-1", "integrity", needConfs, checkEVS1},
@@ -217,6 +219,14 @@ var rules = []rule{
 	{"GRP-15", "names", needSessions, checkGRP15},
 	{"GRP-16", "no message skipped for a session that stays", needSessions, checkGRP16},
 	{"GRP-18", "self-discard changes who receives only", needSessions, checkGRP18},
+	{"VS-1", "sending view delivery", needVS, checkVS1},
+	{"VS-2", "same set", needVS, checkVS2},
+	{"VS-3", "permission", needVS, checkVS3},
+	{"VS-4", "no send between flush and view", needVS, checkVS4},
+	{"VS-5", "insulation", needVS, checkVS5},
+	{"VS-6", "self-delivery and self-inclusion", needVS, checkVS6},
+	{"VS-7", "transitional set", needVS, checkVS7},
+	{"VS-9", "which pending views are installed", needVS, checkVS9},
 }
 
 // RuleNames lists the checkers that Check runs, in order.

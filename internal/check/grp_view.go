@@ -16,9 +16,9 @@ func checkTrace(x *index, s *sink) {
 	for i := range x.recs {
 		t := &x.recs[i]
 		switch {
-		case t.Kind < evs.TraceStart || t.Kind > evs.TraceSelfLeave:
+		case t.Kind < evs.TraceStart || t.Kind > evs.TraceVSSelfLeave:
 			s.fail(x.window(int32(i)), "a record of unknown kind %d", t.Kind)
-		case t.Kind == evs.TraceView && t.View == nil:
+		case (t.Kind == evs.TraceView || t.Kind == evs.TraceVSView) && t.View == nil:
 			s.fail(x.window(int32(i)), "a view without content")
 		case t.Kind == evs.TraceConf && len(t.Members) == 0:
 			s.fail(x.window(int32(i)), "a configuration without members")

@@ -31,6 +31,8 @@ type index struct {
 
 	// Session level.
 	*sessionIndex
+
+	vsLevel *vsIndex // built by vs
 }
 
 // proc is one incarnation of a daemon.
@@ -143,6 +145,8 @@ func (x *index) has(n need) bool {
 		return len(x.views) > 0
 	case needQuietSessions:
 		return len(x.sessions) > 0 && x.h.Quiescent
+	case needVS:
+		return slices.ContainsFunc(x.recs, func(t evs.Trace) bool { return isVS(t.Kind) })
 	}
 	panic("check: unknown need")
 }

@@ -105,6 +105,27 @@ func Describe(t *evs.Trace) string {
 		}
 	case evs.TraceSelfLeave:
 		fmt.Fprintf(&b, "self-leave of %s", t.Group)
+	case evs.TraceVSMulticast:
+		fmt.Fprintf(&b, "vs multicast %s to %s %v digest %x", t.Service, t.Group, t.Groups, t.Digest)
+		if t.View != nil {
+			fmt.Fprintf(&b, " in %x", t.View.ID)
+		}
+	case evs.TraceVSMessage:
+		fmt.Fprintf(&b, "vs message of %s from %s %s digest %x", t.Group, t.Sender, t.Service, t.Digest)
+	case evs.TraceVSView:
+		if t.View == nil {
+			fmt.Fprintf(&b, "vs view of %s without content", t.Group)
+		} else {
+			fmt.Fprintf(&b, "vs view of %s %x by %s %v came %v", t.Group, t.View.ID, t.View.Cause, t.View.Members, t.View.Sets)
+		}
+	case evs.TraceVSSignal:
+		fmt.Fprintf(&b, "vs signal of %s", t.Group)
+	case evs.TraceVSFlushRequest:
+		fmt.Fprintf(&b, "flush request of %s", t.Group)
+	case evs.TraceVSFlushOK:
+		fmt.Fprintf(&b, "flush of %s", t.Group)
+	case evs.TraceVSSelfLeave:
+		fmt.Fprintf(&b, "vs self-leave of %s", t.Group)
 	default:
 		fmt.Fprintf(&b, "TraceKind(%d)", uint8(t.Kind))
 	}

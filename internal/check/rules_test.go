@@ -46,6 +46,14 @@ const (
 		x@a view g 3.3 join:z@c x@a,y@b,z@c
 		y@b view g 3.3 join:z@c x@a,y@b,z@c
 	`
+	// Two members with view synchrony.
+	vgroup = `
+		x@a vview g 3.1 join x@a
+		x@a vreq g; x@a vok g; x@a vview g 3.2 join x@a,y@b came x@a; y@b vview g 3.2 join x@a,y@b came y@b
+	`
+	// Both flush; then they go on together, or each alone.
+	vflush    = `; x@a vreq g; x@a vok g; y@b vreq g; y@b vok g;`
+	vtogether = vflush + `x@a vview g 3.3 join x@a,y@b,z@c came x@a,y@b; y@b vview g 3.3 join x@a,y@b,z@c came x@a,y@b`
 )
 
 var goodTraces = []struct{ name, text string }{
@@ -185,6 +193,38 @@ var badTraces = []struct {
 	{rules: "GRP-18", text: group + `w@a connect; w@a join g; x@a view g 3.3 join:w@a x@a,w@a,y@b; y@b view g 3.3 join:w@a x@a,w@a,y@b; w@a view g 3.3 join:w@a x@a,w@a,y@b
 		x@a cast m1 agreed g discard; w@a got m1
 		x@a view g 3.4 join:z@c x@a,w@a,y@b,z@c; w@a view g 3.4 join:z@c x@a,w@a,y@b,z@c; y@b view g 3.4 join:z@c x@a,w@a,y@b,z@c`},
+
+	{rules: "VS-1", text: vgroup + `x@a vcast m1 fifo g 3.1; y@b vgot m1`},
+	{rules: "VS-1", text: vgroup + `y@b vgot m1 x@a fifo g`},
+	{rules: "VS-1", text: vgroup + `x@a vcast m1 fifo g 3.2 y@b; x@a vgot m1`},
+	{rules: "VS-1", text: vgroup + `x@a vcast m1 fifo g 3.2; x@a vcast m1 fifo g 3.2`},
+	{rules: "VS-2", text: vgroup + `x@a vcast m1 fifo g 3.2; x@a vgot m1` + vtogether},
+	{rules: "VS-2", text: vgroup + `x@a vcast m1 fifo g 3.2; x@a vgot m1; y@b vgot m1; y@b vgot m1`},
+	{rules: "VS-2", text: vgroup + `x@a vcast m1 fifo g 3.2; x@a vgot m1`, opt: quiet},
+	{rules: "VS-2 VS-6", text: vgroup + `y@b vcast m1 fifo g 3.2 x@a,y@b; x@a vgot m1` + vtogether},
+	{rules: "VS-3", text: vgroup + `x@a vreq g; x@a vreq g`},
+	{rules: "VS-3", text: vgroup + `x@a vok g`},
+	{rules: "VS-3", text: vgroup + `x@a vreq g; x@a vok g; x@a vok g`},
+	{rules: "VS-3", text: vgroup + `x@a vsig g; x@a vsig g`},
+	{rules: "VS-3", text: vgroup + `x@a vreq g; x@a vview g 3.3 leave x@a came x@a`},
+	{rules: "VS-3", text: vgroup + `x@a vreq g; x@a vok g; x@a vview g 3.3 join x@a,y@b,z@c came x@a,y@b`},
+	{rules: "VS-4", text: vgroup + `x@a vreq g; x@a vok g; x@a vcast m1 fifo g 3.2`},
+	{rules: "VS-4", text: vgroup + `z@c vcast m1 fifo g 3.2`},
+	{rules: "VS-5", text: vgroup + `x@a vgot m1 z@c fifo g; z@c vview g 3.3 join z@c; z@c vcast m1 fifo g 3.2`},
+	{rules: "VS-5", text: `y@b vgot m1 x@a fifo g`},
+	{rules: "VS-6 VS-7", text: `x@a vview g 3.1 join y@b came x@a`},
+	{rules: "VS-6", text: vgroup + `x@a vcast m1 fifo g 3.2` + vtogether},
+	{rules: "VS-6", text: vgroup + `x@a vcast m1 fifo g 3.2`, opt: quiet},
+	{rules: "VS-7", text: vgroup + vflush + `x@a vview g 3.3 join x@a,y@b,z@c came y@b`},
+	{rules: "VS-7", text: vgroup + vflush + `x@a vview g 3.3 join x@a,y@b,z@c came x@a,y@b,z@c`},
+	{rules: "VS-7", text: vgroup + vflush + `x@a vview g 6.1 net x@a,y@b came x@a; y@b vview g 6.1 net x@a,y@b came x@a,y@b`},
+	{rules: "VS-7", text: vgroup + vflush + `x@a vview g 6.1 net x@a,y@b came x@a,y@b; y@b vview g 5.1 net y@b came y@b; y@b vreq g; y@b vok g
+		y@b vview g 6.1 net x@a,y@b came y@b`},
+	{rules: "VS-9", text: vgroup + `x@a vreq g; x@a vok g; y@b vreq g; y@b vok g; x@a vview g 3.4 leave x@a,y@b came x@a,y@b`},
+	{rules: "VS-9", text: vgroup + vtogether + vflush + `x@a vview g 4.1 net x@a,y@b came x@a; y@b vview g 4.1 net y@b,x@a came y@b`},
+	{rules: "VS-9", text: vgroup + vtogether + vflush + `x@a vview g 3.4 leave x@a,y@b came x@a,y@b; y@b vview g 3.4 net x@a,y@b came x@a,y@b`},
+	{rules: "VS-9", text: vgroup + vflush + `x@a vview g 4.1 net x@a,y@b came x@a; y@b vview g 4.2 net x@a,y@b came y@b` + vflush + `
+		x@a vview g 4.2 net x@a,y@b came x@a; y@b vview g 4.1 net x@a,y@b came y@b`},
 }
 
 func quiet(h *History) { h.Quiescent = true }

@@ -25,6 +25,15 @@ const (
 	TraceView                            // session got a view of Group: View
 	TraceSignal                          // session got the transitional signal of Group; View.ID = the view that ends
 	TraceSelfLeave                       // session got the self-leave of Group
+
+	// What users of view synchrony see, one level above the session's own views; all name Session and Group.
+	TraceVSMulticast    // handed a message over: View.ID = the view it sends in, Service, Digest, SelfDiscard; Groups = the receivers of a subgroup cast
+	TraceVSMessage      // got a message: Sender, Service, Digest
+	TraceVSView         // got a view: View, whose only set is who came along
+	TraceVSSignal       // got the transitional signal
+	TraceVSFlushRequest // was asked to flush
+	TraceVSFlushOK      // flushed
+	TraceVSSelfLeave    // got the self-leave
 )
 
 // SessionID names one client connection for a trace: the daemon's incarnation, the connection's number there, and the
