@@ -137,11 +137,8 @@ func (v view) bytes(id gid) []byte {
 	return frame{typ: regMemb | v.cause, name: v.group, groups: v.members, data: data}.bytes()
 }
 
-// selfLeave is what the leaver of a group gets, and signal the beginning of a transition.
+// selfLeave is what the leaver of a group gets.
 func selfLeave(group string) []byte { return frame{typ: byLeave, name: group}.bytes() }
-func signal(group string, id gid) []byte {
-	return frame{typ: transition, name: group, data: id[:]}.bytes()
-}
 
 // connect is the connect message of a client of version 4.4.0, and connectAs of any version; those up to 3.14 send no
 // patch byte.

@@ -201,8 +201,7 @@ func converse(t *testing.T, s *server, w way, tc testCase) {
 
 // A witness is a pair of clients that talk as long as their daemon runs. They must get each message and nothing else.
 type witness struct {
-	a, b  net.Conn
-	group string
+	a, b net.Conn
 
 	mu    sync.Mutex
 	rcvd  int // messages
