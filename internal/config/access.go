@@ -41,8 +41,8 @@ var accessDir = "/etc"
 type Access struct {
 	Methods []session.AuthMethod
 	Rules   *access.Rules // nil: everything is permitted
-	// NetworksFile and PasswordsFile are the files that were read; empty: none was needed.
-	NetworksFile, PasswordsFile string
+	// NetworksFile, PasswordsFile and RulesFile are the files that were read; empty: none was needed.
+	NetworksFile, PasswordsFile, RulesFile string
 	// Warnings are the problems that are none of severity Error.
 	Warnings []Problem
 }
@@ -50,8 +50,8 @@ type Access struct {
 // LoadAccess reads the files that the methods of c need and checks everything. It does not change c. The error is Problems,
 // all at once; the Access of an error is nil.
 func LoadAccess(c *Config) (*Access, error) {
-	a := &Access{Rules: c.Auth.rules()}
-	var problems Problems
+	a := &Access{}
+	problems := a.loadRules(c)
 	allowed := c.Auth.allowed()
 	for _, name := range authMethods {
 		required := slices.Contains(c.Auth.Required, name)
@@ -175,13 +175,41 @@ func (a *Auth) uses(method string) bool {
 	return slices.Contains(a.Required, method) || slices.Contains(a.allowed(), method)
 }
 
-func (a *Auth) rules() *access.Rules {
-	r := &access.Rules{Deny: a.Policy == policyDeny}
-	if r.Empty() {
-		return nil
+// loadRules puts together the rules of c, from the configuration file or a file of their own.
+func (a *Access) loadRules(c *Config) (problems Problems) {
+	rules := &access.Rules{List: c.Auth.Rules, Deny: c.Auth.Policy == policyDeny}
+	if a.RulesFile = c.Auth.RulesFile; a.RulesFile != "" {
+		data, err := readAccessFile(a.RulesFile)
+		if err != nil {
+			return Problems{{File: c.origins["AccessRulesFile"].Where, Severity: Error, Text: fmt.Sprintf("access rules: %v", err),
+				Hint: "name a file that the daemon can read"}}
+		}
+		rules.List, problems = parseRules(a.RulesFile, data)
 	}
-	return r
+	if rules.Deny && len(rules.List) == 0 && problems.Errors() == 0 {
+		problems = append(problems, Problem{File: c.origins["AccessControlPolicy"].Where, Severity: Warning,
+			Text: "AccessControlPolicy is DENY and there are no rules, so every client is refused", Hint: "write AccessRules { allow ... }"})
+	}
+	for i := range rules.List {
+		r := &rules.List[i]
+		if len(r.UID) > 0 && !knowsUsers {
+			problems = append(problems, Problem{File: r.Where, Severity: Warning, Text: "on this system nobody tells the user at the other end of a socket, so uid never fits"})
+		}
+		for _, m := range r.Method {
+			if !c.Auth.uses(m) {
+				problems = append(problems, Problem{File: r.Where, Severity: Warning, Text: fmt.Sprintf("no client can pass method %s, so it never fits", m),
+					Hint: fmt.Sprintf("add %s to AllowedAuthMethods", m)})
+			}
+		}
+	}
+	if !rules.Empty() {
+		a.Rules = rules
+	}
+	return problems
 }
+
+// knowsUsers says that the daemon learns the users at the other ends of Unix sockets.
+const knowsUsers = runtime.GOOS == "linux"
 
 // methodOrigin is where a method was asked for.
 func (c *Config) methodOrigin(method string) string {

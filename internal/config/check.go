@@ -25,6 +25,9 @@ func (r *reader) finish() {
 		c.origins[key] = Origin{Kind: FromFile, Where: fmt.Sprintf("%s:%d", r.file, pos.Line)}
 	}
 	r.warnDormant()
+	if pos, ok := r.seen["AccessRulesFile"]; ok && len(c.Auth.Rules) > 0 {
+		r.errorf(pos, "remove one of them", "there are access rules here and in a file of their own")
+	}
 	for _, p := range append(c.authProblems(), c.windowProblems()...) {
 		r.problems = append(r.problems, r.at(p))
 	}

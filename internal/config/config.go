@@ -24,6 +24,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"evensong/internal/proto/access"
 )
 
 const (
@@ -428,4 +430,7 @@ type Auth struct {
 	NetworksFile, PasswordsFile string
 	// Policy says what holds for what no rule decides: PERMIT or DENY. Empty: PERMIT.
 	Policy string
+	// Rules are those written in the configuration file; RulesFile is a file of rules that takes their place.
+	Rules     []access.Rule
+	RulesFile string
 }

@@ -103,6 +103,7 @@ func init() { // not an initializer: the setters report by way of keywords
 		"AllowedAuthMethods":  {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Auth.Allowed = r.methods(g) }},
 		"AccessIPFile":        {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Auth.NetworksFile = g.str }},
 		"AccessPasswordFile":  {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Auth.PasswordsFile = g.str }},
+		"AccessRulesFile":     {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Auth.RulesFile = g.str }},
 		"UnixSocketMode":      {kind: kindText, high: maxUserName, set: (*reader).setUnixMode},
 		"UnixSocketGroup":     {kind: kindText, high: maxUserName, set: func(r *reader, g given) { r.cfg.Local.UnixGroup = g.str }},
 		"AccessControlPolicy": {kind: kindWord, words: []string{policyPermit, policyDeny}, set: func(r *reader, g given) { r.cfg.Auth.Policy = g.str }},
@@ -118,7 +119,7 @@ func init() { // not an initializer: the setters report by way of keywords
 			*r.cfg.Timers.fields()[i].value = g.span
 		}}
 	}
-	keywords = []string{segmentKeyword, matrixKeyword}
+	keywords = []string{segmentKeyword, matrixKeyword, rulesKeyword}
 	for k := range directives {
 		keywords = append(keywords, k)
 	}

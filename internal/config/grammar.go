@@ -39,6 +39,7 @@ var (
 type statement struct {
 	Segment *segmentNode `parser:"(  @@"`
 	Matrix  *matrixNode  `parser:"| @@"`
+	Rules   *rulesNode   `parser:"| @@"`
 	Setting *settingNode `parser:"| @@ )"`
 }
 
@@ -227,7 +228,7 @@ func (r *reader) chunks(tokens []lexer.Token) [][]lexer.Token {
 				continue
 			}
 			switch {
-			case len(open) > 0 && (t.Value == segmentKeyword || known && equalNext),
+			case len(open) > 0 && (t.Value == segmentKeyword || t.Value == rulesKeyword || known && equalNext),
 				len(open) == 0 && (!afterEqual || known || equalNext && tokens[i-1].Value == "="):
 				flush(t.Pos, false)
 				start = i

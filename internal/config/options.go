@@ -156,6 +156,8 @@ var options = []Option{
 		set: one(func(c *Config, v string) error { c.Auth.NetworksFile = v; return checkPath(v) })},
 	{Name: "access-pword", Key: "AccessPasswordFile", Usage: "`FILE` of users and hashes for method PWORD", Default: "spread.access_pword here or in /etc",
 		set: one(func(c *Config, v string) error { c.Auth.PasswordsFile = v; return checkPath(v) })},
+	{Name: "access-rules", Key: "AccessRulesFile", Usage: "`FILE` of access rules; replaces those of the configuration file", Default: "none",
+		set: one(setRulesFile)},
 	{Name: "access-policy", Key: "AccessControlPolicy", Usage: "what no access rule decides: `PERMIT` or DENY", Default: "PERMIT",
 		set: one(setPolicy)},
 	{Name: "log-file", Key: "EventLogFile", Usage: "append the log to `FILE`; %h is the host name", Default: "standard error",
@@ -445,6 +447,12 @@ func setLogLevel(c *Config, v string) error {
 	}
 	c.Log.Priority = p
 	return nil
+}
+
+func setRulesFile(c *Config, v string) error {
+	c.Auth.RulesFile, c.Auth.Rules = v, nil
+	delete(c.origins, rulesKeyword)
+	return checkPath(v)
 }
 
 func setPolicy(c *Config, v string) error {

@@ -118,7 +118,8 @@ func TestOptionMistakes(t *testing.T) {
 	bad := map[string]string{
 		"name": "this-name-is-too-long-for-it", "cluster": strings.Repeat("x", 64), "peer": "b=10.0.0.2,b=10.0.0.3,c=10.0.0.999,=1",
 		"bind": "somehost", "listen": "4803", "unix-socket": "/tmp/", "unix-mode": "0444", "unix-group": "", "required-auth": "ip", "allowed-auth": "NULL,PAM",
-		"access-ip": "", "access-pword": "a\x00b", "access-policy": "ALLOW", "state-dir": strings.Repeat("x", 5000),
+		"access-ip": "", "access-pword": "a\x00b", "access-policy": "ALLOW", "access-rules": "",
+		"state-dir":   strings.Repeat("x", 5000),
 		"runtime-dir": "a\x00b", "token-timeout": "5", "timer-profile": "far", "lookup-timeout": "2h", "window": "0", "personal-window": "99999999999999999999",
 		"accelerated-window": "some", "accelerated-ring": "maybe", "max-clients": "-1", "client-bytes": "9XB",
 		"client-hard-bytes": "1", "all-client-bytes": "lots", "slow-client": "wait", "slow-client-stall": "5", "slow-client-wait": "0s",

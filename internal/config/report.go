@@ -20,6 +20,7 @@ type Report struct {
 	Daemons  []ReportDaemon  `json:"daemons"`
 	Segments []ReportSegment `json:"segments"`
 	Values   []ReportValue   `json:"values"`
+	Rules    []ReportRule    `json:"access_rules,omitempty"`
 }
 
 // ReportDaemon is one row of the table of daemons.
@@ -54,6 +55,12 @@ type ReportValue struct {
 	Key    string `json:"key"`
 	Value  string `json:"value"` // empty: the default
 	Origin Origin `json:"origin"`
+}
+
+// ReportRule is one access rule and its place.
+type ReportRule struct {
+	Rule  string `json:"rule"`
+	Where string `json:"origin"`
 }
 
 // NewReport describes c and the error that Parse, Assemble or Resolve returned with it. An error that is not Problems is
@@ -101,6 +108,13 @@ func NewReport(c *Config, err error) Report {
 		r.Segments = append(r.Segments, row)
 	}
 	r.Values = c.values()
+	rules := c.Auth.Rules
+	if c.Access != nil && c.Access.Rules != nil {
+		rules = c.Access.Rules.List
+	}
+	for i := range rules {
+		r.Rules = append(r.Rules, ReportRule{rules[i].Text, rules[i].Where})
+	}
 	return r
 }
 
@@ -206,6 +220,7 @@ func (c *Config) values() []ReportValue {
 	add("AllowedAuthMethods", list(c.Auth.Allowed))
 	add("AccessIPFile", c.Auth.NetworksFile)
 	add("AccessPasswordFile", c.Auth.PasswordsFile)
+	add("AccessRulesFile", c.Auth.RulesFile)
 	add("AccessControlPolicy", c.Auth.Policy)
 	add("DangerousMonitor", truth("DangerousMonitor", c.DangerousMonitor))
 	return out
@@ -282,6 +297,19 @@ func (r Report) WriteText(w io.Writer, opts TextOptions) error {
 	title := "SETTING\tVALUE"
 	if opts.Origin {
 		title = "SETTING\tORIGIN\tVALUE"
+	}
+	table(title, rows)
+	rows = nil
+	for i, rule := range r.Rules {
+		row := []string{fmt.Sprint(i + 1)}
+		if opts.Origin {
+			row = append(row, rule.Where)
+		}
+		rows = append(rows, append(row, rule.Rule))
+	}
+	title = "RULE\tACCESS"
+	if opts.Origin {
+		title = "RULE\tORIGIN\tACCESS"
 	}
 	table(title, rows)
 	fmt.Fprintln(&b, r.Summary())

@@ -111,6 +111,8 @@ func Parse(name string, data []byte) (Config, error) {
 			r.segment(st.Segment)
 		case st.Matrix != nil:
 			r.dormant = append(r.dormant, dormantUse{matrixKeyword, st.Matrix.Keyword.Pos})
+		case st.Rules != nil:
+			r.accessRules(st.Rules)
 		case st.Setting != nil:
 			r.setting(st.Setting)
 		}

@@ -86,6 +86,11 @@ func (l *epollLoop) admit(fd int, local bool, sa unix.Sockaddr) {
 	if c.id = l.m.HandleAccept(l.now, local, sockaddr(sa), &l.fx); c.id == 0 {
 		panic("a session numbered zero")
 	}
+	if local {
+		if cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			l.m.HandleUser(c.id, cred.Uid)
+		}
+	}
 	l.sessions[c.id] = c
 	l.stats.Sessions.Add(1)
 	l.perform()

@@ -53,6 +53,7 @@ type echo struct {
 	total    int           // bytes taken from clients
 	accepted int
 	locals   int
+	users    []uint32 // of Unix sockets
 	closed   int
 	pings    int
 	advances []time.Duration
@@ -109,6 +110,13 @@ func (e *echo) HandleAccept(now time.Duration, local bool, remote netip.AddrPort
 	}
 	e.sessions[e.last] = &echoSession{remote: remote}
 	return e.last
+}
+
+func (e *echo) HandleUser(id uint64, uid uint32) {
+	if len(e.sessions[id].out) > 0 {
+		panic("the user comes behind its bytes")
+	}
+	e.users = append(e.users, uid)
 }
 
 func (e *echo) HandleInput(now time.Duration, id uint64, b []byte, fx *Effects) int {

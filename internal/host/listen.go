@@ -3,6 +3,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -87,15 +88,20 @@ func listenUnix(path string, mode fs.FileMode, group string) (*listener, error) 
 			return nil, fmt.Errorf("remove the socket of a daemon that is gone: %w", err)
 		}
 	}
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	ln.SetUnlinkOnClose(false)
-	l := &listener{Listener: ln, local: true, path: path}
 	if mode == 0 {
 		mode = 0o666
 	}
+	first := mode
+	if gid >= 0 {
+		first &^= 0o077 // nobody else before the socket has its group
+	}
+	config := net.ListenConfig{Control: restrictSocket(first)}
+	ln, err := config.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	ln.(*net.UnixListener).SetUnlinkOnClose(false)
+	l := &listener{Listener: ln, local: true, path: path}
 	if gid >= 0 {
 		err = os.Lchown(path, -1, gid)
 	}

@@ -18,6 +18,9 @@ type Machine interface {
 	// HandleAccept opens a session and returns its number, which is never zero; local says that it came through a Unix
 	// socket.
 	HandleAccept(now time.Duration, local bool, remote netip.AddrPort, fx *Effects) (id uint64)
+	// HandleUser tells the user of the system at the other end of a Unix socket, right behind HandleAccept, where the system
+	// says so.
+	HandleUser(id uint64, uid uint32)
 	// HandleInput offers bytes of a session and returns how many were taken. If not all were, the host keeps the rest,
 	// reads no more from this session until Effects.Resumes lists it, and then offers the rest again.
 	HandleInput(now time.Duration, id uint64, b []byte, fx *Effects) int

@@ -404,6 +404,9 @@ func (l *portableLoop) admit(nc net.Conn, local bool) {
 	if c.id = l.m.HandleAccept(l.now, local, remoteAddr(nc), &l.fx); c.id == 0 {
 		panic("a session numbered zero")
 	}
+	if uid, ok := peerUser(nc); ok {
+		l.m.HandleUser(c.id, uid)
+	}
 	l.sessions[c.id] = c
 	l.stats.Sessions.Add(1)
 	l.perform()

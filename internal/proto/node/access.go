@@ -28,11 +28,16 @@ func (m *Machine) SetAccess(methods []session.AuthMethod, rules *access.Rules) e
 	if err := next.Validate(); err != nil {
 		return err
 	}
-	m.sessions = &next
-	for _, c := range m.conns {
-		c.session.Reconfigure(m.sessions)
-	}
+	m.setSessions(&next)
 	return nil
+}
+
+// setSessions replaces the configuration of sessions, see session.Machine.Reconfigure for those that are here.
+func (m *Machine) setSessions(next *session.Config) {
+	m.sessions = next
+	for _, c := range m.conns {
+		c.session.Reconfigure(next)
+	}
 }
 
 // refuse counts and logs what the access rules refused, and gives the request back to its sender (client-protocol 4.6).

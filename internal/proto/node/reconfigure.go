@@ -16,8 +16,9 @@ import (
 //   - what is told about the configuration: Facts
 //   - Accelerated, for the rings that this daemon forms from now on
 //   - MaxSessions, InputBytes, and what is done about slow clients: SlowPolicy, SessionStall, SessionWait, QueueMemory
-//   - Session, SessionBytes, SessionHardBytes and SessionQueue, for clients that come from now on; those that are here
-//     keep theirs
+//   - Session: the access rules for everybody, also for clients that are here; authentication methods for those that were
+//     not asked for theirs yet; all else of it, and SessionBytes, SessionHardBytes and SessionQueue, for clients that come
+//     from now on
 //
 // What a daemon is born with stays as it is, whatever next says: Me, so that nobody sees another daemon; Cluster;
 // Ring.PacketBytes, for which the buffers are made; Stable and StoredRingSeq; LeaveTime and Trace.
@@ -42,7 +43,7 @@ func (m *Machine) Reconfigure(now time.Duration, next Config, fx *Effects) error
 	m.order.Reconfigure(now, next.Ring, next.Membership, &m.ofx)
 	blocked := m.blocking()
 	m.cfg = next
-	m.sessions = new(next.Session) // sessions of before keep theirs: a handshake that has begun ends by the same rules
+	m.setSessions(new(next.Session))
 	m.pressureChanged(now, blocked)
 	m.finish(now, fx)
 	return nil
