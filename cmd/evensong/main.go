@@ -81,6 +81,7 @@ Start with "evensong dev": three daemons in one process and a conversation to wa
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(newDevCommand(), newServeCommand(), newUserCommand(), newPubCommand(), newSubCommand(), newJoinCommand(), newConfigCommand(), newSimCommand(), newVersionCommand())
+	root.AddCommand(adminCommands()...)
 	return root
 }
 

@@ -105,7 +105,9 @@ func exitCode(err error) int {
 
 // serve runs the daemon of a configuration until a signal.
 func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
-	log, closeLog, err := newLogger(&c, stderr)
+	level := new(slog.LevelVar)
+	level.Set(c.Log.Level())
+	log, closeLog, err := newLogger(&c, level, stderr)
 	if err != nil {
 		return failure{err, exitConfig}
 	}
@@ -127,6 +129,8 @@ func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
 	if err != nil {
 		return failure{err, exitConfig}
 	}
+	h.Admin.UseDefaultSocket(&c, self.Index)
+	h.Admin.Level = level
 	if c.Local.User != "" && os.Geteuid() == 0 {
 		log.Warn("the daemon stays root", "reason", "DaemonUser is not in effect yet; start it as "+c.Local.User+" instead")
 	}
@@ -189,7 +193,7 @@ func locate(ctx context.Context, c config.Config) (config.Config, config.Identit
 }
 
 // newLogger writes text for a terminal and JSON for everything else.
-func newLogger(c *config.Config, stderr io.Writer) (*slog.Logger, func(), error) {
+func newLogger(c *config.Config, level slog.Leveler, stderr io.Writer) (*slog.Logger, func(), error) {
 	w, done := stderr, func() {}
 	if c.Log.File != "" {
 		name, _ := os.Hostname()
@@ -199,7 +203,7 @@ func newLogger(c *config.Config, stderr io.Writer) (*slog.Logger, func(), error)
 		}
 		w, done = f, func() { f.Close() }
 	}
-	o := &slog.HandlerOptions{Level: c.Log.Level()}
+	o := &slog.HandlerOptions{Level: level}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return slog.New(slog.NewTextHandler(w, o)), done, nil
 	}

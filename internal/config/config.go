@@ -70,6 +70,7 @@ type Config struct {
 	Sessions Sessions
 	Log      Log
 	Auth     Auth
+	Admin    Admin
 
 	// Access is what Auth comes to, with its files read; nil before Read or LoadAccess.
 	Access *Access

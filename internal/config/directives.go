@@ -87,7 +87,7 @@ func init() { // not an initializer: the setters report by way of keywords
 
 		"MaxSessionMessages": {kind: kindNumber, low: 0, high: math.MaxInt32, set: (*reader).setMaxSessionMessages},
 		"SocketPortReuse":    {kind: kindTri, later: true, set: func(r *reader, g given) { r.cfg.Local.SocketPortReuse = g.tri }},
-		"DangerousMonitor":   {kind: kindBool, later: true, set: func(r *reader, g given) { r.cfg.DangerousMonitor = g.yes }},
+		"DangerousMonitor":   {kind: kindBool, set: func(r *reader, g given) { r.cfg.DangerousMonitor = g.yes }},
 
 		"RuntimeDir":  {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Local.RuntimeDir = g.str }},
 		"DaemonUser":  {kind: kindText, later: true, high: maxUserName, set: func(r *reader, g given) { r.cfg.Local.User = g.str }},

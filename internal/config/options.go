@@ -90,7 +90,7 @@ func (o Option) key() string {
 // Options lists them in the order of the help text.
 func Options() []Option { return slices.Clone(options) }
 
-var options = []Option{
+var options = append([]Option{
 	{Name: "name", Shorthand: "n", Usage: "be the daemon `NAME` (1 to 19 characters)", Default: "found by host name and interface addresses",
 		set: one(func(c *Config, v string) error { c.Local.Name = v; return checkDaemonName(v) })},
 	{Name: "cluster", Usage: "`NAME` of the cluster; daemons of other clusters are ignored", Default: "the empty name",
@@ -166,7 +166,7 @@ var options = []Option{
 		set: one(setLogLevel)},
 	{Name: "dangerous-monitor", Key: "DangerousMonitor", Usage: "`BOOL`: permit operators to partition and stop daemons", Default: "false",
 		set: one(func(c *Config, v string) error { return parseBool(v, &c.DangerousMonitor) })},
-}
+}, adminOptions...)
 
 // Values holds what was given as flags, for Assemble.
 type Values struct {
@@ -260,6 +260,7 @@ func Assemble(file *Config, v *Values, getenv func(string) (string, bool), hostN
 			problems = append(problems, p.Problem)
 		}
 	}
+	problems = append(problems, c.adminProblems()...)
 	for _, p := range c.addressProblems() {
 		if !slices.Contains(problems, p) {
 			problems = append(problems, p)

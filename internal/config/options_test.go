@@ -124,6 +124,7 @@ func TestOptionMistakes(t *testing.T) {
 		"accelerated-window": "some", "accelerated-ring": "maybe", "max-clients": "-1", "client-bytes": "9XB",
 		"client-hard-bytes": "1", "all-client-bytes": "lots", "slow-client": "wait", "slow-client-stall": "5", "slow-client-wait": "0s",
 		"max-session-messages": "1e3", "log-file": "\x00", "log-level": "loud", "dangerous-monitor": "2",
+		"admin-socket": "/run/", "admin-listen": "9000", "admin-token-file": "", "admin-cert": "a\x00", "admin-key": "", "admin-peer": "b",
 	}
 	var args []string
 	for name, value := range bad {
@@ -145,6 +146,8 @@ func TestOptionMistakes(t *testing.T) {
 		{"--client-hard-bytes 1MiB", "client-hard-bytes (1048576) is less than client-bytes (8388608)"},
 		{"--peer b=10.0.0.2 --peer c=10.0.0.2", "same address"},
 		{"--peer b=0.0.0.0", "not the address of a host"},
+		{"--admin-listen 127.0.0.1:0", "--admin-listen: error: operators over TCP need a token"},
+		{"--admin-key key.pem", "--admin-key: error: a certificate needs its key"},
 		{"--name a --bind 127.0.0.1 --peer b=10.0.0.2", "cannot reach each other"},
 	} {
 		_, err := Assemble(nil, flags(t, strings.Fields(row.args)...), env(nil), hostAlpha)

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -223,6 +225,16 @@ func (c *Config) values() []ReportValue {
 	add("AccessRulesFile", c.Auth.RulesFile)
 	add("AccessControlPolicy", c.Auth.Policy)
 	add("DangerousMonitor", truth("DangerousMonitor", c.DangerousMonitor))
+	add("admin-socket", c.Admin.Socket)
+	add("admin-listen", list(c.Admin.Listen))
+	add("admin-token-file", c.Admin.TokenFile)
+	add("admin-cert", c.Admin.CertFile)
+	add("admin-key", c.Admin.KeyFile)
+	var peers []string
+	for _, name := range slices.Sorted(maps.Keys(c.Admin.Peers)) {
+		peers = append(peers, name+"="+c.Admin.Peers[name])
+	}
+	add("admin-peer", list(peers))
 	return out
 }
 

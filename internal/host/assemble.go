@@ -58,6 +58,7 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 		TokenTimeout: rc.TokenTimeout,
 		Logger:       log,
 	}
+	h.Admin = adminConfig(c)
 	inc, rnd, err := NewIdentity()
 	if err != nil {
 		return Config{}, nil, err

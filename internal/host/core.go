@@ -49,6 +49,7 @@ type core struct {
 
 	dropsError, dropsFull uint64 // what is logged of the transport's drops
 
+	draining bool // no client is taken any more
 	leaving  bool
 	stopped  bool          // the machine has said all
 	leaveEnd time.Duration // when to stop anyway; while leaving

@@ -259,10 +259,10 @@ func (l *epollLoop) run() error {
 	var farewell time.Duration // when clients have had their time; zero before the machine stopped
 	for {
 		l.settle()
+		if (l.draining || l.leaving) && len(l.lnFDs) > 0 {
+			l.closeListeners()
+		}
 		if l.leaving {
-			if len(l.lnFDs) > 0 {
-				l.closeListeners()
-			}
 			if l.stopped && farewell == 0 {
 				farewell = l.now + farewellTime
 				l.closeAll()

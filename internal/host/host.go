@@ -25,6 +25,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"evensong/internal/proto/evs"
@@ -63,11 +64,13 @@ const (
 var rejectQuota = []byte{0xfd}
 
 // ErrBind marks errors of Start that are about addresses, sockets and their files; ErrConfig those about a Config that
-// cannot work anywhere. ErrLeaveTimeout is Err after an orderly exit that took too long and was cut.
+// cannot work anywhere. ErrLeaveTimeout is Err after an orderly exit that took too long and was cut, ErrTerminated after an operator had it end
+// without a good-bye.
 var (
 	ErrBind         = errors.New("cannot bind")
 	ErrConfig       = errors.New("configuration")
 	ErrLeaveTimeout = errors.New("the exit took too long and was cut short")
+	ErrTerminated   = errors.New("terminated by an operator")
 )
 
 // PanicError is Err after the machine broke one of its invariants: a bug of ours. The host has stopped without
@@ -118,6 +121,9 @@ type Config struct {
 	// DefaultTokenTimeout.
 	TokenTimeout time.Duration
 
+	// Admin says where and how this host can be looked at and steered.
+	Admin AdminConfig
+
 	// Logger gets the machine's notes and the host's. Nil means none.
 	Logger *slog.Logger
 	// Differences says in sentences how the configuration that another daemon describes differs from ours. Nil: notes
@@ -154,6 +160,7 @@ func (c *Config) Validate() error {
 	if c.TokenTimeout < 0 {
 		errs = append(errs, fmt.Errorf("token timeout %v: must not be negative", c.TokenTimeout))
 	}
+	errs = append(errs, c.Admin.validate())
 	return errors.Join(errs...)
 }
 
@@ -173,8 +180,14 @@ type Host struct {
 	core  *core
 	stop  sync.Once
 	quit  chan struct{} // stop at once
+	over  chan struct{} // the loop has ended
 	done  chan struct{} // everything has ended
-	err   error         // readable once done is closed
+	admin *adminPlane   // nil: none
+
+	drainSince, drainUntil atomic.Pointer[time.Time] // nil: not draining
+	terminated             atomic.Bool               // by an operator
+
+	err error // readable once done is closed
 }
 
 // Start binds everything, builds the machine and runs it. It returns once clients can connect.
@@ -191,7 +204,7 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{quit: make(chan struct{}), done: make(chan struct{})}
+	h := &Host{quit: make(chan struct{}), over: make(chan struct{}), done: make(chan struct{})}
 	var undo []func()
 	defer func() {
 		if err != nil {
@@ -218,6 +231,10 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 			h.tcp = append(h.tcp, a.AddrPort())
 		}
 	}
+	if h.admin, err = openAdmin(h, &cfg); err != nil {
+		return nil, err
+	}
+	undo = append(undo, h.admin.close)
 	n := newNotes(cfg.Logger, &h.stats)
 	c := &core{cfg: &cfg, stats: &h.stats, notes: n, store: st, mail: &h.mail, quit: h.quit}
 	h.core = c
@@ -241,6 +258,9 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 		return nil, err
 	}
 	h.mail.wake = l.wake
+	if err := h.admin.serve(); err != nil {
+		return nil, err
+	}
 	h.run(l, &cfg)
 	return h, nil
 }
@@ -273,6 +293,11 @@ func (h *Host) run(l loop, cfg *Config) {
 		defer close(h.done)
 		h.err = protect(l.run)
 		h.mail.close()
+		close(h.over)
+		if h.err == nil && h.terminated.Load() {
+			h.err = ErrTerminated
+		}
+		h.admin.close()
 		l.release()
 		if c.store != nil {
 			c.store.close()
@@ -371,7 +396,7 @@ func (h *Host) Do(ctx context.Context, f func(now time.Duration)) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-h.done:
+	case <-h.over:
 		return net.ErrClosed
 	}
 }

@@ -213,9 +213,11 @@ func (l *portableLoop) run() error {
 	var farewell time.Duration
 	for {
 		l.settle()
-		if l.leaving {
+		if l.draining || l.leaving {
 			closeListeners(l.listeners)
 			l.listeners = nil
+		}
+		if l.leaving {
 			if l.stopped && farewell == 0 {
 				farewell = l.now + farewellTime
 				for _, id := range slices.Sorted(maps.Keys(l.sessions)) {

@@ -153,6 +153,7 @@ type Machine struct {
 	pool     session.Pool
 	arena    *session.Arena
 	stats    Stats
+	changes  []Change // configurations installed, the last maxChanges
 
 	pressure     PressureStats // all but Memory and Blocked
 	blockedSince time.Duration // the others wait since then, while blocking
@@ -287,6 +288,7 @@ func (m *Machine) rise(now time.Duration, fx *Effects) {
 		case e.Conf.ID.Kind == evs.Transitional:
 			m.groups.HandleTransitional(e.Conf, &m.gfx)
 		default:
+			m.remember(now, m.conf, e.Conf)
 			m.conf = e.Conf
 			m.groups.HandleRegular(e.Conf, &m.gfx)
 			m.stats.Exchanges++

@@ -164,6 +164,7 @@ func (m *Machine) deliver(c *cursor, stable seq.Num, fx *Effects) {
 			c.off = len(pieces) - len(rest)
 		}
 		c.pos, c.off, c.index = c.pos+1, 0, 0
+		m.stats.Packets++
 		c.counts[p.Sender] = p.Count
 	}
 }

@@ -102,22 +102,27 @@ const (
 	DropFragment                  // piece of a message whose beginning is missing or wrong
 	DropWrapped                   // malformed packet inside a recovery message
 	DropImpostor                  // body and header name different senders
+	DropPartition                 // of a daemon beyond the partition that an operator asked for
 	dropEnd
 )
 
 // Stats counts what happened since the start.
 type Stats struct {
-	Drops       [dropEnd]uint64
-	Delivered   uint64
-	Early       uint64 // Reliable messages handed up ahead of a gap
-	Recovered   uint64 // old packets that recovery brought
-	BehindHole  uint64 // messages delivered behind a hole, in a transitional configuration
-	Withheld    uint64 // messages left out there
-	Obligations uint64 // installs in which the obligation set was larger than the transitional set
-	Installs    uint64
-	Attempts    uint64
-	Rotations   uint64
-	Retried     uint64 // retransmissions of packets and tokens
+	Drops        [dropEnd]uint64
+	Delivered    uint64
+	Early        uint64 // Reliable messages handed up ahead of a gap
+	Recovered    uint64 // old packets that recovery brought
+	BehindHole   uint64 // messages delivered behind a hole, in a transitional configuration
+	Withheld     uint64 // messages left out there
+	Obligations  uint64 // installs in which the obligation set was larger than the transitional set
+	Installs     uint64
+	Attempts     uint64
+	Rotations    uint64
+	Retried      uint64 // retransmissions of packets and tokens
+	TokenRepeats uint64 // those of tokens among them
+	Sent         uint64 // packets originated
+	Received     uint64 // packets of others that were new here
+	Packets      uint64 // packets whose messages are all handed up
 }
 
 // Machine is the order of one daemon. Methods must not be called concurrently.
@@ -148,6 +153,7 @@ type Machine struct {
 	sent         uint64  // messages originated, for the trace
 	token        packet.Token
 	foreignAt    time.Duration // last note about another cluster
+	partition    partition     // that an operator asked for
 	join         packet.Join   // the last one read
 	rfx          ring.Effects
 	mfx          membership.Effects
@@ -215,6 +221,9 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 	case h.Sender == m.cfg.Me.Inc:
 		m.drop(DropOwn)
 		return
+	case m.partition.on && m.isCutOff(now, &h, body, fx):
+		m.drop(DropPartition)
+		return
 	}
 	switch h.Kind {
 	case packet.KindData:
@@ -272,6 +281,7 @@ func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 			m.drop(DropDuplicate)
 			return
 		}
+		m.stats.Received++
 		m.deliver(&m.next.cursor, 0, fx)
 	case m.ring != nil && d.Ring == m.conf.ID.New:
 		if m.banned {
@@ -282,6 +292,7 @@ func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 			m.drop(DropDuplicate)
 			return
 		}
+		m.stats.Received++
 		m.deliver(&m.cursor, m.ring.Stable(), fx)
 		if m.backlog.open && m.ring.Phase() == ring.Operational && d.Seq > m.cursor.pos+1 {
 			m.deliverEarly(&m.cursor, m.ring.Packet(d.Seq), fx)
@@ -388,6 +399,8 @@ func (m *Machine) ringEffects(now time.Duration, r *ring.Machine, fx *Effects) {
 	e := &m.rfx
 	fx.Sends = append(fx.Sends, e.Sends...)
 	m.stats.Retried += uint64(e.Retried)
+	m.stats.TokenRepeats += uint64(e.Repeats)
+	m.stats.Sent += uint64(e.Sent)
 	lost, suspect := e.Lost, e.Suspect
 	*e = ring.Effects{Sends: e.Sends[:0]}
 	if lost == 0 {

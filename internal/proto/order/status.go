@@ -45,3 +45,16 @@ func (m *Machine) CheckInvariants() error {
 	}
 	return m.membership.CheckInvariants()
 }
+
+var dropNames = [...]string{
+	DropPacket: "packet", DropOwn: "own", DropForeign: "foreign", DropBanned: "banned", DropDuplicate: "duplicate",
+	DropToken: "token", DropFragment: "fragment", DropWrapped: "wrapped", DropImpostor: "impostor", DropPartition: "partition",
+}
+
+// String is a word for metrics.
+func (d Drop) String() string {
+	if d >= DropPacket && d < dropEnd {
+		return dropNames[d]
+	}
+	return fmt.Sprintf("Drop(%d)", uint8(d))
+}

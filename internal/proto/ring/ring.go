@@ -168,7 +168,9 @@ type Effects struct {
 	Sends    []packet.Send
 	Lost     Reason // not zero: the machine has given the ring up
 	Suspect  int    // with MemberCannotReceive: the member's index
-	Retried  int    // retransmissions sent
+	Retried  int    // retransmissions sent, of packets and tokens
+	Repeats  int    // those of tokens among them
+	Sent     int    // packets originated
 	Released int    // tokens forwarded
 }
 

@@ -171,6 +171,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: p.Buf, Kind: packet.KindData, Ring: true})
 		sent++
 	}
+	fx.Sent += sent
 	if m.n == 1 {
 		fx.Sends = fx.Sends[:first]
 	}
@@ -346,6 +347,7 @@ func (m *Machine) sendCopy(now time.Duration, fx *Effects) {
 	fx.Sends = append(fx.Sends, packet.Send{To: m.next, Bytes: m.copyBuf, Kind: packet.KindToken})
 	m.retryAt = now + m.cfg.TokenRetransmit
 	fx.Retried++
+	fx.Repeats++
 }
 
 func (m *Machine) sendHurry(now time.Duration, fx *Effects) {

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"evensong/internal/admin"
 	"evensong/internal/config"
 	"evensong/internal/host"
 )
@@ -28,7 +29,9 @@ type Options struct {
 	For   time.Duration // how long; zero: until the context ends
 	Pause time.Duration // between two lines of the conversation; zero means 1.2s
 	Color bool
-	Log   *slog.Logger // what the daemons say of warnings and errors; nil: nowhere
+	// RuntimeDir is where the admin sockets are. Empty: where the commands look for them.
+	RuntimeDir string
+	Log        *slog.Logger // what the daemons say of warnings and errors; nil: nowhere
 }
 
 // Group is where the conversation takes place.
@@ -58,6 +61,9 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	}
 	addr := c.hosts[0].ListenAddrs()[0]
 	p.say("", "\nJoin in from another terminal:\n  evensong user -s %d@localhost      then: j %s, s %s and a line of text, or h for help\n", addr.Port(), Group, Group)
+	if len(c.hosts[0].AdminAddrs()) > 0 {
+		p.say("", "Look at the daemons:\n  evensong status                 or: evensong status --admin a, evensong groups, evensong monitor partition a,b/c\n")
+	}
 	if o.For == 0 {
 		p.say("", "Ctrl-C ends everything.\n")
 	}
@@ -125,6 +131,11 @@ func tryStart(o Options, p *printer) (*cluster, error) {
 			c.close()
 			return nil, err
 		}
+		hc.Admin.UseDefaultSocket(&conf, i)
+		if o.RuntimeDir != "" {
+			hc.Admin.Socket = admin.SocketPath(o.RuntimeDir, names[i], base.Daemons[i].Addr.Port())
+		}
+		hc.Admin.Dangerous = true // to try everything is what it is for
 		h, err := host.Start(hc, build)
 		if err != nil {
 			c.close()

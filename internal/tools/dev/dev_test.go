@@ -46,7 +46,9 @@ func TestRun(t *testing.T) {
 	defer cancel()
 	out := &output{port: make(chan string, 1)}
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, Options{Port: port, Pause: 20 * time.Millisecond}, out) }()
+	go func() {
+		done <- Run(ctx, Options{RuntimeDir: t.TempDir(), Port: port, Pause: 20 * time.Millisecond}, out)
+	}()
 
 	var at string
 	select {
@@ -102,7 +104,7 @@ func TestPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	err = Run(context.Background(), Options{Port: l.Addr().(*net.TCPAddr).Port}, &output{port: make(chan string, 9)})
+	err = Run(context.Background(), Options{RuntimeDir: t.TempDir(), Port: l.Addr().(*net.TCPAddr).Port}, &output{port: make(chan string, 9)})
 	if err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("with the port taken: %v, want an error that says so", err)
 	}

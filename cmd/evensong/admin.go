@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"evensong/internal/admin"
+	"evensong/internal/tools/monitor"
+)
+
+// adminCommands are the commands that speak to the admin plane of daemons.
+func adminCommands() []*cobra.Command { return []*cobra.Command{newStatusCommand()} }
+
+// envAdmin and envAdminToken stand for --admin and --admin-token-file.
+const (
+	envAdmin      = "EVENSONG_ADMIN"
+	envAdminToken = "EVENSONG_ADMIN_TOKEN_FILE"
+)
+
+// adminFlags are what the commands that speak to the admin plane have in common.
+type adminFlags struct {
+	reach  monitor.Reach
+	output string
+}
+
+const reachHelp = `Which daemon: without --admin those whose admin sockets are in the usual place of this user. --admin takes the name of such
+a daemon, the path of a socket, or HOST:PORT with --admin-token-file; it may be repeated. ` + envAdmin + ` and
+` + envAdminToken + ` stand for the two flags.`
+
+func (f *adminFlags) bind(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringSliceVar(&f.reach.Admin, "admin", nil, "`DAEMON`: name, path of a socket, or HOST:PORT; may be repeated")
+	fs.StringVar(&f.reach.Dir, "runtime-dir", "", "`DIR` with the sockets of daemons (default: where they put them)")
+	fs.StringVar(&f.reach.TokenFile, "admin-token-file", "", "`FILE` with the token for daemons on TCP, readable by its owner only")
+	fs.BoolVar(&f.reach.TLS, "admin-tls", false, "speak TLS to daemons on TCP")
+	fs.StringVar(&f.reach.CAFile, "admin-ca", "", "`FILE` with the certificates to trust (PEM), for TLS")
+	fs.DurationVar(&f.reach.Timeout, "timeout", 5*time.Second, "how long one request may take")
+	_ = cmd.RegisterFlagCompletionFunc("admin", completeDaemons)
+	_ = cmd.RegisterFlagCompletionFunc("timeout", cobra.NoFileCompletions)
+	_ = cmd.MarkFlagDirname("runtime-dir")
+}
+
+func (f *adminFlags) bindOutput(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "`FORMAT`: table or json")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (f *adminFlags) bindAll(cmd *cobra.Command, what string) {
+	cmd.Flags().BoolVar(&f.reach.All, "all", false, what)
+}
+
+// ready fills in the environment and checks the flags.
+func (f *adminFlags) ready(cmd *cobra.Command) (context.Context, error) {
+	if v := os.Getenv(envAdmin); v != "" && !cmd.Flags().Changed("admin") {
+		f.reach.Admin = strings.Split(v, ",")
+	}
+	fromEnv(cmd, "admin-token-file", envAdminToken, &f.reach.TokenFile)
+	if f.output != "" && f.output != "table" && f.output != "json" {
+		return nil, failure{fmt.Errorf("unknown output format %q; choose table or json", f.output), exitUsage}
+	}
+	if f.reach.Timeout <= 0 {
+		return nil, failure{fmt.Errorf("--timeout %v: want a positive duration, such as 5s", f.reach.Timeout), exitUsage}
+	}
+	ctx := cmd.Context()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	return ctx, nil
+}
+
+func (f *adminFlags) out() monitor.Output { return monitor.Output{JSON: f.output == "json"} }
+
+// completeDaemons are the daemons of this host.
+func completeDaemons(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	dir, _ := cmd.Flags().GetString("runtime-dir")
+	if dir == "" {
+		dir = admin.Dir("")
+	}
+	var names []string
+	for _, s := range admin.Sockets(dir) {
+		names = append(names, s.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// until ends the context at a signal.
+func until(ctx context.Context) (context.Context, func()) {
+	signals, stop := interrupts()
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-signals:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(); stop() }
+}

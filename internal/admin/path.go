@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// socketSuffix ends the names of admin sockets: NAME-PORT.admin, so that daemons of several clusters share a directory.
+const socketSuffix = ".admin"
+
+// Dir is where admin sockets are when nobody says otherwise: the runtime directory if there is one, /run/evensong for root,
+// and else a directory of this user's that nobody else may enter.
+func Dir(runtimeDir string) string {
+	switch {
+	case runtimeDir != "":
+		return runtimeDir
+	case os.Getenv("XDG_RUNTIME_DIR") != "":
+		return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "evensong")
+	case runtime.GOOS == "windows":
+		if dir, err := os.UserCacheDir(); err == nil {
+			return filepath.Join(dir, "evensong")
+		}
+		return filepath.Join(os.TempDir(), "evensong")
+	case os.Geteuid() == 0 && runtime.GOOS == "linux":
+		return "/run/evensong"
+	}
+	return filepath.Join(os.TempDir(), "evensong-"+strconv.Itoa(os.Geteuid()))
+}
+
+// SocketPath is the admin socket of the daemon called name that receives datagrams at port.
+func SocketPath(dir, name string, port uint16) string {
+	return filepath.Join(dir, url.PathEscape(name)+"-"+strconv.Itoa(int(port))+socketSuffix)
+}
+
+// MakeDir makes the directory of an admin socket if it is missing, for its owner only. One that somebody else could have
+// put there, or can change, is refused: whoever owns it can put a socket of their own in the daemon's place.
+func MakeDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is no directory", dir)
+	}
+	if strings.HasPrefix(dir, os.TempDir()+string(os.PathSeparator)+"evensong-") {
+		link, err := os.Lstat(dir)
+		if err != nil {
+			return err
+		}
+		if uid, ok := owner(link); ok && (uid != os.Geteuid() || link.Mode()&fs.ModeSymlink != 0 || link.Mode().Perm()&0o022 != 0) {
+			return fmt.Errorf("%s belongs to somebody else or others can write to it; remove it, or choose another directory with --runtime-dir", dir)
+		}
+	}
+	return nil
+}
+
+// Socket is an admin socket found in a directory.
+type Socket struct {
+	Name string // of the daemon
+	Port int
+	Path string
+}
+
+// Sockets are the admin sockets in a directory, by name and port. Whether a daemon answers there is another question.
+func Sockets(dir string) []Socket {
+	paths, err := filepath.Glob(filepath.Join(escapeGlob(dir), "*"+socketSuffix))
+	if err != nil {
+		return nil
+	}
+	var out []Socket
+	for _, p := range paths {
+		stem := strings.TrimSuffix(filepath.Base(p), socketSuffix)
+		i := strings.LastIndexByte(stem, '-')
+		if i < 1 {
+			continue
+		}
+		name, err := url.PathUnescape(stem[:i])
+		port, perr := strconv.Atoi(stem[i+1:])
+		if err != nil || perr != nil {
+			continue
+		}
+		out = append(out, Socket{Name: name, Port: port, Path: p})
+	}
+	slices.SortFunc(out, func(a, b Socket) int {
+		if c := strings.Compare(a.Name, b.Name); c != 0 {
+			return c
+		}
+		return a.Port - b.Port
+	})
+	return out
+}
+
+func escapeGlob(dir string) string {
+	if runtime.GOOS == "windows" {
+		return dir
+	}
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
+}

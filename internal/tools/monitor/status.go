@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package monitor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"evensong/internal/admin"
+)
+
+// Report is what was found out about one daemon.
+type Report struct {
+	Daemon string        `json:"daemon,omitempty"` // its name, if it is known
+	At     string        `json:"at,omitempty"`     // its admin address
+	Error  string        `json:"error,omitempty"`  // why there is no status
+	Status *admin.Status `json:"status,omitempty"`
+	Delta  *Delta        `json:"delta,omitempty"` // since the last report of the same daemon
+
+	err  error
+	when time.Time
+}
+
+// Delta is what happened at one daemon between two reports of it.
+type Delta struct {
+	Seconds       float64 `json:"seconds"`
+	Messages      uint64  `json:"messages"` // delivered
+	Packets       uint64  `json:"packets"`  // delivered
+	Rounds        uint64  `json:"rounds"`
+	Sent          uint64  `json:"sent"`
+	Retransmitted uint64  `json:"retransmitted"`
+}
+
+// Watcher collects reports of daemons and knows the previous one of each, so that what is between two reports is about
+// one daemon.
+type Watcher struct {
+	reach Reach
+	last  map[string]*Report // by ID of the daemon: a restart begins anew
+}
+
+// NewWatcher returns a watcher that has seen nothing.
+func NewWatcher(r Reach) *Watcher { return &Watcher{reach: r, last: map[string]*Report{}} }
+
+// Ask asks all daemons at once. Reports are in the order of the targets.
+func (w *Watcher) Ask(ctx context.Context, ts []Target) []*Report {
+	out := make([]*Report, len(ts))
+	var wg sync.WaitGroup
+	for i, t := range ts {
+		wg.Go(func() {
+			c, cancel := w.reach.limit(ctx)
+			defer cancel()
+			r := &Report{Daemon: t.Name, At: t.Client.Address()}
+			s, err := t.Client.Status(c)
+			r.when = time.Now()
+			if err != nil {
+				r.err, r.Error = err, err.Error()
+			} else {
+				r.Daemon, r.Status = s.Name, &s
+			}
+			out[i] = r
+		})
+	}
+	wg.Wait()
+	for _, r := range out {
+		if r.Status == nil {
+			continue
+		}
+		if before := w.last[r.Status.ID]; before != nil {
+			r.Delta = delta(before.Status, r.Status, r.when.Sub(before.when))
+		}
+		w.last[r.Status.ID] = r
+	}
+	return out
+}
+
+func delta(a, b *admin.Status, d time.Duration) *Delta {
+	return &Delta{
+		Seconds:  d.Seconds(),
+		Messages: b.Order.DeliveredMessages - a.Order.DeliveredMessages, Packets: b.Order.DeliveredPackets - a.Order.DeliveredPackets,
+		Rounds: b.Order.Rounds - a.Order.Rounds, Sent: b.Packets.Sent - a.Packets.Sent,
+		Retransmitted: b.Packets.Retransmitted - a.Packets.Retransmitted,
+	}
+}
+
+// failed is an error if no daemon answered, or one of those asked for by name did not.
+func failed(rs []*Report) error {
+	var errs []error
+	for _, r := range rs {
+		if r.err != nil {
+			errs = append(errs, r.err)
+		}
+	}
+	switch {
+	case len(errs) == 0:
+		return nil
+	case len(errs) == 1 && len(rs) == 1:
+		return exit(errs[0])
+	}
+	return exit(fmt.Errorf("%d of %d daemons did not answer: %w", len(errs), len(rs), errors.Join(errs...)))
+}
+
+// Status asks daemons and prints what they say: once, or again and again every interval until ctx ends.
+func Status(ctx context.Context, r Reach, o Output, interval time.Duration, w io.Writer) error {
+	watcher := NewWatcher(r)
+	for {
+		ts, err := r.Targets(ctx)
+		if err != nil {
+			return err
+		}
+		rs := watcher.Ask(ctx, ts)
+		if ctx.Err() != nil && interval > 0 {
+			return nil
+		}
+		if err := o.reports(w, rs, interval > 0); err != nil {
+			return err
+		}
+		if interval <= 0 {
+			return failed(rs)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(interval):
+		}
+	}
+}
+
+// Output says how things are printed.
+type Output struct {
+	JSON bool
+	Long bool // every field of a status even if there are several daemons
+}
+
+// json writes v, one line per value when streaming.
+func (o Output) json(w io.Writer, v any, stream bool) error {
+	e := json.NewEncoder(w)
+	if !stream {
+		e.SetIndent("", "  ")
+	}
+	return e.Encode(v)
+}
+
+func (o Output) reports(w io.Writer, rs []*Report, stream bool) error {
+	switch {
+	case o.JSON:
+		return o.json(w, rs, stream)
+	case len(rs) == 1 || o.Long:
+		for i, r := range rs {
+			if i > 0 {
+				fmt.Fprintln(w)
+			}
+			if r.Status == nil {
+				fmt.Fprintf(w, "daemon %s: %s\n", nameOr(r.Daemon, r.At), r.Error)
+				continue
+			}
+			if err := writeStatus(w, r); err != nil {
+				return err
+			}
+		}
+		if stream {
+			fmt.Fprintln(w)
+		}
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "DAEMON\tSTATE\tUP\tDAEMONS\tLEADER\tRING\tSESSIONS\tGROUPS\tMESSAGES\tPACKETS\tRETRANS\tNOTE")
+	for _, r := range rs {
+		s := r.Status
+		if s == nil {
+			fmt.Fprintf(t, "%s\tno answer\t\t\t\t\t\t\t\t\t\t%s\n", nameOr(r.Daemon, r.At), r.Error)
+			continue
+		}
+		messages := fmt.Sprint(s.Order.DeliveredMessages)
+		if r.Delta != nil {
+			messages += fmt.Sprintf(" (%s/s)", rate(r.Delta.Messages, r.Delta.Seconds))
+		}
+		fmt.Fprintf(t, "%s\t%s\t%v\t%d\t%s\t%s\t%d\t%d\t%s\t%d\t%d\t%s\n", s.Name, state(s), s.Uptime, s.Daemons, s.Leader, s.Ring,
+			s.Clients.Sessions, s.Clients.Groups, messages, s.Order.DeliveredPackets, s.Packets.Retransmitted, remark(s))
+	}
+	if stream {
+		fmt.Fprintln(t)
+	}
+	return t.Flush()
+}
+
+func nameOr(name, at string) string {
+	if name == "" {
+		return at
+	}
+	return name
+}
+
+func rate(n uint64, seconds float64) string {
+	if seconds <= 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f", float64(n)/seconds)
+}
+
+// state is the state in the words of the status, with what the original's monitor would call it.
+func state(s *admin.Status) string {
+	if s.Ready {
+		return "ready"
+	}
+	return s.State
+}
+
+// remark is what deserves attention.
+func remark(s *admin.Status) string {
+	var parts []string
+	if s.NotReady != "" {
+		parts = append(parts, s.NotReady)
+	}
+	if p := s.Partition; p != nil {
+		parts = append(parts, fmt.Sprintf("partitioned, component %d for %v", p.Component, p.Remaining))
+	}
+	if s.Slow.Daemon != "" {
+		parts = append(parts, "waits for daemon "+s.Slow.Daemon)
+	}
+	for _, x := range s.Slow.Sessions {
+		if x.Slow {
+			parts = append(parts, "slow client "+x.Name)
+			break
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// writeStatus prints every field of a status.
+func writeStatus(w io.Writer, r *Report) error {
+	s := r.Status
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(key, format string, a ...any) { fmt.Fprintf(t, "  %s\t%s\n", key, fmt.Sprintf(format, a...)) }
+	fmt.Fprintf(t, "daemon %s, version %s, up %v\n", s.Name, s.Version, s.Uptime)
+	if s.Ready {
+		row("state", "ready; %s, groups %s", s.State, s.GroupState)
+	} else {
+		row("state", "not ready: %s; %s, groups %s", s.NotReady, s.State, s.GroupState)
+	}
+	row("configuration", "%d daemons in %d segments, leader %s, %s ring %s", s.Daemons, s.Segments, s.Leader, s.Protocol, s.Ring)
+	var members []string
+	for _, m := range s.Members {
+		members = append(members, m.Name)
+	}
+	row("members", "%s", strings.Join(members, " "))
+	for i, c := range s.Changes {
+		if i == 3 {
+			break
+		}
+		key := ""
+		if i == 0 {
+			key = "last changes"
+		}
+		row(key, "%s", changeText(&c))
+	}
+	row("token", "rounds %d, repeats %d, membership changes %d", s.Order.Rounds, s.Order.TokenRepeats, s.Order.MembershipChanges)
+	row("packets", "sent %d, received %d, retransmitted %d (to one %d, segment %d, all %d)", s.Packets.Sent, s.Packets.Received,
+		s.Packets.Retransmitted, s.Packets.RetransmittedToOne, s.Packets.RetransmittedToSegment, s.Packets.RetransmittedToAll)
+	row("datagrams", "sent %d (%d bytes), received %d (%d bytes), refused by the system %d, no room %d", s.Packets.DatagramsSent, s.Packets.BytesSent,
+		s.Packets.DatagramsReceived, s.Packets.BytesReceived, s.Host.SendErrors, s.Host.SendsDropped)
+	row("ignored", "%s", counts(s.Packets.Ignored))
+	row("order", "my aru %d, aru %d, highest %d, stable %d", s.Order.MyARU, s.Order.ARU, s.Order.Highest, s.Order.Stable)
+	row("delivered", "messages %d, packets %d", s.Order.DeliveredMessages, s.Order.DeliveredPackets)
+	row("windows", "%d packets of all, %d of one, %d behind the token", s.Windows.Global, s.Windows.Personal, s.Windows.Accelerated)
+	row("clients", "sessions %d of %d, groups %d, accepted %d, refused %d, deliveries %d", s.Clients.Sessions, s.Host.MaxSessions, s.Clients.Groups,
+		s.Clients.Accepted, s.Clients.RefusedSessions, s.Clients.Deliveries)
+	row("closed", "%s", counts(s.Clients.Closed))
+	row("waiting", "%d bytes of %d clients for the token; %d clients do not read", s.Clients.WaitingBytes, s.Clients.WaitingClients, s.Clients.BlockedClients)
+	if s.Slow.Daemon != "" {
+		row("slow", "daemon %s: the ring waits for its receipt since %d rounds", s.Slow.Daemon, s.Slow.Rounds)
+	}
+	for _, x := range s.Slow.Sessions {
+		row("slow", "client %s (session %d): %d bytes wait, nothing taken for %v", x.Name, x.ID, x.QueuedBytes, x.Stalled)
+	}
+	row("host", "stalls %d (longest %v), log lines lost %d, store errors %d, goroutines %d, heap %d bytes", s.Host.Stalls, s.Host.LongestStall,
+		s.Host.LogLines, s.Host.StoreErrors, s.Host.Goroutines, s.Host.HeapBytes)
+	if p := s.Partition; p != nil {
+		row("partition", "component %d of %s; ends in %v unless it is renewed", p.Component, componentsText(p.Components), p.Remaining)
+	}
+	if d := s.Draining; d != nil {
+		row("draining", "%d sessions left, for %v at most", d.Sessions, d.Remaining)
+	}
+	row("control", "dangerous commands %s, log level %s, clients at %s, daemons at %s", permitted(s.DangerousMonitor), nameOr(s.LogLevel, "fixed"),
+		strings.Join(s.Host.Listen, " "), s.Host.Datagrams)
+	if d := r.Delta; d != nil {
+		row("since last", "%d messages, %d packets, %d rounds in %.2f s (%s messages/s)", d.Messages, d.Packets, d.Rounds, d.Seconds, rate(d.Messages, d.Seconds))
+	}
+	return t.Flush()
+}
+
+func permitted(yes bool) string {
+	if yes {
+		return "permitted"
+	}
+	return "refused"
+}
+
+// changeText is one configuration change in words.
+func changeText(c *admin.Change) string {
+	text := fmt.Sprintf("%v ago: ring %s of %s", c.Age, c.Ring, strings.Join(c.Members, " "))
+	if len(c.Joined) > 0 {
+		text += "; joined: " + strings.Join(c.Joined, " ")
+	}
+	if len(c.Gone) > 0 {
+		text += "; gone: " + strings.Join(c.Gone, " ")
+	}
+	text += "; why: " + c.Reason
+	if c.Peer != "" {
+		text += " (" + c.Peer + ")"
+	}
+	return text
+}
+
+// counts are counters by reason, those that count something.
+func counts(m map[string]uint64) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if m[k] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", k, m[k]))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// componentsText writes a partition as the commands take it: a,b/c.
+func componentsText(all map[string]int) string {
+	by := map[int][]string{}
+	for name, c := range all {
+		by[c] = append(by[c], name)
+	}
+	var parts []string
+	for _, c := range slices.Sorted(maps.Keys(by)) {
+		slices.Sort(by[c])
+		parts = append(parts, strings.Join(by[c], ","))
+	}
+	return strings.Join(parts, "/")
+}
