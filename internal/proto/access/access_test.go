@@ -3,6 +3,7 @@
 package access
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"path"
@@ -172,6 +173,27 @@ func TestJudgeOracle(t *testing.T) {
 				if got, _ := j.May(at, []byte(group)); got != want {
 					t.Fatalf("%+v: %s %v %q: %v", rules, p.User, at, group, got)
 				}
+			}
+		}
+	}
+}
+
+// TestRemembered: what a judge remembers is what it would find, however many groups it is asked about.
+func TestRemembered(t *testing.T) {
+	rules := manyRules()
+	rules.List = append(rules.List, Rule{Allow: true, Points: PointsOf(Multicast), Group: []Pattern{"group-*"}}, Rule{Points: PointsOf(Multicast, Join), Group: []Pattern{"*9"}})
+	j := rules.For(someone)
+	for range 3 {
+		for i := range 3 * rememberMost {
+			group := []byte(fmt.Sprint([]string{"group-a", "group-", "other"}[i%3], i))
+			for _, at := range []Point{Multicast, Join} {
+				want := !(at == Multicast && i%3 == 0) && !(at == Join && i%10 == 9) && !(at == Multicast && i%3 == 2 && i%10 == 9)
+				if got, _ := j.May(at, group); got != want {
+					t.Fatalf("%v %s: %v", at, group, got)
+				}
+			}
+			if n := len(j.known[Multicast]); n > rememberMost || len(j.known[Join]) > 0 {
+				t.Fatalf("remembers %d and %d groups", n, len(j.known[Join]))
 			}
 		}
 	}

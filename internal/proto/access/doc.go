@@ -11,5 +11,5 @@
 // has done with those conditions, and only compares names of groups from then on, without allocation. A nil *Judge
 // permits everything: it is what all sessions have while there are no rules, and costs one comparison.
 //
-// Everything here is immutable after it was made and may be shared.
+// Everything here but a Judge is immutable after it was made and may be shared.
 package access

@@ -226,3 +226,23 @@ func TestHandleUser(t *testing.T) {
 	}
 	n.m.HandleUser(999, 1) // a connection that is gone
 }
+
+// TestReconfigureRules: a reload puts new rules in force for clients that are here, and lets them stay.
+func TestReconfigureRules(t *testing.T) {
+	c, x, y := guarded(t, nil)
+	n := c.nodes[0]
+	next := n.m.cfg
+	next.Session = session.Config{Methods: []session.AuthMethod{session.Null()}, Rules: rulesOf("", access.Open, access.Multicast)}
+	if err := n.m.Reconfigure(c.now, next, &n.fx); err != nil {
+		t.Fatal(err)
+	}
+	c.after(0)
+	c.send(x, frame.AppendMulticast(nil, "#x#a", frame.MulticastType(evs.FIFO, false), 0, []string{"chat"}, nil))
+	c.pass(100 * time.Millisecond)
+	if got := c.messages(x); len(got) != 1 || got[0].Type.Kind() != frame.KindReject || x.closed {
+		t.Errorf("got %v, closed %v", got, x.closed)
+	}
+	if len(y.got) > 0 {
+		t.Errorf("a member got %d bytes", len(y.got))
+	}
+}

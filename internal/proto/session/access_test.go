@@ -3,6 +3,7 @@
 package session
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -184,5 +185,33 @@ func TestRefusalAllocatesNothing(t *testing.T) {
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", group, n)
 		}
+	}
+}
+
+// BenchmarkRules is BenchmarkHandleInput with a small message under rules: without any, with one, and with as many as fit.
+func BenchmarkRules(b *testing.B) {
+	list := func(n int) *access.Rules {
+		r := &access.Rules{}
+		for range n {
+			r.List = append(r.List, deny("secret*", access.Join, access.Multicast))
+		}
+		return r
+	}
+	for _, n := range []int{0, 1, 100, access.MaxRules} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			cfg := config(Null())
+			cfg.Rules = list(n)
+			m := New(cfg, netip.Addr{}, 0)
+			var fx Effects
+			m.HandleInput(0, []byte(connect("u")), unlimited, &fx)
+			m.NameDecided(0, "u", 0, &fx)
+			m.HandleInput(0, []byte(choice("NULL")), unlimited, &fx)
+			msg := []byte(multicast(frame.TypeAgreed, "hello", "chat"))
+			b.ReportAllocs()
+			for b.Loop() {
+				fx.Reset()
+				m.HandleInput(0, msg, unlimited, &fx)
+			}
+		})
 	}
 }

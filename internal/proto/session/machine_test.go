@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"evensong/internal/proto/access"
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/frame"
 )
@@ -664,18 +665,25 @@ func FuzzHandleInput(f *testing.F) {
 // FuzzOpen is FuzzHandleInput behind a good handshake, so that all of the input is frames.
 func FuzzOpen(f *testing.F) {
 	f.Add(frame.AppendMulticast(nil, "#u#d", frame.TypeSafe, 7, []string{"g", "#u#d"}, []byte("hello")), []byte{47})
+	f.Add(frame.AppendMulticast(nil, "#u#d", frame.TypeSafe|frame.TypeSelfDiscard, 7, []string{"g", "h"}, []byte("refused")), []byte{47})
 	f.Add([]byte(message(frame.BigEndian, frame.TypeJoin, "#u#d", 2, 3, frame.Hint{}, field("g")+field("h")+"abc")), []byte{60})
 	f.Fuzz(func(t *testing.T, in, cuts []byte) {
 		sameWhateverTheCuts(t, append([]byte(connect("u")+choice("NULL")), in...), cuts)
 	})
 }
 
+// fuzzRules refuse some of what the seeds ask for.
+var fuzzRules = &access.Rules{List: []access.Rule{
+	deny("h", access.Join, access.Multicast), deny("", access.Leave), deny("#u#*", access.Send),
+	{Points: access.PointsOf(access.Open), Method: []string{"PWORD"}},
+}}
+
 // sameWhateverTheCuts compares a run in one piece, names decided at once, with one in pieces, little room, names decided
 // late.
 func sameWhateverTheCuts(t *testing.T, in, cuts []byte) {
 	run := func(cut bool) *driver {
 		pool := &Pool{}
-		d := newDriver(t, &Config{Daemon: "d", Methods: []AuthMethod{Null(), ipYes, pword}, Buffers: pool})
+		d := newDriver(t, &Config{Daemon: "d", Methods: []AuthMethod{Null(), ipYes, pword}, Buffers: pool, Rules: fuzzRules})
 		d.later = cut
 		rest := in
 		for i := 0; len(rest) > 0; i++ {
