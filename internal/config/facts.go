@@ -177,7 +177,7 @@ func Diff(here, there Facts) []string {
 		out = append(out, diffOrder(here, there, common, name)...)
 	}
 	if here.TokenTimeout != there.TokenTimeout {
-		say("token timeout differs: %v here, %v there; failures are detected after the shorter", here.TokenTimeout, there.TokenTimeout)
+		say("token timeout differs: %v here, %v there; failures are detected after the longer", here.TokenTimeout, there.TokenTimeout)
 	}
 	return out
 }

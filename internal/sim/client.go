@@ -234,6 +234,7 @@ type client struct {
 	member   []bool               // groups asked to join in this session and not to leave
 	left     []int                // self-leaves still expected, by group
 	views    []*evs.TraceViewInfo // the last view, by group
+	viewed   int                  // views got so far, of all groups
 	sent     uint64
 	received int // messages, over all sessions
 }
@@ -424,6 +425,7 @@ func (c *client) frame(m *frame.Message) {
 		info := &evs.TraceViewInfo{ID: v.ID, Cause: v.Cause, Members: v.Members, Sets: v.Sets, Mine: own}
 		if g := c.w.group(v.Group); g >= 0 {
 			c.views[g] = info
+			c.viewed++
 		}
 		c.record(evs.Trace{Kind: evs.TraceView, Group: v.Group, View: info})
 	case frame.KindTransition:

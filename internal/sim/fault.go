@@ -13,30 +13,31 @@ import (
 type faultKind uint8
 
 const (
-	faultPartition  faultKind = iota // split into two or three parts
-	faultCascade                     // several partitions shortly after one another
-	faultOneWay                      // some links fail in one direction
-	faultNoTransit                   // some pairs cannot reach each other, but common neighbors can
-	faultDeaf                        // one daemon hears nobody, all hear it
-	faultHeal                        // merge everything
-	faultCrashQuick                  // crash, restart inside the token timeout
-	faultCrashSlow                   // crash, restart later
-	faultCrashAll                    // all at once
-	faultLeave                       // orderly leave, restart later
-	faultPause                       // the process stops for a while
-	faultWeather                     // loss, duplication, reordering, corruption for a while
-	faultDiskSlow                    // stores take long
-	faultDiskFails                   // stores fail
-	faultClientGone                  // clients close, are killed, break off inside a message
-	faultClientSlow                  // a client reads slowly
-	faultLastWords                   // what a daemon sends is late, and then the daemon is gone
-	faultTrap                        // something happens just when a certain packet has been sent
+	faultPartition   faultKind = iota // split into two or three parts
+	faultCascade                      // several partitions shortly after one another
+	faultOneWay                       // some links fail in one direction
+	faultNoTransit                    // some pairs cannot reach each other, but common neighbors can
+	faultDeaf                         // one daemon hears nobody, all hear it
+	faultHeal                         // merge everything
+	faultCrashQuick                   // crash, restart inside the token timeout
+	faultCrashSlow                    // crash, restart later
+	faultCrashAll                     // all at once
+	faultLeave                        // orderly leave, restart later
+	faultPause                        // the process stops for a while
+	faultWeather                      // loss, duplication, reordering, corruption for a while
+	faultDiskSlow                     // stores take long
+	faultDiskFails                    // stores fail
+	faultClientGone                   // clients close, are killed, break off inside a message
+	faultClientSlow                   // a client reads slowly
+	faultLastWords                    // what a daemon sends is late, and then the daemon is gone
+	faultTrap                         // something happens just when a certain packet has been sent
+	faultReconfigure                  // daemons read changed files, one after the other
 	faultEnd
 )
 
 var faultNames = [faultEnd]string{
 	"partition", "cascade", "one-way cut", "non-transitive cut", "deaf daemon", "merge", "crash, quick restart", "crash, slow restart",
-	"crash of all", "orderly leave", "pause", "weather", "slow disk", "failing disk", "client gone", "slow client", "last words", "trap",
+	"crash of all", "orderly leave", "pause", "weather", "slow disk", "failing disk", "client gone", "slow client", "last words", "trap", "reconfigure",
 }
 
 // count notes a fault that concerns h.
@@ -185,7 +186,73 @@ func (w *World) inject(k faultKind, on *host) {
 		})
 	case faultTrap:
 		w.setTrap()
+	case faultReconfigure:
+		w.reconfigure(on)
 	case faultEnd:
+	}
+}
+
+// reconfigure gives daemons other files, which they read one after the other in random order: other windows, other timers,
+// or a list without one daemon, on, for a while. Daemons that are down read theirs when they start.
+func (w *World) reconfigure(on *host) {
+	r := w.edits
+	delay := func(most time.Duration) time.Duration { return time.Duration(r.Int64N(int64(most))) }
+	change := func(after, spread time.Duration, f func(h *host) file) {
+		for _, h := range w.hosts {
+			w.after(after+delay(spread), func() {
+				if !w.over {
+					w.stats.Steps[h.doing()]++
+					h.edit(f(h))
+				}
+			})
+		}
+	}
+	timeout := w.ring.TokenTimeout
+	spread := []time.Duration{time.Millisecond, timeout, 4 * timeout}[r.IntN(3)]
+	current := func(h *host) file {
+		f := h.file
+		if !f.edited {
+			f = file{edited: true, ring: w.ring, listed: f.listed}
+		}
+		return f
+	}
+	switch r.IntN(4) {
+	case 0: // windows, another at each daemon
+		change(0, spread, func(h *host) file {
+			f := current(h)
+			f.ring.PersonalWindow = 1 + r.IntN(60)
+			f.ring.GlobalWindow = f.ring.PersonalWindow + r.IntN(200)
+			f.ring.AcceleratedWindow = r.IntN(f.ring.PersonalWindow + 1)
+			return f
+		})
+	case 1: // timers: the same at all in the end, and the windows as they were in the beginning
+		t := timeout/4 + delay(4*timeout)
+		change(0, spread, func(h *host) file {
+			f := current(h)
+			f.ring = w.ring
+			d := ringDefaults(t)
+			f.ring.TokenTimeout, f.ring.TokenRetransmit, f.ring.Hold, f.ring.HurryInterval = d.TokenTimeout, d.TokenRetransmit, d.Hold, d.HurryInterval
+			return f
+		})
+	default: // a daemon goes, and comes back
+		var rest []string
+		for _, h := range w.hosts {
+			if h != on {
+				rest = append(rest, h.name)
+			}
+		}
+		change(0, spread, func(h *host) file {
+			f := current(h)
+			if h != on {
+				f.listed = rest
+			}
+			return f
+		})
+		change(spread+delay(6*timeout), spread, func(h *host) file {
+			f := current(h)
+			f.listed = nil
+			return f
+		})
 	}
 }
 

@@ -5,7 +5,6 @@ package sim
 import (
 	"errors"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -49,6 +48,10 @@ type host struct {
 	diskDelay  time.Duration
 	diskFails  bool
 
+	// file is what the daemon's configuration file says, in which a script or fault may change something while it runs.
+	file   file
+	unread bool // it changed while the process did not run
+
 	// limits of this host's daemon, from the schedule; zero values are the defaults.
 	sessionBytes int
 	inputBytes   int
@@ -65,6 +68,14 @@ type host struct {
 	outputs []uint64
 	closes  []node.Close
 	vec     [][]byte
+}
+
+// file is the part of a configuration that changes while daemons run.
+type file struct {
+	edited bool
+	ring   ring.Config // if edited
+	listed []string    // names of the daemons; nil: whoever comes
+	rank   int         // if not zero, one more than the daemon's place, from its next start on
 }
 
 // write is a store under way.
@@ -95,27 +106,60 @@ func (h *host) start() {
 	w := h.w
 	h.life++
 	h.born, h.paused, h.timerAt, h.count = w.now, false, 0, 0
-	h.me = evs.ProcID{Rank: uint16(h.i), Name: h.name, Inc: evs.Incarnation(w.rnd.Uint64())}
+	rank := h.i
+	if h.file.rank > 0 {
+		rank = h.file.rank - 1
+	}
+	h.me = evs.ProcID{Rank: uint16(rank), Name: h.name, Inc: evs.Incarnation(w.rnd.Uint64())}
 	h.byID, h.conns, h.writes, h.conf = map[uint64]*conn{}, nil, nil, nil
-	peers := make([]netip.AddrPort, w.net.n)
-	for i := range peers {
-		peers[i] = address(i)
-	}
-	cfg := node.Config{
-		Me: h.me, Cluster: Cluster, Peers: peers, Accelerated: h.accelerated, Ring: w.ring, Stable: h.stable,
-		SessionBytes: h.sessionBytes, InputBytes: h.inputBytes, Trace: true,
-	}
-	if h.stable {
-		cfg.StoredRingSeq = h.disk
-	}
-	cfg.Membership.StoreAhead = h.storeAhead
-	n, err := node.New(cfg, rand.New(rand.NewPCG(w.rnd.Uint64(), w.rnd.Uint64())), h.clock())
+	n, err := node.New(h.config(), rand.New(rand.NewPCG(w.rnd.Uint64(), w.rnd.Uint64())), h.clock())
 	if err != nil {
 		panic("sim: a daemon's configuration is wrong: " + err.Error())
 	}
 	h.node = n
 	h.fx.Reset()
 	n.Start(h.clock(), &h.fx)
+	h.perform()
+}
+
+// config is what the daemon reads at its start, and when it reads its file again.
+func (h *host) config() node.Config {
+	w := h.w
+	cfg := node.Config{
+		Me: h.me, Cluster: Cluster, Listed: h.file.listed, Accelerated: h.accelerated, Ring: w.ring, Stable: h.stable,
+		SessionBytes: h.sessionBytes, InputBytes: h.inputBytes, Trace: true,
+	}
+	for i, o := range w.hosts {
+		if h.file.listed == nil || slices.Contains(h.file.listed, o.name) {
+			cfg.Peers = append(cfg.Peers, address(i))
+		}
+	}
+	if h.file.edited {
+		cfg.Ring = h.file.ring
+	}
+	if h.stable {
+		cfg.StoredRingSeq = h.disk
+	}
+	cfg.Membership.StoreAhead = h.storeAhead
+	return cfg
+}
+
+// edit changes the daemon's file, and lets it read that if it runs: as its next input, since a trap may call this in the
+// middle of one.
+func (h *host) edit(f file) {
+	h.file = f
+	h.w.after(0, h.reload)
+}
+
+func (h *host) reload() {
+	h.unread = h.node != nil && h.paused
+	if h.node == nil || h.paused || h.w.failure != nil {
+		return
+	}
+	h.fx.Reset()
+	if err := h.node.Reconfigure(h.clock(), h.config(), &h.fx); err != nil {
+		panic("sim: a daemon refuses its new configuration: " + err.Error())
+	}
 	h.perform()
 }
 
@@ -173,6 +217,9 @@ func (h *host) resume() {
 	}
 	done := h.waitingDone
 	h.waitingDone = nil
+	if h.unread {
+		h.reload()
+	}
 	for _, n := range done {
 		h.stored(h.life, n)
 	}

@@ -25,6 +25,7 @@ type Profile struct {
 	asym                             float64       // how often an asymmetric cut stays for long at the end (LIVE-5)
 	calm                             bool          // no varied configuration
 	wide                             bool          // daemons on several continents, with the timers for that
+	edits                            float64       // how often files change besides the other faults
 }
 
 var everything = [faultEnd]int{
@@ -36,7 +37,7 @@ var everything = [faultEnd]int{
 func Profiles() []Profile {
 	return []Profile{
 		{Name: "mixed", Text: "everything, at random", hosts: [2]int{3, 7}, clients: [2]int{6, 30}, messages: [2]int{200, 210}, faults: [2]int{6, 8},
-			length: 8500 * time.Millisecond, least: 10 * time.Second, weights: everything, kinds: 3, asym: 0.01},
+			length: 8500 * time.Millisecond, least: 10 * time.Second, weights: everything, kinds: 3, asym: 0.01, edits: 0.25},
 		{Name: "calm", Text: "no faults but clients coming and going", hosts: [2]int{1, 7}, clients: [2]int{6, 30}, messages: [2]int{200, 400}, faults: [2]int{2, 4},
 			length: 4 * time.Second, weights: [faultEnd]int{faultClientGone: 4, faultClientSlow: 1}, calm: true},
 		{Name: "partition", Text: "partitions and merges, many shortly after one another", hosts: [2]int{3, 7}, clients: [2]int{6, 20}, messages: [2]int{200, 240}, faults: [2]int{8, 12},
@@ -50,6 +51,9 @@ func Profiles() []Profile {
 		{Name: "churn", Text: "clients join, leave, come and go during changes", hosts: [2]int{3, 5}, clients: [2]int{15, 30}, messages: [2]int{200, 240}, faults: [2]int{12, 20},
 			length: 10 * time.Second, kinds: 3,
 			weights: [faultEnd]int{faultClientGone: 12, faultClientSlow: 3, faultPartition: 4, faultHeal: 4, faultCrashQuick: 2, faultTrap: 3, faultPause: 1}},
+		{Name: "reload", Text: "files change while daemons run, among partitions and restarts", hosts: [2]int{3, 6}, clients: [2]int{6, 20}, messages: [2]int{200, 240}, faults: [2]int{3, 6},
+			length: 10 * time.Second, kinds: 2, edits: 1,
+			weights: [faultEnd]int{faultPartition: 3, faultHeal: 4, faultCrashQuick: 3, faultCrashSlow: 2, faultLeave: 1, faultPause: 2, faultWeather: 3, faultTrap: 3, faultClientGone: 2}},
 		{Name: "big", Text: "24 to 32 daemons start together", hosts: [2]int{24, 32}, clients: [2]int{24, 32}, messages: [2]int{60, 80}, faults: [2]int{2, 3},
 			length: 8 * time.Second, weights: [faultEnd]int{faultPartition: 2, faultHeal: 2, faultCrashQuick: 1, faultPause: 1, faultWeather: 1}, kinds: 1, together: true},
 		{Name: "wide", Text: "up to 80 ms from daemon to daemon, some loss, and the timers of a wide-area network", hosts: [2]int{3, 6}, clients: [2]int{6, 12}, messages: [2]int{100, 150}, faults: [2]int{2, 4},
@@ -120,6 +124,15 @@ func (w *World) build(p *Profile) time.Duration {
 	begin := w.now + time.Second
 	end := begin + p.length
 	times := w.faults(p, begin, end, count(p.faults))
+	if w.edits.Float64() < p.edits {
+		for range 2 + w.edits.IntN(5) {
+			at := begin + time.Duration(w.edits.Int64N(int64(p.length-time.Second/2)))
+			if w.edits.IntN(2) == 0 {
+				at = times[w.edits.IntN(len(times))] + time.Duration(w.edits.Int64N(int64(w.ring.TokenTimeout))) // into what is under way
+			}
+			w.at(at, func() { w.inject(faultReconfigure, w.hosts[w.edits.IntN(len(w.hosts))]) })
+		}
+	}
 	w.load(begin, end, times, count(p.messages))
 	return end
 }

@@ -3,6 +3,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -23,6 +24,8 @@ import (
 //	clients x@a y@b                 a client of each daemon; it connects when the daemon runs
 //	start a b | start all           start daemons
 //	crash a b · restart a · leave a · pause a · resume a
+//	edit a b key=value ...          their files change and they read them: timeout window personal accelerated, and list=a,b
+//	                                for the names of the daemons or list=any, rank=N from 0 for the next start
 //	disk a fails|works|lost|slow D  lost: the stored ring sequence is gone
 //	partition a b | c               cut all links between the parts
 //	cut a>b b>c · mend a>b · heal   single directions; everything
@@ -35,7 +38,7 @@ import (
 //	advance D
 //	until conf a b c [within D]     all of them have exactly this configuration
 //	until received x N [within D]   at least N messages in all its sessions; expect means exactly N
-//	expect conf a = a b · expect received x N · expect installs a N · expect view x g = x@a y@b
+//	expect conf a = a b · expect received x N · expect installs a N · expect views x N · expect view x g = x@a y@b
 //	expect violation RULE           at the end; otherwise there must be none
 //	settle | nosettle               at the end everything is healed and must come together, unless nosettle
 type script struct {
@@ -250,6 +253,8 @@ func (s *script) do(f []string) error {
 		return s.each(f[1:], (*host).pause)
 	case "resume":
 		return s.each(f[1:], (*host).resume)
+	case "edit":
+		return s.edit(f[1:])
 	case "disk":
 		h, err := s.host(arg(1))
 		if err != nil {
@@ -402,6 +407,52 @@ func (s *script) daemons(f []string) error {
 		s.names[name] = h
 	}
 	return nil
+}
+
+// edit is edit a b key=value ...
+func (s *script) edit(f []string) error {
+	n := slices.IndexFunc(f, func(x string) bool { return strings.Contains(x, "=") })
+	if n < 0 {
+		return fmt.Errorf("want edit NAMES KEY=VALUE ...")
+	}
+	var errs []error
+	err := s.each(f[:n], func(h *host) {
+		to := h.file
+		if !to.edited {
+			to = file{edited: true, ring: s.w.ring, listed: to.listed}
+		}
+		for _, x := range f[n:] {
+			key, value, _ := strings.Cut(x, "=")
+			var err error
+			switch key {
+			case "timeout":
+				var d time.Duration
+				d, err = time.ParseDuration(value)
+				t := ringDefaults(d)
+				to.ring.TokenTimeout, to.ring.TokenRetransmit, to.ring.Hold, to.ring.HurryInterval = t.TokenTimeout, t.TokenRetransmit, t.Hold, t.HurryInterval
+			case "window":
+				to.ring.GlobalWindow, err = strconv.Atoi(value)
+			case "personal":
+				to.ring.PersonalWindow, err = strconv.Atoi(value)
+			case "accelerated":
+				to.ring.AcceleratedWindow, err = strconv.Atoi(value)
+			case "rank":
+				to.rank, err = strconv.Atoi(value)
+				to.rank++
+			case "list":
+				if to.listed = nil; value != "any" {
+					to.listed = strings.Split(value, ",")
+				}
+			default:
+				err = fmt.Errorf("%s: no such key", x)
+			}
+			errs = append(errs, err)
+		}
+		if errors.Join(errs...) == nil {
+			h.edit(to)
+		}
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 func (s *script) dropIf(from, to int, k packet.Kind, b []byte) bool {
@@ -638,7 +689,7 @@ func (s *script) expect(f []string) error {
 				return fmt.Errorf("%s is in %v, %s in %v", name, h.confID, who[0], id)
 			}
 		}
-	case "received", "installs":
+	case "received", "installs", "views":
 		if len(f) < 3 {
 			return fmt.Errorf("want %s NAME N, or NAME <= N", f[0])
 		}
@@ -658,7 +709,9 @@ func (s *script) expect(f []string) error {
 			if err != nil {
 				return err
 			}
-			got = c.received
+			if got = c.received; f[0] == "views" {
+				got = c.viewed
+			}
 		}
 		if got != want && (f[2] != "<=" || got > want) {
 			return fmt.Errorf("%s has %d", f[1], got)

@@ -125,13 +125,18 @@ func (w *World) asymmetric() {
 }
 
 // hostOf is the host of a daemon.
-func (w *World) hostOf(p evs.ProcID) int { return int(p.Rank) }
+func (w *World) hostOf(p evs.ProcID) int {
+	return slices.IndexFunc(w.hosts, func(h *host) bool { return h.name == p.Name })
+}
 
 // repair ends all faults of a host and sees to it that its daemon runs.
 func (w *World) repair(h *host) {
 	h.diskFails, h.diskDelay = false, 200*time.Microsecond
 	if h.paused {
 		h.resume()
+	}
+	if h.file.edited {
+		h.edit(file{})
 	}
 	if h.node == nil {
 		h.start()

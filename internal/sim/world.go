@@ -16,6 +16,7 @@ import (
 // World is a cluster in virtual time. It is not safe for concurrent use.
 type World struct {
 	rnd       *rand.Rand
+	edits     *rand.Rand    // what files change to, apart so that other schedules stay what they were
 	now       time.Duration // virtual time since the world began
 	step      uint64
 	events    queue
@@ -59,7 +60,7 @@ type Counters struct {
 
 // newWorld makes an empty world.
 func newWorld(seed uint64) *World {
-	w := &World{rnd: rand.New(rand.NewPCG(seed, 0x5eed)), now: time.Millisecond}
+	w := &World{rnd: rand.New(rand.NewPCG(seed, 0x5eed)), edits: rand.New(rand.NewPCG(seed, 0xed17)), now: time.Millisecond}
 	w.stats.Faults, w.stats.Steps = map[string]int{}, map[string]int{}
 	return w
 }

@@ -26,7 +26,7 @@ type attempt struct {
 }
 
 func (m *Machine) commitTimeout(members int) time.Duration {
-	return m.cfg.CommitTimeout + time.Duration(members)*m.cfg.TokenTimeout/25
+	return m.patient(m.cfg.CommitTimeout + time.Duration(members)*m.cfg.TokenTimeout/25)
 }
 
 // startCommit forms the ring of my proposal, as its representative (8.3, Commit). The entries are order's to compute,
@@ -53,7 +53,7 @@ func (m *Machine) startCommit(now time.Duration, fx *Effects) {
 
 func (m *Machine) armCommit(now time.Duration) {
 	m.limitAt = now + m.commitTimeout(m.attempt.set.len())
-	m.tickAt = now + m.cfg.JoinInterval
+	m.tickAt = now + m.brisk(m.cfg.JoinInterval)
 	m.probeAt = m.tickAt // if it takes that long, the others must know why no Joins come from me any more
 }
 
@@ -189,7 +189,7 @@ func (m *Machine) recover(now time.Duration, fx *Effects) {
 	a.heardOf = a.me == 0 // for the others the ring's own token is what must reach them next
 	m.transition(now, StateRecover, ReasonAllKnown, evs.ProcID{}, fx)
 	m.limitAt = now + m.cfg.RecoverTimeout
-	m.tickAt = now + m.cfg.JoinInterval
+	m.tickAt = now + m.brisk(m.cfg.JoinInterval)
 	m.probeAt = m.tickAt
 	addrs := make([]netip.AddrPort, len(a.token.Entries))
 	for i := range addrs {
@@ -221,7 +221,7 @@ func (m *Machine) forward(fx *Effects) {
 
 // tickForming repeats the Commit token until there is a sign that it arrived, and probes as in Operational.
 func (m *Machine) tickForming(now time.Duration, fx *Effects) {
-	m.tickAt = now + m.cfg.JoinInterval
+	m.tickAt = now + m.brisk(m.cfg.JoinInterval)
 	if a := m.attempt; a.token != nil && a.sent && !a.through {
 		m.forward(fx)
 	}

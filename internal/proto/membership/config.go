@@ -21,6 +21,7 @@ type Config struct {
 	StoredRingSeq uint64           // highest ring sequence known to stable storage
 	Stable        bool             // write ring sequences to stable storage (Stores, HandleStored); else they count as stored at once
 	StoreAhead    int              // ring numbers stored ahead of need; zero means 64, negative none
+	Listed        []string         // names of the daemons of the cluster; nil: whoever comes belongs to it (lists.go)
 	Facts         []byte           // told to the others in each Join; at most packet.MaxFacts bytes
 
 	// Timers. Zero means derived from the token timeout T, as given. Those marked * stretch with more than 16 daemons.

@@ -128,6 +128,8 @@ const (
 	ReasonMerge
 	// ReasonUnreachable: two members have not heard each other for longer than the reach timeout.
 	ReasonUnreachable
+	// ReasonRemoved: no configuration lists a member any more.
+	ReasonRemoved
 	// ReasonFailedToReceive: a member did not receive what the others have.
 	ReasonFailedToReceive
 	// ReasonRecoveryFailed: recovery on the new ring gave up.
@@ -189,6 +191,7 @@ var reasonTexts = [...]string{
 	ReasonRestarted:       "member was restarted",
 	ReasonMerge:           "merge with daemons in reach",
 	ReasonUnreachable:     "members do not hear each other",
+	ReasonRemoved:         "member was removed from the configuration of all",
 	ReasonFailedToReceive: "member failed to receive",
 	ReasonRecoveryFailed:  "recovery failed",
 	ReasonChangedMind:     "member changed its mind",
@@ -241,6 +244,12 @@ const (
 	NoteFactsDiffer
 	// NoteFactsAgree: Peer, whose facts differed, says the same as this daemon now.
 	NoteFactsAgree
+	// NoteStillListed: my configuration does not list Peer, but another daemon's does, so it takes part.
+	NoteStillListed
+	// NoteKeptOut: no configuration but its own, or those of others that are kept out, lists Peer, so it is kept out.
+	NoteKeptOut
+	// NoteNotListed: Peer's configuration does not list this daemon.
+	NoteNotListed
 	// NoteSameName: Peer uses this daemon's name. Two daemons of one name are never in one configuration.
 	NoteSameName
 	// NoteStoreFailed: a stable write failed with Err; the ring is refused and tried again later.

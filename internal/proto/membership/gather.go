@@ -48,7 +48,7 @@ func (m *Machine) beginGather(now time.Duration, expected set, trigger *row, fx 
 	}
 	m.limitAt = now + m.gatherWindow()
 	if m.hold {
-		m.limitAt = now + m.scaled(m.cfg.StartHold)
+		m.limitAt = now + m.patient(m.scaled(m.cfg.StartHold))
 	}
 	if trigger != nil {
 		m.widen(trigger)
@@ -57,7 +57,7 @@ func (m *Machine) beginGather(now time.Duration, expected set, trigger *row, fx 
 }
 
 func (m *Machine) joinInterval() time.Duration {
-	d := m.scaled(m.cfg.JoinInterval)
+	d := m.brisk(m.scaled(m.cfg.JoinInterval))
 	return d - d/8 + time.Duration(m.rnd.Int64N(int64(d/8)+1))
 }
 
@@ -104,7 +104,7 @@ func (m *Machine) invited(r *row) set {
 // widen lets newcomers into the expected set: r, which has just spoken, if it gathers, and whom it proposes with me.
 // Whether all of them can be together is for the clique to say; whether they come, for the timer.
 func (m *Machine) widen(r *row) {
-	if m.settled || !r.usable() || r.state != packet.StateGather || !r.proposed {
+	if m.settled || !r.usable() || r.kept || r.state != packet.StateGather || !r.proposed {
 		return
 	}
 	more := m.invited(r)
@@ -122,7 +122,7 @@ func (m *Machine) candidates(now time.Duration) set {
 	}
 	for _, s := range m.order {
 		r := m.rows[s]
-		if s == 0 || !r.usable() || now < r.vetoUntil {
+		if s == 0 || !r.usable() || r.kept || now < r.vetoUntil {
 			continue
 		}
 		if !m.settled && m.expected.has(s) ||
@@ -205,7 +205,7 @@ func (m *Machine) isCourted(now time.Duration) bool {
 		if s != 0 && m.core.has(s) && r.state == packet.StateForming && now-r.rowAt <= m.gatherWindow() && m.hears(now, r) {
 			return true
 		}
-		if r.state != packet.StateOperational || done.has(s) || s == 0 || now-r.rowAt > m.longWindow() || !m.hears(now, r) || r.rowAt < m.gatheredAt {
+		if r.state != packet.StateOperational || done.has(s) || s == 0 || now-r.rowAt > m.windowOf(r) || !m.hears(now, r) || r.rowAt < m.gatheredAt {
 			continue
 		}
 		g := m.configurationOf(now, r)

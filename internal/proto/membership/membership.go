@@ -53,6 +53,7 @@ type Machine struct {
 	ownAddrs  []netip.AddrPort         // configured addresses that turned out to be mine
 	namesakes []evs.Incarnation        // other daemons with my name, reported
 	crowd     int                      // daemons alive at the last tick, at least crowdAt
+	pace      Pace                     // token timeouts among them
 
 	// Gather.
 	core       set           // whom we were with, or meant to be with, when the gather began
@@ -102,11 +103,12 @@ func New(cfg Config, sealer *packet.Sealer, rnd *rand.Rand, now time.Duration) (
 	}
 	cfg = cfg.WithDefaults()
 	cfg.own()
-	me := &row{id: cfg.Me, rowAt: now, heardAt: now, spokeAt: now, admittedAt: never, version: 1}
+	me := &row{mine: true, unlistedAt: never, id: cfg.Me, rowAt: now, heardAt: now, spokeAt: now, admittedAt: never, version: 1}
 	return &Machine{
 		cfg: cfg, sealer: sealer, rnd: rnd, state: StateStarting,
 		known: cfg.StoredRingSeq, stored: cfg.StoredRingSeq,
 		rows: []*row{me}, byInc: map[evs.Incarnation]*row{cfg.Me.Inc: me}, order: []int{0}, crowd: crowdAt,
+		pace:     Pace{cfg.TokenTimeout, cfg.TokenTimeout},
 		agreedAt: never, sentAt: never, addrScratch: map[netip.AddrPort]struct{}{},
 	}, nil
 }
@@ -230,7 +232,7 @@ func (m *Machine) HandleJoin(now time.Duration, from netip.AddrPort, probe bool,
 	}
 	m.refreshSelf(now)
 	before := m.rows[0].heard
-	if now-r.spokeAt > m.longWindow() {
+	if now-r.spokeAt > m.windowOf(r) {
 		r.backoffUntil, r.vetoUntil, r.backoffStep = 0, 0, 0 // a link that was away is another link
 	}
 	r.heardAt, r.spokeAt = now, now
@@ -274,7 +276,9 @@ func (m *Machine) HandleJoin(now time.Duration, from netip.AddrPort, probe bool,
 		}
 	}
 	m.compare(r, j, fx)
+	m.takeLists(r, j, slots)
 	m.refreshSelf(now)
+	m.noteLists(r, j, slots, fx)
 	m.review(now, r, m.rows[0].heard != before, fx)
 }
 
@@ -287,7 +291,7 @@ func (m *Machine) mayRevive(now time.Duration, r *row) bool {
 		r.dead = false
 		return true
 	}
-	if r.lateWords < reviveAfter || now-alive.spokeAt <= m.longWindow() {
+	if r.lateWords < reviveAfter || now-alive.spokeAt <= m.windowOf(alive) {
 		return false
 	}
 	m.replace(alive)
@@ -486,7 +490,7 @@ func (m *Machine) tickLeaving(now time.Duration, fx *Effects) {
 	}
 	m.byes--
 	m.sendRows(now, packet.KindJoin, nil, fx)
-	m.tickAt = now + m.cfg.JoinInterval
+	m.tickAt = now + m.brisk(m.cfg.JoinInterval)
 }
 
 // Advance runs every timer that is due at now.
@@ -577,11 +581,12 @@ func (m *Machine) sendNow(now time.Duration, fx *Effects) {
 func (m *Machine) takeCensus(now time.Duration) {
 	n := 1
 	for _, s := range m.order {
-		if r := m.rows[s]; s != 0 && r.usable() && now-r.rowAt <= m.longWindow() {
+		if r := m.rows[s]; s != 0 && r.usable() && now-r.rowAt <= m.windowOf(r) {
 			n++
 		}
 	}
 	m.crowd = max(n, crowdAt)
+	m.keepPace(now)
 	m.forgetTheDead(now)
 }
 
@@ -589,18 +594,22 @@ func (m *Machine) scaled(d time.Duration) time.Duration {
 	return d * time.Duration(m.crowd) / crowdAt
 }
 
-// longWindow is how long a daemon that sends probes may be silent and still count as heard.
-func (m *Machine) longWindow() time.Duration { return longProbes * m.scaled(m.cfg.ProbeInterval) }
+// windowOf is how long r, which sends probes, may be silent and still count as heard: by its pace if that is slower.
+func (m *Machine) windowOf(r *row) time.Duration {
+	return longProbes * m.scaled(max(m.cfg.ProbeInterval, min(r.probe, maxStretch*m.cfg.ProbeInterval)))
+}
 
-// gatherWindow is the same for a daemon that sends Joins.
-func (m *Machine) gatherWindow() time.Duration { return m.scaled(m.cfg.ConsensusTimeout) }
+// gatherWindow is the same for all who send Joins.
+func (m *Machine) gatherWindow() time.Duration { return m.patient(m.scaled(m.cfg.ConsensusTimeout)) }
 
 // jitter spreads d by a quarter to both sides, so that daemons do not fall into step.
 func (m *Machine) jitter(d time.Duration) time.Duration {
 	return d - d/4 + time.Duration(m.rnd.Int64N(int64(d/2)+1))
 }
 
-func (m *Machine) timeoutMillis() uint32 { return uint32(m.cfg.TokenTimeout / time.Millisecond) }
+func (m *Machine) timeoutMillis() uint32 { return millis(m.cfg.TokenTimeout) }
+
+func millis(d time.Duration) uint32 { return uint32(d / time.Millisecond) }
 
 func (m *Machine) drop(why Reason, peer evs.ProcID, fx *Effects) {
 	fx.Notes = append(fx.Notes, Note{Kind: NoteDrop, Reason: why, Peer: peer})

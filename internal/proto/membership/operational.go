@@ -12,6 +12,10 @@ import (
 // tickOperational probes everybody, looks whether all members still reach each other, and whether others could join.
 func (m *Machine) tickOperational(now time.Duration, fx *Effects) {
 	m.refreshSelf(now)
+	if r := m.unwelcome(); r != nil {
+		m.enterGather(now, ReasonRemoved, r.id, set{}, nil, fx)
+		return
+	}
 	if a, b, ok := m.outOfReach(now); ok {
 		who := b
 		if who == 0 {
@@ -46,7 +50,7 @@ func (m *Machine) outOfReach(now time.Duration) (a, b int, found bool) {
 					break
 				}
 			}
-			if now-since > m.scaled(m.cfg.ReachTimeout) && !found {
+			if now-since > m.patient(m.scaled(m.cfg.ReachTimeout)) && !found {
 				a, b, found = s, t, true
 			}
 			if len(next) < maxApart {
@@ -99,7 +103,7 @@ func (m *Machine) maybeMerge(now time.Duration, trigger *row, fx *Effects) bool 
 
 // foreign reports whether r is alive outside of my configuration, by news from after its install.
 func (m *Machine) foreign(now time.Duration, r *row) bool {
-	return !m.confSet.has(r.slot) && r.usable() && r.rowAt >= m.since && now-r.rowAt <= m.longWindow() && m.rows[0].heard.has(r.slot)
+	return !m.confSet.has(r.slot) && r.usable() && r.rowAt >= m.since && now-r.rowAt <= m.windowOf(r) && m.rows[0].heard.has(r.slot)
 }
 
 // groupOf is whom a merge with r would bring: its configuration, or if it gathers, whom it proposes together with us.
@@ -126,7 +130,7 @@ func (m *Machine) groupOf(now time.Duration, r *row) set {
 // configurationOf is who is in r's configuration by what they say themselves; r says so.
 func (m *Machine) configurationOf(now time.Duration, r *row) (g set) {
 	for _, s := range m.order {
-		if q := m.rows[s]; s != 0 && q.ring == r.ring && q.usable() && now-q.rowAt <= m.longWindow() {
+		if q := m.rows[s]; s != 0 && q.ring == r.ring && q.usable() && now-q.rowAt <= m.windowOf(q) {
 			g.add(s)
 		}
 	}

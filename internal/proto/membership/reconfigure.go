@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Reconfigure changes what the machine runs with: peers, timers, facts and the ring variant of cfg. Who I am, the stored
+// Reconfigure changes what the machine runs with: peers, lists, timers, facts and the ring variant of cfg. Who I am, the stored
 // numbers and how they are stored stay as they are. It may be called in every state and causes no transition by itself
 // (P-31): an attempt that is under way goes on, limits that run already end when they were to end, and only what begins
 // from now on has the new times. The others are told soon.
@@ -31,13 +31,18 @@ func (m *Machine) Reconfigure(now time.Duration, cfg Config, fx *Effects) {
 		r := m.rows[s]
 		r.toldTimeout = r.toldTimeout && cfg.TokenTimeout == old.TokenTimeout
 		r.toldVariant = r.toldVariant && cfg.Accelerated == old.Accelerated
+		if r.mine = s == 0 || m.lists(r.id.Name); r.mine {
+			r.welcome()
+		}
 		r.tellFacts = r.tellFacts || !bytes.Equal(cfg.Facts, old.Facts)
 	}
+	m.keepPace(now)
+	m.refreshSelf(now)
 	switch m.state {
 	case StateGather:
-		m.tickAt = min(m.tickAt, now+m.scaled(cfg.JoinInterval))
+		m.tickAt = min(m.tickAt, now+m.brisk(m.scaled(cfg.JoinInterval)))
 	case StateCommit, StateRecover:
-		m.tickAt = min(m.tickAt, now+cfg.JoinInterval)
+		m.tickAt = min(m.tickAt, now+m.brisk(cfg.JoinInterval))
 		m.probeAt = min(m.probeAt, now+m.scaled(cfg.ProbeInterval))
 	case StateOperational:
 		m.tickAt = min(m.tickAt, now+m.scaled(cfg.ProbeInterval))
@@ -55,5 +60,6 @@ func (c *Config) own() {
 	for i, a := range c.Peers {
 		c.Peers[i] = unmap(a)
 	}
+	c.Listed = slices.Clone(c.Listed)
 	c.Facts = bytes.Clone(c.Facts)
 }

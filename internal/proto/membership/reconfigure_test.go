@@ -3,6 +3,7 @@
 package membership
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -113,5 +114,98 @@ func TestDifferencesAfterReconfigure(t *testing.T) {
 		if got := says(step.theirs, step.millis); !slices.Equal(got, step.want) {
 			t.Errorf("step %d: notes %v, want %v", i, got, step.want)
 		}
+	}
+}
+
+// lists lets daemon i read a file that lists the daemons of these numbers.
+func (c *cluster) lists(i int, who ...int) {
+	c.nodes[i].input(func(now time.Duration, fx *Effects) {
+		next := c.nodes[i].m.cfg
+		next.Listed = nil
+		for _, k := range who {
+			next.Listed = append(next.Listed, fmt.Sprintf("d%02d", k))
+		}
+		c.nodes[i].m.Reconfigure(now, next, fx)
+	})
+}
+
+// noted reports whether daemon i has said kind about daemon k since a time.
+func (c *cluster) noted(i int, kind NoteKind, k int, since time.Duration) bool {
+	return slices.ContainsFunc(c.nodes[i].notes, func(n timed) bool {
+		return n.Kind == kind && n.at >= since && n.Peer.Name == fmt.Sprintf("d%02d", k)
+	})
+}
+
+// The first in ring order is removed from one file after the other, on a network that loses packets: nothing happens
+// until the last, and then the others go on together in one change. It comes back when one file has it again. Everybody
+// says what is the matter.
+func TestListsChangeOneByOne(t *testing.T) {
+	for seed := range uint64(20) {
+		c := newCluster(t, seed, 5)
+		c.loss = 0.02
+		c.startAll(0)
+		c.within(3*time.Second, "start", func() bool { return c.together(0, 1, 2, 3, 4) })
+		for i := range 5 {
+			c.lists(i, 0, 1, 2, 3, 4)
+		}
+		c.run(time.Second)
+		begin := c.now
+		order := c.rnd.Perm(4)
+		for _, k := range order[:3] {
+			c.lists(k+1, 1, 2, 3, 4)
+			c.run(time.Duration(c.rnd.Int64N(int64(time.Second))))
+		}
+		c.run(time.Second)
+		if !c.together(0, 1, 2, 3, 4) || c.installsSince(1, begin) != 0 {
+			t.Fatalf("seed %d: the members changed although daemon %d still lists all", seed, order[3]+1)
+		}
+		if first := order[0] + 1; !c.noted(first, NoteStillListed, 0, begin) || !c.noted(0, NoteNotListed, first, begin) {
+			t.Errorf("seed %d: not said that the lists differ", seed)
+		}
+		c.lists(order[3]+1, 1, 2, 3, 4)
+		c.within(1500*time.Millisecond, "removal", func() bool { return c.together(1, 2, 3, 4) })
+		c.run(3 * time.Second)
+		for i := 1; i < 5; i++ {
+			if n := c.installsSince(i, begin); n != 1 || !c.together(1, 2, 3, 4) {
+				t.Errorf("seed %d: daemon %d installed %d configurations, want 1", seed, i, n)
+			}
+			if !c.noted(i, NoteKeptOut, 0, begin) {
+				t.Errorf("seed %d: daemon %d does not say that it keeps one out", seed, i)
+			}
+		}
+		if !c.together(0) {
+			t.Errorf("seed %d: the removed daemon is not alone", seed)
+		}
+		c.lists(order[1]+1, 0, 1, 2, 3, 4)
+		c.within(2*time.Second, "return", func() bool { return c.together(0, 1, 2, 3, 4) })
+	}
+}
+
+// While token timeouts differ everybody has the patience of the slowest and the pace of the quickest, within bounds.
+func TestPace(t *testing.T) {
+	d := newDuet(t, 1, false)
+	d.to(StateOperational)
+	for _, x := range []struct {
+		millis uint32
+		want   Pace
+	}{
+		{250, Pace{250 * time.Millisecond, 250 * time.Millisecond}},
+		{5000, Pace{5 * time.Second, 250 * time.Millisecond}},
+		{50, Pace{250 * time.Millisecond, 50 * time.Millisecond}},
+		{4_000_000_000, Pace{maxStretch * 250 * time.Millisecond, 250 * time.Millisecond}},
+		{0, Pace{250 * time.Millisecond, 250 * time.Millisecond}},
+	} {
+		j := d.says(packet.StateOperational)
+		j.TokenTimeout, j.ProbeInterval = x.millis, x.millis
+		d.join(j)
+		if got := d.m.Pace(); got != x.want {
+			t.Errorf("a peer with %d ms: pace %v, want %v", x.millis, got, x.want)
+		}
+	}
+	if d.now += time.Minute; true { // silence ends it
+		d.do(d.m.Advance)
+	}
+	if got := d.m.Pace().Slowest; got != 250*time.Millisecond {
+		t.Errorf("slowest %v after a minute of silence", got)
 	}
 }

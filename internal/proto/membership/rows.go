@@ -89,6 +89,15 @@ type row struct {
 	backoffStep  int
 	admittedAt   time.Duration // when it came into my configuration
 
+	// What its last packet said of its configuration, and what follows from the lists of all (lists.go).
+	timeout, probe time.Duration // token timeout and probe interval; zero: nothing came from itself yet
+	listed         set           // whom it lists
+	mine           bool          // I list it
+	unlistedAt     time.Duration // since when nobody who counts lists it; never: somebody does
+	kept           bool          // it is kept out
+	told           lot           // what was said about that
+	toldMe         bool          // that it does not list me
+
 	// What was said of differences between its configuration and mine, and still holds.
 	toldTimeout, toldVariant bool
 	toldFacts                []byte // nil: nothing; never changed
@@ -123,7 +132,7 @@ func (m *Machine) admitRow(now time.Duration, id evs.ProcID, direct bool, fx *Ef
 	}
 	alive := m.namesake(id)
 	if alive != nil && !direct {
-		if p := m.pinned(); p.has(alive.slot) || now-alive.rowAt <= m.longWindow() {
+		if p := m.pinned(); p.has(alive.slot) || now-alive.rowAt <= m.windowOf(alive) {
 			return nil
 		}
 	}
@@ -135,7 +144,7 @@ func (m *Machine) admitRow(now time.Duration, id evs.ProcID, direct bool, fx *Ef
 	if alive != nil {
 		m.replace(alive)
 	}
-	r := &row{id: id, slot: slot, state: packet.StateOperational, rowAt: now, heardAt: never, spokeAt: never, admittedAt: never}
+	r := &row{id: id, slot: slot, state: packet.StateOperational, rowAt: now, heardAt: never, spokeAt: never, admittedAt: never, unlistedAt: never, mine: m.lists(id.Name)}
 	m.rows[slot] = r
 	m.byInc[id.Inc] = r
 	i, _ := slices.BinarySearchFunc(m.order, id, func(s int, id evs.ProcID) int { return m.rows[s].id.Compare(id) })
@@ -170,7 +179,7 @@ func (m *Machine) freeSlot(now time.Duration) int {
 	pinned := m.pinned()
 	oldest := -1
 	for s := 1; s < len(m.rows); s++ {
-		if pinned.has(s) || !m.rows[s].dead && now-m.rows[s].rowAt <= m.longWindow() {
+		if pinned.has(s) || !m.rows[s].dead && now-m.rows[s].rowAt <= m.windowOf(m.rows[s]) {
 			continue
 		}
 		if oldest < 0 || m.rows[s].rowAt < m.rows[oldest].rowAt {
@@ -190,6 +199,7 @@ func (m *Machine) forget(slot int) {
 	for _, s := range m.order {
 		m.rows[s].heard.del(slot)
 		m.rows[s].proposal.del(slot)
+		m.rows[s].listed.del(slot)
 	}
 	m.prevConf.del(slot)
 	m.sought.del(slot)
@@ -237,10 +247,10 @@ func (m *Machine) take(now time.Duration, r *row, p *packet.ProcInfo, slots []in
 
 // hears reports whether I count r as heard. How long silence takes to mean deafness depends on how often r speaks.
 func (m *Machine) hears(now time.Duration, r *row) bool {
-	if !r.usable() || now < r.vetoUntil || m.isolated {
+	if !r.usable() || r.kept || now < r.vetoUntil || m.isolated {
 		return false
 	}
-	window := m.longWindow()
+	window := m.windowOf(r)
 	// Longer than a row counts as news among candidates: a daemon that dies must cease to be one before the first of us
 	// ceases to hear it, or the cliques that it seems to be in would tear us apart.
 	if short := m.gatherWindow() * 3 / 2; r.state == packet.StateGather && now-r.gatherAt >= short {
@@ -251,6 +261,7 @@ func (m *Machine) hears(now time.Duration, r *row) bool {
 
 // refreshSelf brings my own row up to now.
 func (m *Machine) refreshSelf(now time.Duration) {
+	m.refreshLists(now)
 	me := m.rows[0]
 	me.heard = set{}
 	me.heard.add(0)
@@ -369,7 +380,7 @@ func (m *Machine) setOf(members []evs.ProcID) (c set, ok bool) {
 // sendRows sends a Join or probe with my row and all fresh ones. to nil means everybody.
 func (m *Machine) sendRows(now time.Duration, kind packet.Kind, to []netip.AddrPort, fx *Effects) {
 	if to == nil {
-		if to = m.targets(); len(to) == 0 {
+		if to = m.targets(now); len(to) == 0 {
 			return
 		}
 	}
@@ -385,7 +396,7 @@ func (m *Machine) sendRows(now time.Duration, kind packet.Kind, to []netip.AddrP
 		r := m.rows[s]
 		// Rows of replaced incarnations stay at home: others learn of the new one from itself. A row without a version
 		// has no content yet.
-		if s != 0 && !r.dead && r.version > 0 && (pinned.has(s) || now-r.rowAt <= m.longWindow()) {
+		if s != 0 && !r.dead && r.version > 0 && (pinned.has(s) || now-r.rowAt <= m.windowOf(r)) {
 			// Only some 200 daemons with names of 255 bytes come near the bound; who does not fit is told next time by others.
 			if room -= fixed + len(r.id.Name); room < 0 {
 				break
@@ -405,7 +416,8 @@ func (m *Machine) sendRows(now time.Duration, kind packet.Kind, to []netip.AddrP
 		}
 		return b
 	}
-	j := packet.Join{State: me.state, Accelerated: m.cfg.Accelerated, TokenTimeout: m.timeoutMillis(), Facts: m.cfg.Facts, Procs: make([]packet.ProcInfo, n)}
+	j := packet.Join{State: me.state, Accelerated: m.cfg.Accelerated, TokenTimeout: m.timeoutMillis(), ProbeInterval: millis(m.cfg.ProbeInterval),
+		Facts: m.cfg.Facts, Procs: make([]packet.ProcInfo, n), Listed: make(packet.Bits, size)}
 	if kind == packet.KindJoin && me.state == packet.StateGather {
 		j.Proposal = bitsOf(m.proposal)
 	} else {
@@ -413,6 +425,9 @@ func (m *Machine) sendRows(now time.Duration, kind packet.Kind, to []netip.AddrP
 	}
 	for i, s := range slots {
 		r := m.rows[s]
+		if r.mine {
+			j.Listed.Set(i)
+		}
 		j.Procs[i] = packet.ProcInfo{ID: r.id, State: r.state, Addr: r.addr, Version: r.version, RingSeq: r.ringSeq, Ring: r.ring, Heard: bitsOf(r.heard)}
 	}
 	j.Procs[0].Addr = netip.AddrPort{}
@@ -423,7 +438,7 @@ func (m *Machine) sendRows(now time.Duration, kind packet.Kind, to []netip.AddrP
 
 // targets lists where Joins and probes go: every known daemon that may live, and configured addresses at which none
 // is known. The result belongs to one Send.
-func (m *Machine) targets() []netip.AddrPort {
+func (m *Machine) targets(now time.Duration) []netip.AddrPort {
 	clear(m.addrScratch)
 	var to []netip.AddrPort
 	add := func(a netip.AddrPort) {
@@ -433,7 +448,7 @@ func (m *Machine) targets() []netip.AddrPort {
 		}
 	}
 	for _, s := range m.order {
-		if r := m.rows[s]; s != 0 && r.usable() {
+		if r := m.rows[s]; s != 0 && r.usable() && !(r.kept && now-r.rowAt > m.windowOf(r)) {
 			add(r.addr)
 		}
 	}

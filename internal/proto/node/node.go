@@ -38,9 +38,10 @@ type Config struct {
 	Me            evs.ProcID
 	Cluster       string           // name of the cluster; daemons of other clusters are not heard
 	Peers         []netip.AddrPort // addresses of the other daemons; the own one may be among them
+	Listed        []string         // names of the daemons of the cluster; nil: whoever comes belongs to it
 	Accelerated   bool             // run the accelerated ring when this daemon forms it
 	Ring          ring.Config
-	Membership    membership.Config // Me, Peers, TokenTimeout, Accelerated, StoredRingSeq, Stable, Facts are taken from here and Ring
+	Membership    membership.Config // Me, Peers, Listed, TokenTimeout, Accelerated, StoredRingSeq, Stable, Facts are taken from here and Ring
 	Stable        bool              // ring sequence numbers go to stable storage: Effects.Stores are answered (EVS-8)
 	StoredRingSeq uint64            // the number found there
 	Facts         []byte            // what to tell others about the configuration
@@ -78,6 +79,7 @@ func (c Config) withDefaults() Config {
 		c.Session.Methods = []session.AuthMethod{session.Null()}
 	}
 	c.Membership.Peers = c.Peers
+	c.Membership.Listed = c.Listed
 	c.Membership.Accelerated = c.Accelerated
 	c.Membership.Stable = c.Stable
 	c.Membership.StoredRingSeq = c.StoredRingSeq

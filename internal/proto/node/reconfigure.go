@@ -12,7 +12,7 @@ import (
 // force at once are:
 //
 //   - windows and timers: Ring, but for PacketBytes, and Membership
-//   - the other daemons: Peers
+//   - the other daemons: Peers, and Listed, of which the lists of the others are part (membership, lists.go)
 //   - what is told about the configuration: Facts
 //   - Accelerated, for the rings that this daemon forms from now on
 //   - MaxSessions, InputBytes, and what is done about slow clients: SlowPolicy, SessionStall, SessionWait, QueueMemory
@@ -59,7 +59,6 @@ func (m *Machine) pressureChanged(now time.Duration, blocked bool) {
 		m.blockedSince = now
 		m.pressure.Waits++
 	}
-	m.order.Throttle(m.blocking() && !m.groups.Exchanging())
 	for _, c := range m.conns { // in any order: timers are a heap by time and number
 		if c.over && !c.closing {
 			m.arm(c, m.overDeadline(c))

@@ -59,6 +59,15 @@ func (m *Machine) note(n *membership.Note, fx *Effects) {
 	case membership.NoteFactsAgree:
 		out.Text = "a daemon has the same configuration again"
 		peer()
+	case membership.NoteStillListed:
+		out.Text, out.Level = "a daemon takes part that this configuration does not list, because another daemon's does; reload that one, or list it here", evs.Warn
+		peer()
+	case membership.NoteKeptOut:
+		out.Text, out.Level = "a daemon is kept out because no configuration here lists it; stop it, or list it and reload", evs.Warn
+		peer()
+	case membership.NoteNotListed:
+		out.Text, out.Level = "a daemon's configuration does not list this daemon; stop this one, or list it there and reload", evs.Warn
+		peer()
 	case membership.NoteSameName:
 		out.Text, out.Level = "another daemon uses this daemon's name; the two are never in one configuration. Give one of them another name", evs.Error
 		peer()

@@ -143,6 +143,7 @@ type Machine struct {
 	obligation packet.Bits // 8.4.5, as indices into conf.Members
 	banned     bool
 	next       *attempt
+	pace       membership.Pace // by which the rings turn
 	nothing    rebroadcast
 
 	leaving      bool
@@ -185,6 +186,7 @@ func New(cfg Config, rnd *rand.Rand, now time.Duration) (*Machine, error) {
 	if m.membership, err = membership.New(cfg.Membership, m.sealer, rnd, now); err != nil {
 		return nil, err
 	}
+	m.pace = m.membership.Pace()
 	m.backlog.ended = m.originated
 	return m, nil
 }
@@ -443,6 +445,10 @@ func (m *Machine) finish(now time.Duration, fx *Effects) {
 			m.step(now, &e.Steps[i], fx)
 		}
 	}
+	if p := m.membership.Pace(); p != m.pace {
+		m.pace = p
+		m.applyRing(now)
+	}
 	m.maybeLeave(now, fx)
 }
 
@@ -480,7 +486,7 @@ func (m *Machine) abandon() {
 // singleton installs the first configuration of this incarnation. EVS-18.
 func (m *Machine) singleton(now time.Duration, id evs.RingID, fx *Effects) {
 	m.conf = &evs.Configuration{ID: evs.RegularID(id), Members: []evs.ProcID{m.cfg.Me}, Origins: []evs.RingID{{}}}
-	m.ring = ring.New(m.cfg.Ring, id, m.conf.Members, []netip.AddrPort{{}}, 0, false, m.sealer, m.pool, now)
+	m.ring = ring.New(m.ringConfig(), id, m.conf.Members, []netip.AddrPort{{}}, 0, false, m.sealer, m.pool, now)
 	m.cursor = newCursor(m.ring, 1)
 	m.cursor.mem = &m.parts
 	m.obligation = packet.MakeBits(1)

@@ -48,6 +48,13 @@ func (m *Machine) SetWindows(now time.Duration, global, personal, accelerated in
 // setRing makes r what the present ring, the attempted one, and all later ones run with.
 func (m *Machine) setRing(now time.Duration, r ring.Config) {
 	m.cfg.Ring = r
+	m.pace = m.membership.Pace()
+	m.applyRing(now)
+}
+
+// applyRing gives the rings there are what they are to run with.
+func (m *Machine) applyRing(now time.Duration) {
+	r := m.ringConfig()
 	if m.ring != nil {
 		m.ring.Reconfigure(now, r)
 	}
@@ -56,5 +63,10 @@ func (m *Machine) setRing(now time.Duration, r ring.Config) {
 	}
 }
 
-// RingConfig is what rings run with at the moment, windows changed by SetWindows included.
+// ringConfig is what a ring runs with: the configuration, at the pace of all who are alive (membership.Pace).
+func (m *Machine) ringConfig() ring.Config {
+	return m.cfg.Ring.AtPace(m.pace.Slowest, m.pace.Quickest)
+}
+
+// RingConfig is what this daemon's configuration says of rings, windows changed by SetWindows included.
 func (m *Machine) RingConfig() ring.Config { return m.cfg.Ring }

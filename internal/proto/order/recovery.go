@@ -41,7 +41,7 @@ func (m *Machine) recover(now time.Duration, s *membership.Step, fx *Effects) {
 	a := &attempt{
 		commit: c,
 		conf:   evs.Configuration{ID: evs.RegularID(c.Ring), Members: members, Origins: origins},
-		ring:   ring.New(m.cfg.Ring, c.Ring, members, s.Addrs, s.Me, c.Accelerated, m.sealer, m.pool, now),
+		ring:   ring.New(m.ringConfig(), c.Ring, members, s.Addrs, s.Me, c.Accelerated, m.sealer, m.pool, now),
 		owed:   packet.MakeBits(len(m.conf.Members)),
 	}
 	a.cursor = newCursor(a.ring, len(members))

@@ -61,26 +61,29 @@ const (
 // agree to, as indices into Procs. Probes have the same body with an empty proposal.
 //
 //	+0 state 1 · parameters' flags 1 · number of procs 2 · token timeout, ms 4
-//	+8 proposal, one bit per proc, ⌈n/8⌉ bytes
+//	+8 probe interval, ms 4
+//	+12 proposal, one bit per proc, ⌈n/8⌉ bytes · listed, likewise
 //	   procs: rank 2 · state 1 · incarnation 8 · version 8 · ring seq 8 · ring 16 · name length 1, name
 //	          · address length 1 (0, 4, 16), address, port 2 · heard ⌈n/8⌉
 //	   facts: length 2, bytes
 //
 // The state of Procs[0] is that of the Join. Facts describe the sender's configuration to the shell, which compares them and reports differences by name.
 type Join struct {
-	State        JoinState
-	Accelerated  bool
-	TokenTimeout uint32 // milliseconds
-	Proposal     Bits
-	Procs        []ProcInfo
-	Facts        []byte
+	State         JoinState
+	Accelerated   bool
+	TokenTimeout  uint32 // milliseconds
+	ProbeInterval uint32 // milliseconds: how often the sender probes at least
+	Proposal      Bits
+	Listed        Bits // whom the sender's configuration lists, as indices into Procs; one that takes everybody lists all
+	Procs         []ProcInfo
+	Facts         []byte
 }
 
 // minProcBytes is what a daemon takes in a Join at least: a name of one byte, no address, one byte of heard bits. It
 // bounds what a forged count can make the parser allocate.
 const minProcBytes = 2 + 1 + 8 + 8 + 8 + 16 + 2 + 1 + 1
 
-// AppendJoin appends j's body to b. Heard and Proposal must have the size of MakeBits(len(j.Procs)).
+// AppendJoin appends j's body to b. Heard, Proposal and Listed must have the size of MakeBits(len(j.Procs)).
 func AppendJoin(b []byte, j *Join) []byte {
 	le := binary.LittleEndian
 	var flags byte
@@ -90,7 +93,9 @@ func AppendJoin(b []byte, j *Join) []byte {
 	b = append(b, byte(j.State), flags)
 	b = le.AppendUint16(b, uint16(len(j.Procs)))
 	b = le.AppendUint32(b, j.TokenTimeout)
+	b = le.AppendUint32(b, j.ProbeInterval)
 	b = append(b, j.Proposal...)
+	b = append(b, j.Listed...)
 	for i := range j.Procs {
 		p := &j.Procs[i]
 		b = le.AppendUint16(b, p.ID.Rank)
@@ -108,7 +113,7 @@ func AppendJoin(b []byte, j *Join) []byte {
 	return append(b, j.Facts...)
 }
 
-// ParseJoin reads the body of a Join or probe. Names are copied; Heard, Proposal and Facts alias body.
+// ParseJoin reads the body of a Join or probe. Names are copied; Heard, Proposal, Listed and Facts alias body.
 func ParseJoin(body []byte) (*Join, error) {
 	if len(body) < 8 || len(body) < minProcBytes*int(binary.LittleEndian.Uint16(body[2:])) {
 		return nil, ErrBody // before anything is allocated
@@ -126,14 +131,15 @@ func ReadJoin(body []byte, j *Join) error {
 	r := reader{b: body}
 	state, flags := JoinState(r.u8()), r.u8()
 	n := int(r.u16())
-	timeout := r.u32()
+	timeout, probe := r.u32(), r.u32()
 	if r.bad || state == 0 || state >= stateEnd || flags > 1 || n == 0 || n > MaxProcs || n*minProcBytes > len(body) {
 		return ErrBody
 	}
 	if cap(j.Procs) < n {
 		j.Procs = make([]ProcInfo, n)
 	}
-	*j = Join{State: state, Accelerated: flags == 1, TokenTimeout: timeout, Proposal: r.bytes((n + 7) / 8), Procs: j.Procs[:n]}
+	*j = Join{State: state, Accelerated: flags == 1, TokenTimeout: timeout, ProbeInterval: probe, Procs: j.Procs[:n]}
+	j.Proposal, j.Listed = r.bytes((n+7)/8), r.bytes((n+7)/8)
 	for i := range j.Procs {
 		p := &j.Procs[i]
 		p.ID.Rank = r.u16()

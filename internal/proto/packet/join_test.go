@@ -25,7 +25,7 @@ func randomJoin(rnd *rand.Rand, n int) *Join {
 		return b
 	}
 	addrs := []netip.AddrPort{{}, netip.MustParseAddrPort("10.1.2.3:4803"), netip.MustParseAddrPort("[2001:db8::1]:65535")}
-	j := &Join{State: JoinState(1 + rnd.IntN(int(stateEnd)-1)), Accelerated: rnd.IntN(2) == 0, TokenTimeout: rnd.Uint32(), Proposal: bits(), Facts: []byte(strings.Repeat("f", rnd.IntN(20)))}
+	j := &Join{State: JoinState(1 + rnd.IntN(int(stateEnd)-1)), Accelerated: rnd.IntN(2) == 0, TokenTimeout: rnd.Uint32(), ProbeInterval: rnd.Uint32(), Proposal: bits(), Listed: bits(), Facts: []byte(strings.Repeat("f", rnd.IntN(20)))}
 	for i := range n {
 		p := ProcInfo{
 			ID:      evs.ProcID{Rank: uint16(rnd.Uint32()), Name: strings.Repeat("n", 1+rnd.IntN(30)), Inc: evs.Incarnation(rnd.Uint64() | 1)},
@@ -71,7 +71,7 @@ func TestJoinRefused(t *testing.T) {
 		"row's state unknown": func(j *Join) { j.Procs[2].State = stateEnd },
 		"no incarnation":      func(j *Join) { j.Procs[1].ID.Inc = 0 },
 		"no name":             func(j *Join) { j.Procs[1].ID.Name = "" },
-		"nobody":              func(j *Join) { j.Procs, j.Proposal = nil, nil },
+		"nobody":              func(j *Join) { j.Procs, j.Proposal, j.Listed = nil, nil, nil },
 		"facts too long":      func(j *Join) { j.Facts = make([]byte, MaxFacts+1) },
 	} {
 		j := randomJoin(rnd, 3)

@@ -30,6 +30,19 @@ func (c Config) WithWindows(global, personal, accelerated int) (Config, error) {
 	return c, c.Validate()
 }
 
+// AtPace returns c with timers for a ring whose members have other token timeouts, from quickest to slowest: a token or
+// data is waited for as long as the slowest may take, and the token held and sent again as often as the quickest expects.
+func (c Config) AtPace(slowest, quickest time.Duration) Config {
+	t := c.TokenTimeout
+	c.TokenTimeout = max(t, slowest)
+	if quickest < t {
+		for _, d := range []*time.Duration{&c.TokenRetransmit, &c.Hold, &c.HurryInterval} {
+			*d = max(time.Duration(float64(*d)*(float64(quickest)/float64(t))), 1)
+		}
+	}
+	return c
+}
+
 // Reconfigure changes windows and timers of the ring as it turns. cfg is valid and has its defaults filled in; its packet
 // size is not looked at, since buffers have theirs. Members may have different windows at any time, for each looks only
 // at its own when it has the token. The packets that are under way stay what they are: a smaller window lets the next
