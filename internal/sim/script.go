@@ -413,7 +413,7 @@ func (s *script) daemons(f []string) error {
 func (s *script) edit(f []string) error {
 	n := slices.IndexFunc(f, func(x string) bool { return strings.Contains(x, "=") })
 	if n < 0 {
-		return fmt.Errorf("want edit NAMES KEY=VALUE ...")
+		return fmt.Errorf("want edit NAMES KEY=VALUE, once or more often")
 	}
 	var errs []error
 	err := s.each(f[:n], func(h *host) {
