@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -98,8 +99,14 @@ func (f frame) header(groups, data int) []byte {
 	return order.AppendUint32(b, uint32(data))
 }
 
-// delivered is what a daemon makes of the frame: its own order in the header, everything else as it came.
+// delivered is what a daemon makes of the frame: its own order in the header, names with a NUL and nothing but NULs behind
+// it, everything else as it came.
 func (f frame) delivered() []byte {
+	f.groups = slices.Clone(f.groups)
+	for i, g := range f.groups {
+		g, _, _ = strings.Cut(g, "\x00")
+		f.groups[i] = g[:min(len(g), nameSize-1)]
+	}
 	if f.hint == nil && f.big {
 		f.hint = hintBig(0)
 	}
