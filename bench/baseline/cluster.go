@@ -3,132 +3,21 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
-	"time"
+
+	"evensong/bench/run"
 )
-
-// Patience with children: to answer, and to end before they are killed.
-const (
-	answerTime = 40 * time.Second
-	endTime    = 5 * time.Second
-)
-
-// child is a process that this program started. It is stopped by its process id, whatever happens.
-type child struct {
-	name  string
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	lines chan string   // of its standard output; closed at the end
-	ended chan struct{} // it was waited for
-	log   string        // file with its standard error
-}
-
-func start(dir, name string, env []string, program string, args ...string) (*child, error) {
-	c := &child{name: name, cmd: exec.Command(program, args...), lines: make(chan string, 4), ended: make(chan struct{}), log: filepath.Join(dir, name+".log")}
-	log, err := os.Create(c.log)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	c.cmd.Stderr, c.cmd.Env = log, env
-	out, err := c.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if c.in, err = c.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	if err := c.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		s := bufio.NewScanner(out)
-		for s.Scan() {
-			c.lines <- s.Text()
-		}
-		close(c.lines)
-		_ = c.cmd.Wait() // how it ended is in its log
-		close(c.ended)
-	}()
-	return c, nil
-}
-
-// ask writes a command, if it is not empty, and returns the answer.
-func (c *child) ask(ctx context.Context, command string) (string, error) {
-	if command != "" {
-		if err := c.tell(command); err != nil {
-			return "", err
-		}
-	}
-	timer := time.NewTimer(answerTime)
-	defer timer.Stop()
-	select {
-	case line, ok := <-c.lines:
-		if !ok {
-			return "", c.problem("it has ended")
-		}
-		return line, nil
-	case <-ctx.Done():
-		return "", ctx.Err()
-	case <-timer.C:
-		return "", c.problem("no answer to " + command)
-	}
-}
-
-func (c *child) tell(command string) error {
-	if _, err := io.WriteString(c.in, command+"\n"); err != nil {
-		return c.problem(err.Error())
-	}
-	return nil
-}
-
-// problem is an error with the end of what the child said; errChanged if it ended because of that.
-func (c *child) problem(what string) error {
-	select {
-	case <-c.ended:
-		if c.cmd.ProcessState.ExitCode() == exitChanged {
-			return fmt.Errorf("%s: %w", c.name, errChanged)
-		}
-	case <-time.After(time.Second): // it runs; or it has closed its output and is about to end
-	}
-	b, _ := os.ReadFile(c.log)
-	if len(b) > 2000 {
-		b = b[len(b)-2000:]
-	}
-	return fmt.Errorf("%s: %s\n%s", c.name, what, bytes.TrimSpace(b))
-}
-
-// end waits for the child after asking it, then kills it.
-func (c *child) end(ask func()) {
-	ask()
-	go func() {
-		for range c.lines { // nobody listens any more
-		}
-	}()
-	select {
-	case <-c.ended:
-	case <-time.After(endTime):
-		_ = c.cmd.Process.Kill()
-		<-c.ended
-	}
-}
 
 // cluster is the daemons and clients of one measurement.
 type cluster struct {
-	daemons, clients []*child
+	daemons, clients []*run.Child
 	counters         bool
 }
 
@@ -143,11 +32,11 @@ func startCluster(ctx context.Context, o *options, dir string, n int) (*cluster,
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(n)
+	ports, err := run.FreePorts(n)
 	if err != nil {
 		return nil, err
 	}
-	env := environment()
+	env := run.Environment()
 	name := func(i int) string { return fmt.Sprintf("d%d", i) }
 	udp := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
 	socket := func(i int) string { return filepath.Join(dir, fmt.Sprintf("%d.s", i)) }
@@ -172,59 +61,35 @@ func startCluster(ctx context.Context, o *options, dir string, n int) (*cluster,
 		if p := profile("daemon", i); p != "" {
 			e = append(e[:len(e):len(e)], "EVENSONG_CPUPROFILE="+p)
 		}
-		d, err := start(dir, "daemon-"+name(i), e, program, args...)
+		d, err := run.Start(dir, "daemon-"+name(i), e, program, args...)
 		if err != nil {
 			return c, err
 		}
 		c.daemons = append(c.daemons, d)
 	}
 	for i := range n {
-		k, err := start(dir, fmt.Sprintf("client%d", i), env, self, "client", "unix:"+socket(i), fmt.Sprint(i), fmt.Sprint(n), profile("client", i))
+		k, err := run.Start(dir, fmt.Sprintf("client%d", i), env, self, "client", "unix:"+socket(i), fmt.Sprint(i), fmt.Sprint(n), profile("client", i))
 		if err != nil {
 			return c, err
 		}
+		k.Codes = map[int]error{exitChanged: errChanged}
 		c.clients = append(c.clients, k)
 	}
 	for _, k := range c.clients {
-		if answer, err := k.ask(ctx, ""); err != nil {
+		if answer, err := k.Ask(ctx, ""); err != nil {
 			for _, d := range c.daemons {
 				select {
-				case <-d.ended:
-					err = errors.Join(err, d.problem("it has ended"))
+				case <-d.Ended:
+					err = errors.Join(err, d.Problem("it has ended"))
 				default:
 				}
 			}
 			return c, err
 		} else if answer != "ready" {
-			return c, k.problem("it said " + answer)
+			return c, k.Problem("it said " + answer)
 		}
 	}
 	return c, nil
-}
-
-// environment is ours without what would configure the daemons.
-func environment() []string {
-	var env []string
-	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "EVENSONG_") {
-			env = append(env, e)
-		}
-	}
-	return env
-}
-
-// freePorts are UDP ports that nobody has at the moment.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		defer c.Close()
-		ports = append(ports, c.LocalAddr().(*net.UDPAddr).Port)
-	}
-	return ports, nil
 }
 
 // stop ends the clients, then the daemons, and returns once they have gone. A nil cluster has none.
@@ -234,11 +99,11 @@ func (c *cluster) stop() {
 	}
 	var wg sync.WaitGroup
 	for _, k := range c.clients {
-		wg.Go(func() { k.end(func() { k.in.Close() }) })
+		wg.Go(func() { k.End(func() { k.In.Close() }) })
 	}
 	wg.Wait()
 	for _, d := range c.daemons {
-		wg.Go(func() { d.end(func() { _ = d.cmd.Process.Signal(terminate) }) })
+		wg.Go(func() { d.Terminate() })
 	}
 	wg.Wait()
 }
@@ -251,10 +116,8 @@ func (c *cluster) lastWords() string {
 	}
 	var out strings.Builder
 	for _, d := range c.daemons {
-		b, _ := os.ReadFile(d.log)
-		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-		if last := lines[len(lines)-1]; last != "" {
-			fmt.Fprintf(&out, "\n%s: %s", d.name, last)
+		if last := d.LastLine(); last != "" {
+			fmt.Fprintf(&out, "\n%s: %s", d.Name, last)
 		}
 	}
 	return out.String()
@@ -263,13 +126,13 @@ func (c *cluster) lastWords() string {
 // all asks each client the same and returns the answers.
 func (c *cluster) all(ctx context.Context, command string) ([]string, error) {
 	for _, k := range c.clients {
-		if err := k.tell(command); err != nil {
+		if err := k.Tell(command); err != nil {
 			return nil, err
 		}
 	}
 	var out []string
 	for _, k := range c.clients {
-		answer, err := k.ask(ctx, "")
+		answer, err := k.Ask(ctx, "")
 		if err != nil {
 			return nil, err
 		}
@@ -286,19 +149,19 @@ func (c *cluster) measure(ctx context.Context, o *options, k key) (row, error) {
 	}
 	if o.ping > 0 {
 		p := c.clients[0]
-		if _, err := p.ask(ctx, send(1, "alone")); err != nil {
+		if _, err := p.Ask(ctx, send(1, "alone")); err != nil {
 			return r, err
 		}
-		if err := pause(ctx, o.warm/4); err != nil {
+		if err := run.Pause(ctx, o.warm/4); err != nil {
 			return r, err
 		}
-		if _, err := p.ask(ctx, "mark"); err != nil {
+		if _, err := p.Ask(ctx, "mark"); err != nil {
 			return r, err
 		}
-		if err := pause(ctx, o.ping); err != nil {
+		if err := run.Pause(ctx, o.ping); err != nil {
 			return r, err
 		}
-		answer, err := p.ask(ctx, "report")
+		answer, err := p.Ask(ctx, "report")
 		if err != nil {
 			return r, err
 		}
@@ -306,7 +169,7 @@ func (c *cluster) measure(ctx context.Context, o *options, k key) (row, error) {
 		if err := json.Unmarshal([]byte(answer), &ping); err != nil {
 			return r, err
 		}
-		if _, err := p.ask(ctx, "stop"); err != nil {
+		if _, err := p.Ask(ctx, "stop"); err != nil {
 			return r, err
 		}
 		r.PingP50, r.PingP99 = ping.P50, ping.P99
@@ -314,7 +177,7 @@ func (c *cluster) measure(ctx context.Context, o *options, k key) (row, error) {
 	if _, err := c.all(ctx, send(o.window, "together")); err != nil {
 		return r, err
 	}
-	if err := pause(ctx, o.warm); err != nil {
+	if err := run.Pause(ctx, o.warm); err != nil {
 		return r, err
 	}
 	if _, err := c.all(ctx, "mark"); err != nil {
@@ -324,7 +187,7 @@ func (c *cluster) measure(ctx context.Context, o *options, k key) (row, error) {
 	if err != nil {
 		return r, err
 	}
-	if err := pause(ctx, o.load); err != nil {
+	if err := run.Pause(ctx, o.load); err != nil {
 		return r, err
 	}
 	after, err := c.usage(ctx)
@@ -362,39 +225,4 @@ func (c *cluster) measure(ctx context.Context, o *options, k key) (row, error) {
 		r.Calls = used.calls.per(deliveries)
 	}
 	return r, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// build makes the program that is measured.
-func build(ctx context.Context, dir string) (string, error) {
-	program := filepath.Join(dir, "evensong")
-	if runtime.GOOS == "windows" {
-		program += ".exe"
-	}
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "evensong/cmd/evensong").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build evensong: %w\n%s", err, out)
-	}
-	return program, nil
-}
-
-// commit is the checkout's, with a plus if it was changed; empty if git does not know.
-func commit(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD").Output()
-	if err != nil {
-		return ""
-	}
-	id := string(bytes.TrimSpace(out))
-	if out, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--untracked-files=no").Output(); err == nil && len(out) > 0 {
-		id += "+"
-	}
-	return id
 }

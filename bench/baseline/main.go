@@ -28,12 +28,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/term"
+
+	"evensong/bench/run"
 )
 
 // options are what the flags say.
@@ -72,9 +73,9 @@ func main() {
 		fmt.Fprintf(os.Stderr, "baseline: %v\n", err)
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, terminate)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, run.Terminate)
 	defer stop()
-	err = run(ctx, o, os.Stdout, os.Stderr)
+	err = measure(ctx, o, os.Stdout, os.Stderr)
 	if ctx.Err() != nil {
 		err = errors.New("interrupted")
 	}
@@ -175,8 +176,8 @@ func numbers(name, list string, low, high int) ([]int, error) {
 	return out, nil
 }
 
-// run measures everything and writes the result.
-func run(ctx context.Context, o options, stdout io.Writer, stderr *os.File) error {
+// measure measures everything and writes the result.
+func measure(ctx context.Context, o options, stdout io.Writer, stderr *os.File) error {
 	dir, err := os.MkdirTemp("", "evensong-baseline-")
 	if err != nil {
 		return err
@@ -190,15 +191,15 @@ func run(ctx context.Context, o options, stdout io.Writer, stderr *os.File) erro
 			return err
 		}
 	}
-	p := &progress{w: stderr, terminal: term.IsTerminal(int(stderr.Fd())), off: o.quiet}
-	defer p.done()
+	p := &run.Progress{W: stderr, Terminal: term.IsTerminal(int(stderr.Fd())), Off: o.quiet}
+	defer p.Done()
 	if o.binary == "" && !o.counters {
-		p.say("building evensong")
-		if o.binary, err = build(ctx, dir); err != nil {
+		p.Say("building evensong")
+		if o.binary, err = run.Build(ctx, dir); err != nil {
 			return err
 		}
 	}
-	r := result{Machine: describeMachine(), Commit: commit(ctx), Options: o.words(), Time: time.Now().UTC().Truncate(time.Second)}
+	r := result{Machine: run.Machine(), Commit: run.Commit(ctx), Options: o.words(), Time: time.Now().UTC().Truncate(time.Second)}
 	cells := newCells(o)
 	for i := range o.repeat {
 		for _, n := range o.daemons {
@@ -210,7 +211,7 @@ func run(ctx context.Context, o options, stdout io.Writer, stderr *os.File) erro
 	for _, c := range cells {
 		r.Rows = append(r.Rows, c.median())
 	}
-	p.done()
+	p.Done()
 	return r.write(stdout, o.output)
 }
 
@@ -219,7 +220,7 @@ func run(ctx context.Context, o options, stdout io.Writer, stderr *os.File) erro
 const tries = 3
 
 // measureCluster fills the cells of n daemons once.
-func measureCluster(ctx context.Context, o *options, dir string, n, round int, cells []*cell, p *progress) error {
+func measureCluster(ctx context.Context, o *options, dir string, n, round int, cells []*cell, p *run.Progress) error {
 	var c *cluster
 	defer func() { c.stop() }()
 	started := 0
@@ -231,12 +232,12 @@ func measureCluster(ctx context.Context, o *options, dir string, n, round int, c
 			var r row
 			var err error
 			if c == nil {
-				p.say("starting %d daemons and their clients", n)
+				p.Say("starting %d daemons and their clients", n)
 				started++
 				c, err = startCluster(ctx, o, filepath.Join(dir, fmt.Sprintf("%d-%d-%d", n, round, started)), n)
 			}
 			if err == nil {
-				p.say("%d daemons, %s, %d bytes (%d of %d)", n, cell.Service, cell.Bytes, round+1, o.repeat)
+				p.Say("%d daemons, %s, %d bytes (%d of %d)", n, cell.Service, cell.Bytes, round+1, o.repeat)
 				r, err = c.measure(ctx, o, cell.key)
 			}
 			if err == nil {
@@ -249,7 +250,7 @@ func measureCluster(ctx context.Context, o *options, dir string, n, round int, c
 			if ctx.Err() != nil || try == tries || !errors.Is(err, errChanged) {
 				return err
 			}
-			p.note("once more: %v", err)
+			p.Note("once more: %v", err)
 		}
 	}
 	return nil
@@ -264,54 +265,4 @@ func (o *options) words() string {
 		s += " -counters"
 	}
 	return s
-}
-
-// progress is one line that changes on a terminal, and lines elsewhere.
-type progress struct {
-	w        io.Writer
-	terminal bool
-	off      bool
-	open     bool
-}
-
-func (p *progress) say(format string, a ...any) {
-	switch {
-	case p.off:
-	case p.terminal:
-		fmt.Fprintf(p.w, "\r\x1b[K"+format, a...)
-		p.open = true
-	default:
-		fmt.Fprintf(p.w, format+"\n", a...)
-	}
-}
-
-// note is a line that stays, also when there is no progress to be shown.
-func (p *progress) note(format string, a ...any) {
-	p.done()
-	fmt.Fprintf(p.w, format+"\n", a...)
-}
-
-func (p *progress) done() {
-	if p.open {
-		fmt.Fprint(p.w, "\r\x1b[K")
-		p.open = false
-	}
-}
-
-// describeMachine is what decides the figures, as far as it is easy to find out.
-func describeMachine() string {
-	cpu := ""
-	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.SplitSeq(string(b), "\n") {
-			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
-				cpu = ", " + strings.TrimSpace(v)
-				break
-			}
-		}
-	}
-	kernel := runtime.GOOS
-	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		kernel += " " + strings.TrimSpace(string(b))
-	}
-	return fmt.Sprintf("%d cores%s, %s, %s", runtime.NumCPU(), cpu, kernel, runtime.Version())
 }

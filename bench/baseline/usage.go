@@ -40,17 +40,17 @@ const clockTick = 10 * time.Millisecond
 func (c *cluster) usage(ctx context.Context) (usage, error) {
 	var u usage
 	for _, d := range c.daemons {
-		u.daemons += processTime(d.cmd.Process.Pid)
-		u.switches += switches(d.cmd.Process.Pid)
+		u.daemons += processTime(d.PID())
+		u.switches += switches(d.PID())
 	}
 	for _, k := range c.clients {
-		u.clients += processTime(k.cmd.Process.Pid)
+		u.clients += processTime(k.PID())
 	}
 	if !c.counters {
 		return u, nil
 	}
 	for _, d := range c.daemons {
-		line, err := d.ask(ctx, "counters")
+		line, err := d.Ask(ctx, "counters")
 		if err != nil {
 			return u, err
 		}
