@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"evensong/bench/run"
 	"evensong/internal/config"
 	"evensong/internal/host"
 )
@@ -34,17 +35,14 @@ func (a usage) minus(b usage) usage {
 	return usage{a.daemons - b.daemons, a.clients - b.clients, a.switches - b.switches, a.calls.minus(b.calls)}
 }
 
-// clockTick is the unit of /proc/PID/stat: 100 a second on all Linux systems that Go runs on.
-const clockTick = 10 * time.Millisecond
-
 func (c *cluster) usage(ctx context.Context) (usage, error) {
 	var u usage
 	for _, d := range c.daemons {
-		u.daemons += processTime(d.PID())
+		u.daemons += run.ProcessTime(d.PID())
 		u.switches += switches(d.PID())
 	}
 	for _, k := range c.clients {
-		u.clients += processTime(k.PID())
+		u.clients += run.ProcessTime(k.PID())
 	}
 	if !c.counters {
 		return u, nil
@@ -61,22 +59,6 @@ func (c *cluster) usage(ctx context.Context) (usage, error) {
 		u.calls = u.calls.plus(k)
 	}
 	return u, nil
-}
-
-// processTime is user and system time of a process; zero where it cannot be known.
-func processTime(pid int) time.Duration {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// The name in parentheses may contain anything; the fields behind it are counted from 3.
-	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(fields) < 13 {
-		return 0
-	}
-	user, _ := strconv.ParseInt(fields[11], 10, 64)
-	system, _ := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * clockTick
 }
 
 // switches is how often the threads of a process have begun to wait.

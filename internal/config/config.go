@@ -372,7 +372,7 @@ type Sessions struct {
 	TotalBytes int64
 	// SlowPolicy is what is done about a slow client that still reads: close (at the hard bound), block, drop. Empty: close.
 	SlowPolicy string
-	// Stall closes a slow client that has taken nothing for so long. Default 5 s.
+	// Stall closes a slow client that has taken nothing for so long. Default 10 s.
 	Stall time.Duration
 	// Wait is how long the others wait for a slow client under the policy block. Default 10 s.
 	Wait time.Duration

@@ -142,7 +142,7 @@ var options = append([]Option{
 		set: byteSize(func(c *Config) *int64 { return &c.Sessions.TotalBytes })},
 	{Name: "slow-client", Usage: "`POLICY` for a slow client that still reads: close, block or drop", Default: "close",
 		set: one(func(c *Config, v string) error { return setSlowPolicy(&c.Sessions.SlowPolicy, v) })},
-	{Name: "slow-client-stall", Usage: "close a slow client that reads nothing for this `DURATION`", Default: "5s",
+	{Name: "slow-client-stall", Usage: "close a slow client that reads nothing for this `DURATION`", Default: "10s",
 		set: duration(func(c *Config) *time.Duration { return &c.Sessions.Stall })},
 	{Name: "slow-client-wait", Usage: "`DURATION` that others wait for a slow client with the policy block", Default: "10s",
 		set: duration(func(c *Config) *time.Duration { return &c.Sessions.Wait })},

@@ -11,8 +11,9 @@ import (
 )
 
 // unixBufferBytes is asked for the socket buffers of clients on Unix sockets, whose default holds only a few large
-// messages. TCP finds its own sizes.
-const unixBufferBytes = 1 << 20
+// messages. A larger one would hide for longer that a client takes something: the kernel says so when three quarters are
+// free again. TCP finds its own sizes.
+const unixBufferBytes = 256 << 10
 
 // Keepalive of TCP clients: a peer that vanished without a word is noticed after keepIdle + keepCount*keepInterval
 // seconds.
@@ -289,6 +290,15 @@ func (l *epollLoop) write(c *client) {
 			c.blocked = true
 			l.stats.ClientsBlocked.Add(1)
 			l.update(c)
+			return
+		case err == unix.ENOBUFS || err == unix.ENOMEM:
+			// The kernel is short of memory, which is no word of the peer; and epoll would say at once that it may be written to.
+			l.stats.ClientWritesNoMemory.Add(1)
+			l.note(slog.LevelWarn, "no kernel memory to write to a client", slog.String("reason", err.Error()), slog.Duration("retry", memoryPause))
+			l.starved = append(l.starved, c.id)
+			if l.starvedAt == 0 {
+				l.starvedAt = l.now + memoryPause
+			}
 			return
 		case err != 0 && c.state == clientFlushing:
 			l.cut(c)

@@ -59,6 +59,8 @@ type epollLoop struct {
 	closing []*client // on their way out, by deadline; ended ones are skipped
 
 	acceptAt  time.Duration // not zero: no accepting until then
+	starved   []uint64      // the kernel had no memory for what they get
+	starvedAt time.Duration // not zero: they are written to again then
 	ops       int           // operations on clients since the last look at datagrams
 	opBytes   int           // bytes read from and written to them
 	restTotal int           // bytes of refused input kept
@@ -300,6 +302,9 @@ func (l *epollLoop) sleep(farewell time.Duration) (int, error) {
 	if l.acceptAt != 0 {
 		until = min(until, l.acceptAt)
 	}
+	if l.starvedAt != 0 {
+		until = min(until, l.starvedAt)
+	}
 	if len(l.dirty)+len(l.resumed)+len(l.closes) > 0 {
 		until = 0
 	}
@@ -444,6 +449,12 @@ func (l *epollLoop) settle() {
 		if c := l.sessions[cl.Session]; c != nil {
 			l.beginClose(c)
 		}
+	}
+	if l.starvedAt != 0 && l.now >= l.starvedAt {
+		for _, id := range l.starved {
+			l.markOutput(id)
+		}
+		l.starved, l.starvedAt = l.starved[:0], 0
 	}
 	l.flush()
 	if l.acceptAt != 0 && l.now >= l.acceptAt {

@@ -52,6 +52,8 @@ const (
 	farewellTime = 500 * time.Millisecond
 	// acceptPause is how long no connection is accepted after descriptors ran out.
 	acceptPause = 50 * time.Millisecond
+	// memoryPause is how long a client is not written to after the kernel had no memory for it.
+	memoryPause = 20 * time.Millisecond
 	// DefaultMaxSessions applies if Config.MaxSessions is zero.
 	DefaultMaxSessions = 20000
 	// spareFiles are kept of the descriptor limit for all that is no session.

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"evensong/internal/proto/packet"
@@ -441,6 +442,14 @@ func (l *portableLoop) readClient(c *pclient) {
 func (l *portableLoop) writeClient(c *pclient) {
 	for job := range c.jobs {
 		n, err := c.nc.Write(job)
+		for errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) {
+			// The kernel is short of memory, which is no word of the peer.
+			l.stats.ClientWritesNoMemory.Add(1)
+			time.Sleep(memoryPause)
+			var more int
+			more, err = c.nc.Write(job[n:])
+			n += more
+		}
 		if !l.post(event{kind: eventWritten, c: c, n: n, err: err}) {
 			return
 		}

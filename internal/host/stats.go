@@ -28,6 +28,7 @@ type Stats struct {
 
 	ClientReads, ClientWrites       atomic.Uint64 // system calls (the portable loop: operations)
 	ClientBytesIn, ClientBytesOut   atomic.Uint64
+	ClientWritesNoMemory            atomic.Uint64 // writes refused because the kernel was short of memory; they are repeated
 	ClientsPaused                   atomic.Int64  // sessions not read now because the machine wants no input; goes up and down
 	ClientsBlocked                  atomic.Int64  // sessions whose peer does not read now; goes up and down
 	Stores                          atomic.Uint64 // files written for stable storage

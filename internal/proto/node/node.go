@@ -56,7 +56,7 @@ type Config struct {
 	SessionBytes     int            // the budget: bytes that may wait for a client; default 8 MiB
 	SessionHardBytes int            // bytes at which it is closed, progress or not; default 8 budgets
 	SessionQueue     int            // messages at which it is closed; zero: only bytes count
-	SessionStall     time.Duration  // over its budget, it is closed after this time without progress; default 5s
+	SessionStall     time.Duration  // over its budget, it is closed after this time without progress; default 10s
 	SessionWait      time.Duration  // under PolicyBlock it is closed after this time over its budget; default 10s
 	QueueMemory      int            // bytes that may wait for all clients, shared ones once; default 512 MiB
 }

@@ -14,8 +14,9 @@ import (
 
 // What sessions that read too slowly may cost, unless Config says otherwise.
 const (
-	// DefaultSessionStall is a long time for a client that means to read, and short beside what fills memory.
-	DefaultSessionStall = 5 * time.Second
+	// DefaultSessionStall is long enough for a client that means to read on a machine that is too busy, and short beside the
+	// time in which an operator notices. The hard bounds hold meanwhile.
+	DefaultSessionStall = 10 * time.Second
 	// DefaultSessionWait is how long the others wait for one member under PolicyBlock.
 	DefaultSessionWait = 10 * time.Second
 	// DefaultQueueMemory is what all that waits for clients may take together.
