@@ -181,6 +181,7 @@ type Clients struct {
 	BytesReceived   uint64            `json:"bytes_received"`
 	BytesSent       uint64            `json:"bytes_sent"`
 	RefusedSessions uint64            `json:"refused_sessions"` // too many, or no descriptor left
+	RefusedRequests map[string]uint64 `json:"refused_requests"` // by the access rules: open, join, leave, send, multicast, see
 }
 
 // Slow names who holds others up at the moment.

@@ -95,6 +95,7 @@ var metrics = []metric{
 	{"evensong_sessions_max", "More clients are refused.", gauge, "", one(func(s *Status) int { return s.Host.MaxSessions })},
 	{"evensong_sessions_accepted_total", "Connections of clients that were taken.", counter, "", one(func(s *Status) uint64 { return s.Clients.Accepted })},
 	{"evensong_sessions_refused_total", "Connections of clients that were refused because there were too many, or no descriptor was left.", counter, "", one(func(s *Status) uint64 { return s.Clients.RefusedSessions })},
+	{"evensong_requests_refused_total", "What the access rules refused to clients, by what it was about.", counter, "request", byReason(func(s *Status) map[string]uint64 { return s.Clients.RefusedRequests })},
 	{"evensong_sessions_closed_total", "Sessions that ended, by reason; see docs/operations/metrics.md.", counter, "reason", byReason(func(s *Status) map[string]uint64 { return s.Clients.Closed })},
 	{"evensong_sessions_blocked", "Clients that do not read now.", gauge, "", one(func(s *Status) int64 { return s.Clients.BlockedClients })},
 	{"evensong_sessions_waiting", "Clients that are not read now because what they sent waits for the token.", gauge, "", one(func(s *Status) int { return s.Clients.WaitingClients })},

@@ -27,13 +27,13 @@ func scrape(t *testing.T, f *fake) string {
 func TestMetrics(t *testing.T) {
 	f := &fake{status: Status{
 		Version: "v1", Ready: true, Daemons: 3, Windows: Windows{160, 40, 20}, Order: Order{MyARU: 5, Highest: 7, Stable: 4},
-		Packets: Packets{RetransmittedToAll: 9, Ignored: map[string]uint64{"duplicate": 2}}, Clients: Clients{Closed: map[string]uint64{"kill": 1}},
+		Packets: Packets{RetransmittedToAll: 9, Ignored: map[string]uint64{"duplicate": 2}}, Clients: Clients{Closed: map[string]uint64{"kill": 1}, RefusedRequests: map[string]uint64{"join": 3}},
 	}}
 	text := scrape(t, f)
 	for _, want := range []string{
 		`evensong_info{version="v1"} 1`, "evensong_ready 1", "evensong_draining 0", "evensong_configuration_members 3", `evensong_window_packets{window="personal"} 40`,
 		"evensong_ring_behind_packets 2", "evensong_ring_unstable_packets 3", `evensong_packets_retransmitted_total{to="all"} 9`,
-		`evensong_packets_ignored_total{reason="duplicate"} 2`, `evensong_sessions_closed_total{reason="kill"} 1`, "go_goroutines ",
+		`evensong_packets_ignored_total{reason="duplicate"} 2`, `evensong_sessions_closed_total{reason="kill"} 1`, `evensong_requests_refused_total{request="join"} 3`, "go_goroutines ",
 	} {
 		if !strings.Contains(text, "\n"+want) {
 			t.Errorf("no line %q in\n%s", want, text)

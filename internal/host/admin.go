@@ -17,6 +17,7 @@ import (
 
 	"evensong/internal/admin"
 	"evensong/internal/config"
+	"evensong/internal/proto/access"
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/groups"
 	"evensong/internal/proto/membership"
@@ -282,9 +283,12 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	}
 	out.Windows = admin.Windows{Global: st.Ring.Global, Personal: st.Ring.Personal, Accelerated: st.Ring.AcceleratedWindow}
 	out.Clients = admin.Clients{
-		Sessions: st.Stats.Sessions, Groups: st.Groups, Accepted: st.Stats.Accepted, Closed: map[string]uint64{}, Deliveries: st.Stats.Deliveries,
+		Sessions: st.Stats.Sessions, Groups: st.Groups, Accepted: st.Stats.Accepted, Closed: map[string]uint64{}, RefusedRequests: map[string]uint64{}, Deliveries: st.Stats.Deliveries,
 		WaitingBytes: st.Waiting, WaitingClients: st.Stalled, BlockedClients: x.ClientsBlocked.Load(), InputStalls: st.Stats.InputStalls,
 		BytesReceived: x.ClientBytesIn.Load(), BytesSent: x.ClientBytesOut.Load(), RefusedSessions: x.RejectsSessions.Load() + x.RejectsFiles.Load(),
+	}
+	for i, n := range st.Stats.Refused {
+		out.Clients.RefusedRequests[access.Point(i).String()] = n
 	}
 	for why, n := range st.Stats.Closed {
 		out.Clients.Closed[why.String()] = n
