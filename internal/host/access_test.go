@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"evensong/client"
+	"evensong/internal/admin"
 	"evensong/internal/config"
 	"evensong/internal/host"
 )
@@ -51,6 +52,7 @@ func serve(t *testing.T, directives string) (tcp, unix string, log *logBuffer, s
 	}
 	unix = filepath.Join(t.TempDir(), "s")
 	c.Local.UnixSockets, c.Local.Listen = []string{unix}, []string{"127.0.0.1:0"}
+	c.Admin.Socket = unix + ".admin"
 	c.Local.Bind = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 	log = &logBuffer{}
 	h, build, err := host.Assemble(&c, 0, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
@@ -218,6 +220,13 @@ AccessRules {
 		if m, ok := ev.(*client.Message); !ok || string(m.Data) != "all stand" {
 			t.Errorf("bob got %v", ev)
 		}
+	}
+	operator := admin.NewClient(strings.TrimPrefix(unix, "unix:")+".admin", admin.DialOptions{})
+	defer operator.Close()
+	status, err := operator.Status(ctx)
+	must(err)
+	if got, want := fmt.Sprint(status.Clients.RefusedRequests), "map[join:1 leave:1 multicast:1 open:1 see:0 send:1]"; got != want {
+		t.Errorf("refused %s, want %s", got, want)
 	}
 	stop()
 	for _, line := range []string{
