@@ -16,7 +16,11 @@ import (
 )
 
 // adminCommands are the commands that speak to the admin plane of daemons.
-func adminCommands() []*cobra.Command { return []*cobra.Command{newStatusCommand()} }
+func adminCommands() []*cobra.Command {
+	return []*cobra.Command{
+		newStatusCommand(), newMembersCommand(), newGroupsCommand(), newSetCommand(), newDrainCommand(), newMonitorCommand(), newCompletionCommand(),
+	}
+}
 
 // envAdmin and envAdminToken stand for --admin and --admin-token-file.
 const (
@@ -88,6 +92,18 @@ func completeDaemons(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.
 		names = append(names, s.Name)
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// live are the names of groups, or of daemons, that a running daemon knows. A completion that takes long is no help.
+func (f *adminFlags) live(cmd *cobra.Command, groups bool) []string {
+	f.output = ""
+	if _, err := f.ready(cmd); err != nil {
+		return nil
+	}
+	f.reach.Timeout = time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return monitor.Names(ctx, f.reach, groups)
 }
 
 // until ends the context at a signal.

@@ -35,6 +35,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return runSpread(args[1:], stderr)
 	case "spuser", "sptuser":
 		return runSpuser(args[1:], stdin, stdout, stderr)
+	case "spmonitor":
+		return runSpmonitor(args[1:], stdin, stdout, stderr)
 	}
 	root := newRootCommand()
 	started := false // arguments and flags were accepted, and the command itself ran

@@ -36,6 +36,8 @@ func (d Duration) String() string {
 		t = t.Round(time.Second)
 	case t >= time.Second:
 		t = t.Round(10 * time.Millisecond)
+	case t >= time.Millisecond:
+		t = t.Round(time.Millisecond)
 	}
 	return t.String()
 }

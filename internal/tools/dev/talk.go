@@ -36,6 +36,7 @@ type member struct {
 	count  int
 	digest []uint64 // digest[n] is over the first n messages since the view with all three
 	ready  bool
+	apart  bool // a daemon went out of reach since then: orders may differ from here on
 }
 
 // converse lets the talkers talk until ctx ends.
@@ -140,6 +141,9 @@ func (m *member) listen(ctx context.Context, show bool, p *printer) error {
 				p.say("view", "%s", describe(ev))
 			}
 		case *client.Transition:
+			m.mu.Lock()
+			m.apart = m.ready
+			m.mu.Unlock()
 			if show {
 				p.say("view", "a member is out of reach; a new view follows")
 			}
@@ -165,6 +169,10 @@ func compare(ms []*member) string {
 	n := -1
 	for _, m := range ms {
 		m.mu.Lock()
+		if m.apart {
+			m.mu.Unlock()
+			return "the members were not together all the time, and each part had an order of its own"
+		}
 		if n < 0 || m.count < n {
 			n = m.count
 		}

@@ -70,7 +70,13 @@ func (w *Watcher) Ask(ctx context.Context, ts []Target) []*Report {
 		})
 	}
 	wg.Wait()
-	for _, r := range out {
+	w.compare(out)
+	return out
+}
+
+// compare gives each report what happened since the last one of the same daemon.
+func (w *Watcher) compare(rs []*Report) {
+	for _, r := range rs {
 		if r.Status == nil {
 			continue
 		}
@@ -79,7 +85,6 @@ func (w *Watcher) Ask(ctx context.Context, ts []Target) []*Report {
 		}
 		w.last[r.Status.ID] = r
 	}
-	return out
 }
 
 func delta(a, b *admin.Status, d time.Duration) *Delta {
@@ -206,12 +211,27 @@ func rate(n uint64, seconds float64) string {
 	return fmt.Sprintf("%.0f", float64(n)/seconds)
 }
 
-// state is the state in the words of the status, with what the original's monitor would call it.
+// state is the state in a word.
 func state(s *admin.Status) string {
 	if s.Ready {
 		return "ready"
 	}
 	return s.State
+}
+
+// states and groupStates are what the original's monitor calls states that mean the same. Ours has no stages in a segment,
+// so 2 SEG and 3 REPRESENTED do not occur.
+var (
+	states      = map[string]string{"operational": "1 OP", "gather": "4 GATHER", "commit": "5 FORM", "recover": "6 EVS"}
+	groupStates = map[string]string{"stable": "1 normal", "transitional": "2 transitional", "exchange": "3 gathering", "aborted": "4 gathering, new transition"}
+)
+
+// familiar adds to a state what those know it by who know the original's monitor.
+func familiar(state string, by map[string]string) string {
+	if known := by[state]; known != "" {
+		return state + " (" + known + ")"
+	}
+	return state
 }
 
 // remark is what deserves attention.
@@ -242,9 +262,9 @@ func writeStatus(w io.Writer, r *Report) error {
 	row := func(key, format string, a ...any) { fmt.Fprintf(t, "  %s\t%s\n", key, fmt.Sprintf(format, a...)) }
 	fmt.Fprintf(t, "daemon %s, version %s, up %v\n", s.Name, s.Version, s.Uptime)
 	if s.Ready {
-		row("state", "ready; %s, groups %s", s.State, s.GroupState)
+		row("state", "ready; %s, groups %s", familiar(s.State, states), familiar(s.GroupState, groupStates))
 	} else {
-		row("state", "not ready: %s; %s, groups %s", s.NotReady, s.State, s.GroupState)
+		row("state", "not ready: %s; %s, groups %s", s.NotReady, familiar(s.State, states), familiar(s.GroupState, groupStates))
 	}
 	row("configuration", "%d daemons in %d segments, leader %s, %s ring %s", s.Daemons, s.Segments, s.Leader, s.Protocol, s.Ring)
 	var members []string

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"evensong/internal/tools/monitor"
+)
+
+// evensong runs the program with arguments and returns its exit status and what it wrote.
+func evensong(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(append([]string{"evensong"}, args...), strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// TestAdminUsage: exit status and sentence of what can be wrong before a daemon is asked.
+func TestAdminUsage(t *testing.T) {
+	dir := t.TempDir()
+	for _, row := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"status", exitFailure, "no daemon has an admin socket in " + dir},
+		{"status -o yaml", exitUsage, `unknown output format "yaml"`},
+		{"status extra", exitUsage, "unknown command"},
+		{"status --timeout 0s", exitUsage, "--timeout 0s"},
+		{"members --admin x", exitUsage, `"x" is no daemon`},
+		{"groups a b", exitUsage, "at most 1 arg"},
+		{"set window", exitUsage, `"window" is not NAME=VALUE`},
+		{"set window=0", exitUsage, "want a positive number"},
+		{"set windw=5", exitUsage, "choose window, personal-window"},
+		{"drain", exitFailure, "no daemon has an admin socket"},
+		{"monitor partition a,,b", exitUsage, "such as a,b/c"},
+		{"monitor partition", exitUsage, "accepts 1 arg"},
+		{"monitor flow --window -1", exitUsage, "want a positive number"},
+		{"monitor close x", exitUsage, "no number of a session"},
+		{"monitor partitoin a", exitUsage, "did you mean partition?"},
+		{"completion tcsh", exitUsage, "choose bash, zsh, fish or powershell"},
+	} {
+		args := strings.Fields(row.args)
+		if args[0] != "completion" {
+			args = append(args, "--runtime-dir", dir)
+		}
+		code, _, stderr := evensong(args...)
+		if code != row.code || !strings.Contains(stderr, row.want) {
+			t.Errorf("evensong %s: %d %q; want %d %q", row.args, code, stderr, row.code, row.want)
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	for _, shell := range shells {
+		code, out, stderr := evensong("completion", shell)
+		if code != 0 || !strings.Contains(out, "evensong") || stderr != "" {
+			t.Errorf("completion %s: %d, %d bytes, %s", shell, code, len(out), stderr)
+		}
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"alpha-4803.admin", "beta-4803.admin"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What the scripts of the shells call.
+	for args, want := range map[string]string{
+		"status --runtime-dir " + dir + " --admin ": "alpha\nbeta\n",
+		"status -o ":         "table\njson\n",
+		"set ":               "window=\n",
+		"set log-level=":     "log-level=debug\n",
+		"monitor ":           "partition\t",
+		"completion ":        "bash\nzsh\nfish\npowershell\n",
+		"groups " + dir:      ":4\n", // no daemon answers: nothing, and no files
+		"drain --deadline ":  "30s\n",
+		"monitor partition ": ":",
+	} {
+		_, out, _ := evensong(append([]string{"__complete"}, strings.Split(args, " ")...)...)
+		if !strings.Contains(out, want) {
+			t.Errorf("completion of %q: %q, want %q", args, out, want)
+		}
+	}
+}
+
+func TestParseSpmonitor(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "spread.conf")
+	if err := os.WriteFile(conf, []byte("Spread_Segment unicast { a 127.0.0.1 }\nRuntimeDir = /run/here\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		args string
+		want string // part of the error
+		name string
+		dir  string
+		wait time.Duration
+	}{
+		{"", "", "", "", 0},
+		{"-p 6543 -n a -t 3 -c " + conf, "", "a", "/run/here", 3 * time.Second},
+		{"-n", "-n needs a value", "", "", 0},
+		{"-x", `unknown argument "-x"`, "", "", 0},
+		{"-t 0", "seconds from 1", "", "", 0},
+		{"-t x", "seconds from 1", "", "", 0},
+		{"-p 70000", "port from 0", "", "", 0},
+		{"-c " + conf + "x", "-c " + conf + "x", "", "", 0},
+	} {
+		var r monitor.Reach
+		var o monitor.MenuOptions
+		_, err := parseSpmonitor(strings.Fields(row.args), &r, &o)
+		if (err != nil) != (row.want != "") || err != nil && !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%q: %v, want %q", row.args, err, row.want)
+			continue
+		}
+		if err == nil && (strings.Join(r.Admin, " ") != row.name || r.Dir != row.dir || o.Interval != row.wait) {
+			t.Errorf("%q: %+v %+v", row.args, r, o)
+		}
+	}
+	var out, errs bytes.Buffer
+	if code := run([]string{"/usr/bin/spmonitor", "-z"}, strings.NewReader(""), &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "usage: spmonitor") {
+		t.Errorf("spmonitor -z: %d %s", code, errs.String())
+	}
+	t.Setenv(envAdmin, "")
+	if code := run([]string{"spmonitor", "-c", conf}, strings.NewReader("9\n"), &out, &errs); code != 0 || !strings.Contains(out.String(), "r  reload") {
+		t.Errorf("spmonitor: %d %s %s", code, out.String(), errs.String())
+	}
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package monitor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"evensong/internal/admin"
+)
+
+// Members prints the configuration, and which daemons of the file are not in it.
+func Members(ctx context.Context, r Reach, o Output, w io.Writer) error {
+	t, err := r.One(ctx, true)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := r.limit(ctx)
+	defer cancel()
+	m, err := t.Client.Members(ctx)
+	if err != nil {
+		return exit(err)
+	}
+	if o.JSON {
+		return o.json(w, m, false)
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "DAEMON\tSEGMENT\tADDRESS\tADMIN\tNOTE")
+	line := func(x *admin.Member, note string) {
+		segment := "-"
+		if x.Segment > 0 {
+			segment = fmt.Sprint(x.Segment)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", x.Name, segment, orDash(x.Address), orDash(x.Admin), note)
+	}
+	for _, x := range m.Members {
+		var notes []string
+		if x.Leader {
+			notes = append(notes, "leader")
+		}
+		if x.Me {
+			notes = append(notes, "asked")
+		}
+		line(&x, strings.Join(notes, ", "))
+	}
+	for _, x := range m.Missing {
+		line(&x, "missing")
+	}
+	return tw.Flush()
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// Groups prints all groups with their sizes, or the members of one.
+func Groups(ctx context.Context, r Reach, o Output, name string, w io.Writer) error {
+	t, err := r.One(ctx, true)
+	if err != nil {
+		return err
+	}
+	if name != "" {
+		c, cancel := r.limit(ctx)
+		defer cancel()
+		g, err := t.Client.Group(c, name)
+		if err != nil {
+			return exit(err)
+		}
+		if o.JSON {
+			return o.json(w, g, false)
+		}
+		fmt.Fprintf(w, "group %s: %d members, %d of them at this daemon, view %s\n", g.Name, g.Size, g.Here, g.View)
+		for _, m := range g.Names {
+			fmt.Fprintln(w, "  "+m)
+		}
+		if n := g.Size - len(g.Names); n > 0 {
+			fmt.Fprintf(w, "  and %d more\n", n)
+		}
+		return nil
+	}
+	all := []admin.GroupSummary{}
+	after := ""
+	for {
+		c, cancel := r.limit(ctx)
+		p, err := t.Client.Groups(c, after, admin.MaxPage)
+		cancel()
+		if err != nil {
+			return exit(err)
+		}
+		all = append(all, p.Groups...)
+		if after = p.Next; after == "" {
+			break
+		}
+	}
+	if o.JSON {
+		return o.json(w, all, false)
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "GROUP\tMEMBERS\tHERE")
+	for _, g := range all {
+		fmt.Fprintf(tw, "%s\t%d\t%d\n", g.Name, g.Members, g.Here)
+	}
+	return tw.Flush()
+}
+
+// Sessions prints the clients of a daemon.
+func Sessions(ctx context.Context, r Reach, o Output, w io.Writer) error {
+	t, err := r.One(ctx, false)
+	if err != nil {
+		return err
+	}
+	all := []admin.Session{}
+	var after uint64
+	for {
+		c, cancel := r.limit(ctx)
+		p, err := t.Client.Sessions(c, after, admin.MaxPage)
+		cancel()
+		if err != nil {
+			return exit(err)
+		}
+		all = append(all, p.Sessions...)
+		if after = p.Next; after == 0 {
+			break
+		}
+	}
+	if o.JSON {
+		return o.json(w, all, false)
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "ID\tNAME\tSTATE\tFROM\tUP\tQUEUED\tMOST\tSTALLED\tDROPPED\tFOR TOKEN\tGROUPS\tNOTE")
+	for _, s := range all {
+		stalled, note := "-", ""
+		if s.QueuedBytes > 0 {
+			stalled = s.Stalled.String()
+		}
+		if s.Slow {
+			note = "slow"
+		}
+		if s.Waits {
+			note = strings.TrimPrefix(note+", waits for the token", ", ")
+		}
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%v\t%d\t%d\t%s\t%d\t%d\t%d\t%s\n", s.ID, orDash(s.Name), s.State, nameOr(s.Peer, "socket"), s.Age,
+			s.QueuedBytes, s.HighBytes, stalled, s.Dropped, s.WaitingBytes, s.InGroups, note)
+	}
+	return tw.Flush()
+}
+
+// Names are the daemons or groups that a completion offers: as many as one page has, and none when nobody answers.
+func Names(ctx context.Context, r Reach, groups bool) []string {
+	t, err := r.One(ctx, true)
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := r.limit(ctx)
+	defer cancel()
+	var names []string
+	if groups {
+		p, err := t.Client.Groups(ctx, "", admin.MaxPage)
+		if err != nil {
+			return nil
+		}
+		for _, g := range p.Groups {
+			names = append(names, g.Name)
+		}
+		return names
+	}
+	m, err := t.Client.Members(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, x := range m.Members {
+		names = append(names, x.Name)
+	}
+	return names
+}
