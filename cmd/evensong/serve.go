@@ -28,7 +28,8 @@ func newServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a daemon",
-		Long: `Run a daemon, in the foreground, until SIGTERM or SIGINT; a second signal stops it at once.
+		Long: `Run a daemon, in the foreground, until SIGTERM or SIGINT; a second signal stops it at once. SIGHUP has it read its
+configuration again: what is wrong is logged and changes nothing, and so is what needs a restart.
 
 With -c it reads a file in the format of spread.conf; without a file, flags or EVENSONG_* variables say who it is and
 where the others are. Flags win over variables, these over the file, and the file over defaults.
@@ -48,7 +49,7 @@ is taken.`,
 		if err != nil {
 			return failure{err, exitConfig}
 		}
-		return serve(cmd.Context(), c, cmd.ErrOrStderr())
+		return serve(cmd.Context(), c, c.Rereader(values, os.LookupEnv, os.Hostname), cmd.ErrOrStderr())
 	}
 	return cmd
 }
@@ -103,8 +104,8 @@ func exitCode(err error) int {
 	return exitFailure
 }
 
-// serve runs the daemon of a configuration until a signal.
-func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
+// serve runs the daemon of a configuration until a signal. reread reads that configuration again.
+func serve(ctx context.Context, c config.Config, reread func() (config.Config, error), stderr io.Writer) error {
 	level := new(slog.LevelVar)
 	level.Set(c.Log.Level())
 	log, closeLog, err := newLogger(&c, level, stderr)
@@ -136,7 +137,27 @@ func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
 	}
 	signals, stop := interrupts()
 	defer stop()
-	defer tolerateHangup(log)()
+	h.Reread = func(ctx context.Context) (config.Config, error) {
+		next, err := reread()
+		if err != nil {
+			return next, err
+		}
+		return resolve(ctx, next)
+	}
+	hangup, stopHangups := hangups()
+	defer stopHangups()
+	h.Started = func(h *host.Host) {
+		go func() {
+			for {
+				select {
+				case <-hangup:
+					_, _ = h.Reload(ctx) // the outcome is in the log
+				case <-h.Done():
+					return
+				}
+			}
+		}()
+	}
 	log.Info("daemon starts", "proc", d.Name, "reason", "this is "+self.By, "address", h.Transport.Bind.String(), "daemons", len(c.Daemons))
 	if h.StateDir == "" {
 		log.Info("no state directory", "reason", "ring numbers do not survive a restart; --state-dir keeps them")
@@ -180,11 +201,16 @@ func startProfile(path string, log *slog.Logger) (stop func(), err error) {
 	}, nil
 }
 
-// locate finds out which daemon this is and turns names into addresses.
-func locate(ctx context.Context, c config.Config) (config.Config, config.Identity, error) {
+// resolve turns names into addresses.
+func resolve(ctx context.Context, c config.Config) (config.Config, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	c, err := config.Resolve(ctx, c, net.DefaultResolver)
+	return config.Resolve(ctx, c, net.DefaultResolver)
+}
+
+// locate finds out which daemon this is and turns names into addresses.
+func locate(ctx context.Context, c config.Config) (config.Config, config.Identity, error) {
+	c, err := resolve(ctx, c)
 	if err != nil {
 		return c, config.Identity{}, err
 	}

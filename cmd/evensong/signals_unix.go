@@ -5,7 +5,6 @@
 package main
 
 import (
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -13,23 +12,10 @@ import (
 
 var terminationSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 
-// tolerateHangup keeps SIGHUP from ending the daemon without a good-bye: a closed terminal or an operator who expects a
-// reload would look like a crash. It returns what ends it.
-func tolerateHangup(log *slog.Logger) func() {
-	ch, done := make(chan os.Signal, 1), make(chan struct{})
+// hangups gives a channel that says when SIGHUP has come, and what ends that. Several that nobody has taken yet are one.
+// From here on a closed terminal does not end the daemon.
+func hangups() (<-chan os.Signal, func()) {
+	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, syscall.SIGHUP)
-	go func() {
-		for {
-			select {
-			case <-ch:
-				log.Info("hangup ignored", "reason", "this daemon does not reload its configuration while it runs; restart it")
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(ch)
-		close(done)
-	}
+	return ch, func() { signal.Stop(ch) }
 }

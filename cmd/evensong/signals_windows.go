@@ -2,12 +2,9 @@
 
 package main
 
-import (
-	"log/slog"
-	"os"
-)
+import "os"
 
 var terminationSignals = []os.Signal{os.Interrupt}
 
-// tolerateHangup has nothing to do: there are no hangups.
-func tolerateHangup(*slog.Logger) func() { return func() {} }
+// hangups never has one: there are none here.
+func hangups() (<-chan os.Signal, func()) { return nil, func() {} }

@@ -24,7 +24,7 @@ var SearchPath = []string{"spread.conf", "/etc/evensong/spread.conf", "/etc/spre
 // The error is Problems where the content is at fault, otherwise that of the file system (errors.Is fs.ErrNotExist).
 func Load(path string) (Config, error) {
 	if path == "-" {
-		return loadFrom("standard input", os.Stdin)
+		return loadFrom(stdinName, os.Stdin)
 	}
 	candidates := []string{path}
 	if path == "" {
@@ -43,6 +43,9 @@ func Load(path string) (Config, error) {
 	}
 	return Config{}, fmt.Errorf("configuration: none of %s exists: %w", strings.Join(candidates, ", "), fs.ErrNotExist)
 }
+
+// stdinName stands for a file that came through standard input.
+const stdinName = "standard input"
 
 func loadFrom(name string, in io.Reader) (Config, error) {
 	data, err := io.ReadAll(io.LimitReader(in, MaxFileSize+1))

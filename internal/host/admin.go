@@ -248,7 +248,7 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	out := admin.Status{
 		Name: st.Me.Name, ID: st.Me.String(), Cluster: a.Cluster, Version: version(), Uptime: admin.Duration(now),
 		State: st.Membership.String(), GroupState: st.GroupState.String(),
-		DangerousMonitor: a.Dangerous, Draining: h.draining(), Changes: []admin.Change{},
+		DangerousMonitor: h.reload.live.Load().dangerous, Draining: h.draining(), Changes: []admin.Change{},
 		Slow: admin.Slow{Sessions: append([]admin.Session{}, slow...)},
 	}
 	if a.Level != nil {
@@ -342,7 +342,7 @@ func first(list []string) string {
 
 // member is what the configuration says of a daemon.
 func (c *control) member(name string) admin.Member {
-	for _, m := range c.h.core.cfg.Admin.Daemons {
+	for _, m := range c.h.reload.live.Load().daemons {
 		if m.Name == name {
 			return m
 		}
@@ -358,7 +358,7 @@ func (c *control) process() admin.HostState {
 	runtime.ReadMemStats(&mem)
 	s := admin.HostState{
 		Stalls: x.Stalls(), LongestStall: admin.Duration(x.LongestStall()), SendErrors: t.DropsError.Load(), SendsDropped: t.DropsFull.Load(),
-		LogLines: x.NotesSuppressed.Load() + x.NotesLost.Load(), StoreErrors: x.StoreErrors.Load(), MaxSessions: h.core.cfg.MaxSessions,
+		LogLines: x.NotesSuppressed.Load() + x.NotesLost.Load(), StoreErrors: x.StoreErrors.Load(), MaxSessions: h.reload.live.Load().maxSessions,
 		ReceiveBuffer: t.ReceiveBuffer.Load(), SendBuffer: t.SendBuffer.Load(), Goroutines: runtime.NumGoroutine(), HeapBytes: mem.HeapInuse,
 		Listen: []string{}, Datagrams: h.addr.String(), AdminSockets: h.AdminAddrs(),
 	}
@@ -393,7 +393,7 @@ func (c *control) Members(ctx context.Context) (admin.Members, error) {
 	var s admin.Status
 	c.configuration(&st, &s)
 	out := admin.Members{Ring: s.Ring, Leader: s.Leader, Members: s.Members, Missing: []admin.Member{}}
-	for _, d := range c.h.core.cfg.Admin.Daemons {
+	for _, d := range c.h.reload.live.Load().daemons {
 		if d.Name != "" && !slices.ContainsFunc(s.Members, func(m admin.Member) bool { return m.Name == d.Name }) {
 			out.Missing = append(out.Missing, d)
 		}
@@ -573,8 +573,12 @@ func levelName(l slog.Level) string {
 }
 
 // Reload implements admin.Daemon.
-func (c *control) Reload(context.Context) (admin.Reloaded, error) {
-	return admin.Reloaded{}, &admin.Error{Code: admin.CodeRefused, Text: "this daemon has no configuration file to read again"}
+func (c *control) Reload(ctx context.Context) (admin.Reloaded, error) {
+	r, err := c.h.Reload(ctx)
+	if errors.Is(err, ErrReload) {
+		return admin.Reloaded{}, &admin.Error{Code: admin.CodeRefused, Text: err.Error()}
+	}
+	return admin.Reloaded{Changed: append([]string{}, r.Changed...), Ignored: append([]string{}, r.Restart...)}, err
 }
 
 // Drain implements admin.Daemon.

@@ -63,14 +63,37 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	if err != nil {
 		return Config{}, nil, err
 	}
+	n, differences, err := nodeConfig(c, self, access)
+	if err != nil {
+		return Config{}, nil, err
+	}
+	n.Me.Inc = inc
+	h.Differences = differences
+	started := *c
+	h.started, h.name = &started, d.Name
+	build := func(b Boot) (Machine, error) {
+		n.Stable, n.StoredRingSeq = b.Stable, b.RingSeq
+		m, err := node.New(n, rnd, 0)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		return m, nil
+	}
+	return h, build, nil
+}
+
+// nodeConfig is the machine's part of a configuration, but for what only a start decides, and what compares the facts of
+// others with it.
+func nodeConfig(c *config.Config, self int, access *config.Access) (node.Config, func([]byte) []string, error) {
+	rc := RingConfig(c)
 	facts := config.FactsOf(c, rc.TokenTimeout)
 	encoded, err := facts.AppendBinary(nil)
 	if err != nil {
-		return Config{}, nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		return node.Config{}, nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	policy, _ := session.ParsePolicy(cmp.Or(c.Sessions.SlowPolicy, session.PolicyClose.String())) // config has checked it
 	n := node.Config{
-		Me:          evs.ProcID{Rank: c.Rank(self), Name: d.Name, Inc: inc},
+		Me:          evs.ProcID{Rank: c.Rank(self), Name: c.Daemons[self].Name},
 		Cluster:     c.Cluster,
 		Accelerated: c.Ring.Accelerated,
 		Ring:        rc,
@@ -92,22 +115,16 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 			n.Peers = append(n.Peers, p.Addr)
 		}
 	}
-	h.Differences = func(b []byte) []string {
+	if c.Ranked {
+		n.Listed = c.Names() // a file says who belongs to the cluster; without one whoever comes does
+	}
+	return n, func(b []byte) []string {
 		theirs, err := config.DecodeFacts(b)
 		if err != nil {
 			return []string{"what it says about its configuration cannot be read: " + err.Error()}
 		}
 		return config.Diff(facts, theirs)
-	}
-	build := func(b Boot) (Machine, error) {
-		n.Stable, n.StoredRingSeq = b.Stable, b.RingSeq
-		m, err := node.New(n, rnd, 0)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-		}
-		return m, nil
-	}
-	return h, build, nil
+	}, nil
 }
 
 // NewIdentity draws what tells one start of a daemon from all others: its incarnation, so that a daemon that crashed and

@@ -28,6 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"evensong/internal/config"
 	"evensong/internal/proto/evs"
 	"evensong/internal/transport"
 )
@@ -131,8 +132,18 @@ type Config struct {
 	// Differences says in sentences how the configuration that another daemon describes differs from ours. Nil: notes
 	// about it name the daemon only.
 	Differences func(facts []byte) []string
+	// Started, if not nil, is called by Run with the host that it has started.
+	Started func(*Host)
+	// Reread reads the configuration again for Reload, names resolved. Nil: there is nothing to read again. It runs on the
+	// goroutine that calls Reload.
+	Reread func(context.Context) (config.Config, error)
+	// Reloadables are what a reload changes besides the machine and what the host itself knows of.
+	Reloadables []Reloadable
 	// Trace, if not nil, is called by the loop with the machine's trace, which is borrowed until it returns.
 	Trace func([]evs.Trace)
+
+	started *config.Config // what Assemble was given; nil without it
+	name    string         // of the daemon in it
 }
 
 // Validate returns all that is wrong with c at once, or nil.
@@ -186,6 +197,8 @@ type Host struct {
 	done  chan struct{} // everything has ended
 	admin *adminPlane   // nil: none
 
+	reload reload
+
 	drainSince, drainUntil atomic.Pointer[time.Time] // nil: not draining
 	terminated             atomic.Bool               // by an operator
 
@@ -198,7 +211,7 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if cfg.MaxSessions == 0 {
-		cfg.MaxSessions = min(DefaultMaxSessions, max(openFiles()-spareFiles, 1))
+		cfg.MaxSessions = sessionLimit(0)
 	}
 	if cfg.TokenTimeout == 0 {
 		cfg.TokenTimeout = DefaultTokenTimeout
@@ -240,6 +253,7 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 	n := newNotes(cfg.Logger, &h.stats)
 	c := &core{cfg: &cfg, stats: &h.stats, notes: n, store: st, mail: &h.mail, quit: h.quit}
 	h.core = c
+	h.reload.init(&cfg)
 	var l loop
 	if cfg.Conn == nil && cfg.Loop != LoopPortable && haveEpoll {
 		l, err = newEpollLoop(c, ls)
@@ -274,7 +288,7 @@ func (h *Host) run(l loop, cfg *Config) {
 	var side sync.WaitGroup
 	stopWatch := make(chan struct{})
 	side.Go(func() {
-		watchdog(stopWatch, cfg.TokenTimeout/2, &h.stats, func(d time.Duration) {
+		watchdog(stopWatch, h.reload.stallLimit, &h.stats, func(d time.Duration) {
 			h.mail.post(func() { c.note(slog.LevelWarn, "not scheduled", slog.Duration("for", d)) })
 		})
 	})
@@ -335,6 +349,9 @@ func Run(ctx context.Context, cfg Config, build func(Boot) (Machine, error), sig
 		log = slog.New(slog.DiscardHandler)
 	}
 	log.Info("ready", "clients", fmt.Sprint(h.tcp), "sockets", fmt.Sprint(cfg.Unix), "daemons", h.addr.String())
+	if cfg.Started != nil {
+		cfg.Started(h)
+	}
 	why := "the context ended"
 	select {
 	case <-ctx.Done():

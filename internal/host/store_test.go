@@ -176,7 +176,7 @@ func TestWatchdog(t *testing.T) {
 	go func() {
 		defer close(done)
 		// Every nap is a little too long for this limit.
-		watchdog(stop, 0, &stats, func(d time.Duration) {
+		watchdog(stop, func() time.Duration { return 0 }, &stats, func(d time.Duration) {
 			select {
 			case late <- d:
 			default:

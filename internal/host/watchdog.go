@@ -13,7 +13,7 @@ const watchdogNap = 10 * time.Millisecond
 // watchdog finds out whether the process itself was stopped or starved: then a lost token is no news about the
 // network, and the log should say so. It runs until stop is closed, on a thread of its own so that goroutines of this
 // process cannot make it late. late is called for each stall longer than limit.
-func watchdog(stop <-chan struct{}, limit time.Duration, stats *Stats, late func(time.Duration)) {
+func watchdog(stop <-chan struct{}, limit func() time.Duration, stats *Stats, late func(time.Duration)) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for {
@@ -28,7 +28,7 @@ func watchdog(stop <-chan struct{}, limit time.Duration, stats *Stats, late func
 		if int64(over) > stats.longestStall.Load() {
 			stats.longestStall.Store(int64(over)) // the only writer
 		}
-		if over > limit {
+		if over > limit() {
 			stats.stalls.Add(1)
 			stats.lastStall.Store(int64(over))
 			late(over)
