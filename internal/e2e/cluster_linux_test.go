@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,6 +57,7 @@ type daemon struct {
 	gone chan struct{} // closed when the process has ended
 	err  error         // how it ended; readable once gone is closed
 	held bool          // by SIGSTOP
+	conf string        // path of a file of its own; empty: that of the cluster
 }
 
 // newCluster makes everything but starts nothing. Daemons get namespaces if there are any.
@@ -173,8 +175,8 @@ func (d *daemon) start() {
 		peers[i] = fmt.Sprintf("%s=%s:%d", p.name, p.addr(), p.port)
 	}
 	args := []string{setup.binary, "serve", "--name", d.name, "--unix-socket", d.socket(), "--state-dir", d.path(".state")}
-	if d.c.conf != "" {
-		args = append(args, "-c", d.c.conf)
+	if conf := cmp.Or(d.conf, d.c.conf); conf != "" {
+		args = append(args, "-c", conf)
 	} else {
 		args = append(args, "--peer", strings.Join(peers, ","))
 	}
