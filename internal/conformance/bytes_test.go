@@ -147,6 +147,11 @@ func (v view) bytes(id gid) []byte {
 // selfLeave is what the leaver of a group gets.
 func selfLeave(group string) []byte { return frame{typ: byLeave, name: group}.bytes() }
 
+// signal is the beginning of a transition: id is of the view that ends.
+func signal(group string, id gid) []byte {
+	return frame{typ: transition, name: group, data: id[:]}.bytes()
+}
+
 // connect is the connect message of a client of version 4.4.0, and connectAs of any version; those up to 3.14 send no
 // patch byte.
 func connect(user string, flags byte) []byte { return connectAs(4, 4, 0, flags, user) }
