@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"evensong/internal/config"
+	"evensong/internal/eventlog"
 	"evensong/internal/host"
 )
 
@@ -106,13 +106,13 @@ func exitCode(err error) int {
 
 // serve runs the daemon of a configuration until a signal. reread reads that configuration again.
 func serve(ctx context.Context, c config.Config, reread func() (config.Config, error), stderr io.Writer) error {
-	level := new(slog.LevelVar)
-	level.Set(c.Log.Level())
-	log, closeLog, err := newLogger(&c, level, stderr)
+	hostName, _ := os.Hostname() // without one, %h is empty
+	events, err := eventlog.Open(c.Log, hostName, stderr)
 	if err != nil {
 		return failure{err, exitConfig}
 	}
-	defer closeLog()
+	defer events.Close()
+	log := events.Logger()
 	c, self, err := locate(ctx, c)
 	if err != nil {
 		return failure{err, exitConfig}
@@ -131,10 +131,12 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 		return failure{err, exitConfig}
 	}
 	h.Admin.UseDefaultSocket(&c, self.Index)
-	h.Admin.Level = level
-	if c.Local.User != "" && os.Geteuid() == 0 {
-		log.Warn("the daemon stays root", "reason", "DaemonUser is not in effect yet; start it as "+c.Local.User+" instead")
+	h.Admin.Level = events.Level()
+	if h.Bound, err = giveUpRights(&c, &h, events, log); err != nil {
+		return failure{err, exitConfig}
 	}
+	watch := &manager{log: log}
+	defer watch.stopping()
 	signals, stop := interrupts()
 	defer stop()
 	h.Reread = func(ctx context.Context) (config.Config, error) {
@@ -144,13 +146,19 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 		}
 		return resolve(ctx, next)
 	}
+	h.Reloadables = append(h.Reloadables, host.Reloadable{
+		Keys:    []string{"EventLogFile", "EventPriority", "DebugFlags", "EventTimeStamp", "EventPreciseTimeStamp"},
+		Prepare: func(next *config.Config) (func(), error) { return events.Prepare(next.Log) },
+	})
 	hangup, stopHangups := hangups()
 	defer stopHangups()
 	h.Started = func(h *host.Host) {
+		watch.started(h)
 		go func() {
 			for {
 				select {
 				case <-hangup:
+					reopen(events, log)
 					_, _ = h.Reload(ctx) // the outcome is in the log
 				case <-h.Done():
 					return
@@ -218,20 +226,45 @@ func locate(ctx context.Context, c config.Config) (config.Config, config.Identit
 	return c, self, err
 }
 
-// newLogger writes text for a terminal and JSON for everything else.
-func newLogger(c *config.Config, level slog.Leveler, stderr io.Writer) (*slog.Logger, func(), error) {
-	w, done := stderr, func() {}
-	if c.Log.File != "" {
-		name, _ := os.Hostname()
-		f, err := os.OpenFile(c.Log.Path(name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-		if err != nil {
-			return nil, nil, fmt.Errorf("open the log: %w", err)
+// reopen opens the log again, which whoever moves logs away wants when sending SIGHUP.
+func reopen(events *eventlog.Log, log *slog.Logger) {
+	if err := events.Reopen(); err != nil {
+		log.Error("log stays in the old file", "reason", err.Error())
+		return
+	}
+	log.Info("log opened again", "reason", "hangup")
+}
+
+// giveUpRights is what a daemon that root has started does once it has bound its sockets: become DaemonUser, and give that
+// user what it goes on to need. Nil if there is nothing to give up.
+func giveUpRights(c *config.Config, h *host.Config, events *eventlog.Log, log *slog.Logger) (func() error, error) {
+	switch {
+	case os.Geteuid() != 0 && c.Local.User != "":
+		log.Info("rights are kept", "reason", "DaemonUser counts only for a daemon that root starts")
+		return nil, nil
+	case os.Geteuid() != 0:
+		return nil, nil
+	case c.Local.User == "":
+		log.Warn("rights of root are kept", "reason", "no DaemonUser is set; --user names the user to become once the sockets are bound")
+		return nil, nil
+	}
+	rights, err := host.FindRights(c.Local.User, c.Local.Group)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		uid, gid := rights.IDs()
+		if err := events.Own(uid, gid); err != nil {
+			return fmt.Errorf("give the log to user %q: %w", rights.User, err)
 		}
-		w, done = f, func() { f.Close() }
-	}
-	o := &slog.HandlerOptions{Level: level}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return slog.New(slog.NewTextHandler(w, o)), done, nil
-	}
-	return slog.New(slog.NewJSONHandler(w, o)), done, nil
+		paths := append([]string{}, h.Unix...)
+		if h.StateDir != "" {
+			paths = append(paths, h.StateDir)
+		}
+		if err := rights.Take(paths...); err != nil {
+			return err
+		}
+		log.Info("rights of root are given up", "user", rights.User, "uid", uid, "gid", gid)
+		return nil
+	}, nil
 }

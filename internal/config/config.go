@@ -208,7 +208,7 @@ type Local struct {
 	// User and Group are the identity to take after a start by root, at most 32 bytes. Empty: not given in the file.
 	User, Group string
 	// SocketPortReuse is the address reuse option of the TCP listener: Auto (the zero value; only if bound to a specific
-	// address), On, Off.
+	// address in the original; here always, so that a daemon that starts again need not wait), On, Off.
 	SocketPortReuse Tristate
 }
 
@@ -382,8 +382,7 @@ type Sessions struct {
 
 // Log says what is logged and where.
 type Log struct {
-	// Flags are the event types of DebugFlags that remain after every !X, sorted. Nil: the default, which is CONFIGURATION,
-	// EXIT and PRINT.
+	// Flags are the event types of DebugFlags that remain after every !X, sorted. Nil, the default: all.
 	Flags []string
 	// Priority is the word of EventPriority; empty: INFO.
 	Priority string

@@ -86,18 +86,18 @@ func init() { // not an initializer: the setters report by way of keywords
 		"AcceleratedRing": {kind: kindBool, set: func(r *reader, g given) { r.cfg.Ring.Accelerated = g.yes }},
 
 		"MaxSessionMessages": {kind: kindNumber, low: 0, high: math.MaxInt32, set: (*reader).setMaxSessionMessages},
-		"SocketPortReuse":    {kind: kindTri, later: true, set: func(r *reader, g given) { r.cfg.Local.SocketPortReuse = g.tri }},
+		"SocketPortReuse":    {kind: kindTri, set: func(r *reader, g given) { r.cfg.Local.SocketPortReuse = g.tri }},
 		"DangerousMonitor":   {kind: kindBool, set: func(r *reader, g given) { r.cfg.DangerousMonitor = g.yes }},
 
 		"RuntimeDir":  {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Local.RuntimeDir = g.str }},
-		"DaemonUser":  {kind: kindText, later: true, high: maxUserName, set: func(r *reader, g given) { r.cfg.Local.User = g.str }},
-		"DaemonGroup": {kind: kindText, later: true, high: maxUserName, set: func(r *reader, g given) { r.cfg.Local.Group = g.str }},
+		"DaemonUser":  {kind: kindText, high: maxUserName, set: func(r *reader, g given) { r.cfg.Local.User = g.str }},
+		"DaemonGroup": {kind: kindText, high: maxUserName, set: func(r *reader, g given) { r.cfg.Local.Group = g.str }},
 
-		"DebugFlags":            {kind: kindSet, later: true, words: append([]string{"ALL", "NONE"}, eventTypes...), set: (*reader).setDebugFlags},
+		"DebugFlags":            {kind: kindSet, words: append([]string{"ALL", "NONE"}, eventTypes...), set: (*reader).setDebugFlags},
 		"EventPriority":         {kind: kindWord, words: priorities, set: func(r *reader, g given) { r.cfg.Log.Priority = g.str }},
 		"EventLogFile":          {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Log.File = g.str }},
-		"EventTimeStamp":        {kind: kindText, later: true, high: maxPath, optionalValue: true, set: (*reader).setTimeStamp},
-		"EventPreciseTimeStamp": {kind: kindFlag, later: true, set: func(r *reader, g given) { r.cfg.Log.TimeStamp, r.cfg.Log.Precise = true, true }},
+		"EventTimeStamp":        {kind: kindText, high: maxPath, optionalValue: true, set: (*reader).setTimeStamp},
+		"EventPreciseTimeStamp": {kind: kindFlag, set: func(r *reader, g given) { r.cfg.Log.TimeStamp, r.cfg.Log.Precise = true, true }},
 
 		"RequiredAuthMethods": {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Auth.Required = r.methods(g) }},
 		"AllowedAuthMethods":  {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Auth.Allowed = r.methods(g) }},

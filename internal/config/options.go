@@ -111,6 +111,10 @@ var options = append([]Option{
 		set: one(func(c *Config, v string) error { c.Local.StateDir = v; return checkPath(v) })},
 	{Name: "runtime-dir", Key: "RuntimeDir", Usage: "`DIR` for sockets", Default: "evensong in $XDG_RUNTIME_DIR, if that is set",
 		set: one(func(c *Config, v string) error { c.Local.RuntimeDir = v; return checkPath(v) })},
+	{Name: "user", Key: "DaemonUser", Usage: "after a start by root become the user `NAME`", Default: "stay root",
+		set: one(func(c *Config, v string) error { c.Local.User = v; return checkIdentity(v) })},
+	{Name: "group", Key: "DaemonGroup", Usage: "and the group `NAME`", Default: "the group of that user",
+		set: one(func(c *Config, v string) error { c.Local.Group = v; return checkIdentity(v) })},
 	{Name: "token-timeout", Key: "TokenTimeout", Usage: "a ring without token for this `DURATION` is lost; the other timers scale with it", Default: "that of the ring",
 		set: duration(func(c *Config) *time.Duration { return &c.Timers.TokenTimeout })},
 	{Name: "timer-profile", Key: "TimerProfile", Usage: "defaults of timers: `PROFILE` is auto, LAN or WAN", Default: "auto: WAN if the daemons are not in one network",
@@ -354,6 +358,14 @@ func (c *Config) addSelf(hostName func() (string, error)) error {
 		d.Segment = i
 		c.Daemons = append(c.Daemons, d)
 		c.Segments = append(c.Segments, Segment{Addr: netip.AddrPortFrom(netip.Addr{}, d.Addr.Port()), Kind: Unicast, Daemons: []int{i}})
+	}
+	return nil
+}
+
+// checkIdentity judges the name of a user or group of the system.
+func checkIdentity(v string) error {
+	if v == "" || len(v) > maxUserName || strings.ContainsAny(v, " :\x00") {
+		return fmt.Errorf("%q is no name of a user or group: want 1 to %d bytes without blanks and colons", v, maxUserName)
 	}
 	return nil
 }

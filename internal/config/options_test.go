@@ -120,7 +120,7 @@ func TestOptionMistakes(t *testing.T) {
 		"bind": "somehost", "listen": "4803", "unix-socket": "/tmp/", "unix-mode": "0444", "unix-group": "", "required-auth": "ip", "allowed-auth": "NULL,PAM",
 		"access-ip": "", "access-pword": "a\x00b", "access-policy": "ALLOW", "access-rules": "",
 		"state-dir":   strings.Repeat("x", 5000),
-		"runtime-dir": "a\x00b", "token-timeout": "5", "timer-profile": "far", "lookup-timeout": "2h", "window": "0", "personal-window": "99999999999999999999",
+		"runtime-dir": "a\x00b", "user": "a b", "group": "", "token-timeout": "5", "timer-profile": "far", "lookup-timeout": "2h", "window": "0", "personal-window": "99999999999999999999",
 		"accelerated-window": "some", "accelerated-ring": "maybe", "max-clients": "-1", "client-bytes": "9XB",
 		"client-hard-bytes": "1", "all-client-bytes": "lots", "slow-client": "wait", "slow-client-stall": "5", "slow-client-wait": "0s",
 		"max-session-messages": "1e3", "log-file": "\x00", "log-level": "loud", "dangerous-monitor": "2",

@@ -55,6 +55,7 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 		UnixGroup:    c.Local.UnixGroup,
 		MaxSessions:  c.Sessions.Limit,
 		StateDir:     c.Local.StateDir,
+		NoReuse:      c.Local.SocketPortReuse == config.Off,
 		TokenTimeout: rc.TokenTimeout,
 		Logger:       log,
 	}

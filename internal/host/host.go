@@ -117,6 +117,9 @@ type Config struct {
 	// the limit of open files allows if that is less.
 	MaxSessions int
 
+	// NoReuse forbids TCP listeners to take an address that connections of an earlier daemon still hold.
+	NoReuse bool
+
 	// StateDir is where the ring sequence number survives a crash. Empty means nowhere.
 	StateDir string
 
@@ -132,6 +135,9 @@ type Config struct {
 	// Differences says in sentences how the configuration that another daemon describes differs from ours. Nil: notes
 	// about it name the daemon only.
 	Differences func(facts []byte) []string
+	// Bound, if not nil, is called by Start when everything is bound and opened and nothing was received yet: the place to
+	// give up rights. An error ends Start.
+	Bound func() error
 	// Started, if not nil, is called by Run with the host that it has started.
 	Started func(*Host)
 	// Reread reads the configuration again for Reload, names resolved. Nil: there is nothing to read again. It runs on the
@@ -266,6 +272,11 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 	undo = append(undo, l.release)
 	c.shell = l
 	h.addr = l.localAddr()
+	if cfg.Bound != nil {
+		if err := cfg.Bound(); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
 	boot := Boot{Addr: h.addr, Stable: st != nil}
 	if st != nil {
 		boot.RingSeq = st.last

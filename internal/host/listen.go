@@ -34,7 +34,11 @@ func bindListeners(cfg *Config) (_ []*listener, err error) {
 		}
 	}()
 	for _, a := range cfg.Listen {
-		ln, err := net.Listen(listenNetwork(a, cfg.Listen), a.String())
+		var lc net.ListenConfig
+		if cfg.NoReuse {
+			lc.Control = noReuse
+		}
+		ln, err := lc.Listen(context.Background(), listenNetwork(a, cfg.Listen), a.String())
 		if err != nil {
 			return nil, err
 		}

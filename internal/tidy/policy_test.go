@@ -43,6 +43,7 @@ var policy = []struct{ name, dir, may string }{
 	{"recording", "internal/recording", "node"},
 	{"sim", "internal/sim", "node recording check"},
 	{"transport", "internal/transport", "packet"},
+	{"eventlog", "internal/eventlog", "config"},
 	{"host", "internal/host", "node transport config admin recording"},
 	{"daemon", "daemon", "host"},
 

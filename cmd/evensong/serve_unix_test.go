@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !windows
+
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain for ", what)
+		}
+	}
+}
+
+// TestServiceManager runs a daemon as a service manager would: it is told when the daemon is ready, that it is alive, and
+// that it stops; the log is the one that the file asks for, and is opened again at SIGHUP.
+func TestServiceManager(t *testing.T) {
+	dir, err := os.MkdirTemp("", "evensong") // not t.TempDir, whose paths are too long for sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	said, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "notify"))
+	t.Setenv("WATCHDOG_USEC", "100000")
+	hear := func() string {
+		b := make([]byte, 100)
+		said.SetReadDeadline(time.Now().Add(20 * time.Second))
+		n, err := said.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b[:n])
+	}
+	conf, log, moved := filepath.Join(dir, "spread.conf"), filepath.Join(dir, "daemon.log"), filepath.Join(dir, "old.log")
+	if err := os.WriteFile(conf, []byte(`Spread_Segment unicast { a 127.0.0.1 }
+EventLogFile = "`+log+`"
+EventTimeStamp = "%Y"
+DebugFlags = { PRINT EXIT STATUS }
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	read := func(path string) string {
+		b, _ := os.ReadFile(path)
+		return string(b)
+	}
+	free, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bind := free.LocalAddr().String()
+	free.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		cmd := newServeCommand()
+		cmd.SetArgs([]string{"-n", "a", "-c", conf, "--bind", bind, "--listen", "127.0.0.1:0", "--unix-socket", filepath.Join(dir, "s")})
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		ended <- cmd.ExecuteContext(ctx)
+	}()
+	for _, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1"} {
+		if got := hear(); got != want {
+			t.Fatalf("the manager heard %q, want %q\n%s", got, want, read(log))
+		}
+	}
+	if err := os.Rename(log, moved); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a new log", func() bool { return strings.Contains(read(log), "log opened again") })
+	cancel()
+	for hear() != "STOPPING=1" {
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	year := "[" + time.Now().Format("2006") + "] level="
+	for _, line := range strings.Split(strings.TrimSpace(read(moved)+read(log)), "\n") {
+		if !strings.HasPrefix(line, year) {
+			t.Errorf("no time in front of %q", line)
+		}
+		if strings.Contains(line, "configuration installed") {
+			t.Errorf("an event that is not selected: %q", line)
+		}
+	}
+	if !strings.Contains(read(moved), "daemon starts") || !strings.Contains(read(log), "stopping") {
+		t.Errorf("before: %s\nafter: %s", read(moved), read(log))
+	}
+}
+
+func TestProgress(t *testing.T) {
+	var p progress
+	for i, r := range []struct {
+		steps  uint64
+		moving bool
+		well   bool
+	}{
+		{0, false, true}, {0, false, true}, // alone
+		{5, true, true}, {6, true, true}, {6, true, false}, {6, true, false}, // the token stands
+		{7, true, true}, {7, false, true}, {7, true, true}, // alone for a while
+	} {
+		if got := p.well(r.steps, r.moving); got != r.well {
+			t.Errorf("look %d: well is %v", i, got)
+		}
+	}
+}
