@@ -24,6 +24,7 @@ import (
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/node"
 	"evensong/internal/proto/ring"
+	"evensong/internal/proto/session"
 	"evensong/internal/transport"
 )
 
@@ -63,6 +64,11 @@ type Config struct {
 	MaxSessions int
 	// SessionBytes may wait for a client that does not read before it is cut off. Zero means 8 MiB.
 	SessionBytes int
+
+	// AccessRules say what clients may do, one rule on each line, such as "deny join group=secret*"; the page
+	// docs/operations/access.md describes them. What no rule decides is permitted, or with AccessDeny refused.
+	AccessRules string
+	AccessDeny  bool
 
 	// TokenTimeout is how long the ring may be silent before it is taken for broken; how soon a crash is noticed follows
 	// from it. All daemons should give the same. Zero means 250ms, the least is 12ms.
@@ -132,7 +138,12 @@ func newNode(cfg Config, name string, boot host.Boot) (*node.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	rules, err := config.ParseRules("AccessRules", []byte(cfg.AccessRules), cfg.AccessDeny)
+	if err != nil {
+		return nil, err
+	}
 	return node.New(node.Config{
+		Session:       session.Config{Rules: rules},
 		Me:            evs.ProcID{Name: name, Inc: inc},
 		Cluster:       cfg.Cluster,
 		Peers:         slices.Clone(cfg.Peers),

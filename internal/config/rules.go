@@ -45,6 +45,16 @@ func (r *reader) accessRules(n *rulesNode) {
 	r.countRules(r.cfg.Auth.Rules, n.Keyword.Pos)
 }
 
+// ParseRules reads access rules, one on each line, from a file or whatever name stands for. deny refuses what no rule
+// decides. The error is Problems.
+func ParseRules(name string, data []byte, deny bool) (*access.Rules, error) {
+	list, problems := parseRules(name, data)
+	if problems.Errors() > 0 {
+		return nil, problems
+	}
+	return &access.Rules{List: list, Deny: deny}, nil
+}
+
 // parseRules reads a file that holds nothing but rules.
 func parseRules(file string, data []byte) ([]access.Rule, Problems) {
 	r := &reader{file: file, seen: make(map[string]lexer.Position)}
