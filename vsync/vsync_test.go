@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -394,6 +395,97 @@ func TestDialAndWrap(t *testing.T) {
 		t.Errorf("the loop ended with %v", last)
 	}
 	x.Abort()
+}
+
+// Two daemons: members at both, messages of all services while the view changes, then one daemon ends.
+func TestTwoDaemons(t *testing.T) {
+	here := netip.MustParseAddrPort("127.0.0.1:0")
+	var peers []netip.AddrPort
+	for range 2 {
+		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		must(t, err)
+		peers = append(peers, c.LocalAddr().(*net.UDPAddr).AddrPort())
+		defer c.Close()
+		c.Close()
+	}
+	var ds []*daemon.Daemon
+	for i, at := range peers {
+		d, err := daemon.Start(context.Background(), daemon.Config{Name: fmt.Sprintf("d%d", i), Cluster: t.Name(), Bind: at, Peers: peers,
+			Listen: []netip.AddrPort{here}})
+		must(t, err)
+		defer d.Close()
+		ds = append(ds, d)
+	}
+	ctx := testContext(t)
+	for {
+		names, err := ds[0].Members(ctx)
+		must(t, err)
+		if len(names) == 2 {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	a := dial(t, ds[0].ListenAddrs()[0].String(), "a")
+	b := dial(t, ds[1].ListenAddrs()[0].String(), "b")
+	c := dial(t, ds[1].ListenAddrs()[0].String(), "c")
+	joined(t, "g", a)
+	joined(t, "g", b, a)
+	v := a.in.of("g").view
+	must(t, c.Join(ctx, "g"))
+	services := []client.Service{client.Unreliable, client.Reliable, client.FIFO, client.Causal, client.Agreed, client.Safe}
+	for _, m := range []*Conn{a, b} {
+		next[*FlushRequest](t, m)
+		for _, s := range services {
+			must(t, m.Multicast(ctx, "g", s, 1, []byte(m.PrivateGroup()+s.String())))
+		}
+		must(t, m.Flush(ctx, "g"))
+	}
+	// Everything that was sent in the old view is delivered in it, at both; then the new one comes.
+	sets := map[string][]string{}
+	for _, m := range []*Conn{a, b} {
+		for range 2 * len(services) {
+			msg := next[*Message](t, m)
+			if msg.View != v {
+				t.Errorf("%s got %v in %v", m.PrivateGroup(), msg, msg.View)
+			}
+			sets[m.PrivateGroup()] = append(sets[m.PrivateGroup()], string(msg.Data))
+		}
+		slices.Sort(sets[m.PrivateGroup()])
+		if w := next[*View](t, m); w.Joined != c.PrivateGroup() || len(w.Came) != 2 {
+			t.Errorf("%s got %v, came %v", m.PrivateGroup(), w, w.Came)
+		}
+	}
+	if !slices.Equal(sets[a.PrivateGroup()], sets[b.PrivateGroup()]) {
+		t.Errorf("a and b delivered different messages: %v", sets)
+	}
+	next[*View](t, c)
+
+	ds[1].Close()
+	for _, lost := range []*Conn{b, c} {
+		for {
+			if _, err := lost.Next(ctx); err != nil {
+				if !errors.Is(err, client.ErrConnectionClosed) {
+					t.Errorf("%s: %v", lost.PrivateGroup(), err)
+				}
+				break
+			}
+		}
+	}
+	if err := b.Multicast(ctx, "g", client.Agreed, 1, nil); err == nil {
+		t.Error("sent without a session")
+	}
+	nextOf[*FlushRequest](t, a)
+	must(t, a.Flush(ctx, "g"))
+	for {
+		if w := nextOf[*View](t, a); len(w.Members) == 1 {
+			if !slices.Equal(w.Came, []string{a.PrivateGroup()}) {
+				t.Errorf("a got %v, came %v", w, w.Came)
+			}
+			break
+		}
+		nextOf[*FlushRequest](t, a)
+		must(t, a.Flush(ctx, "g"))
+	}
 }
 
 // The text of every event has what a log needs.

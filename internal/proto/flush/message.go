@@ -116,10 +116,11 @@ func (m *Machine) answerEarly(r *record, sender string, id evs.ViewID, fx *Effec
 	}
 	_, e := r.findEarly(id)
 	if e == nil {
-		e = &early{id: id}
+		e = &early{id: id, has: map[string]bool{}}
 		r.early = append(r.early, e)
 	}
-	if !slices.Contains(e.answers, sender) {
+	if !e.has[sender] {
+		e.has[sender] = true
 		e.answers = append(e.answers, sender)
 		r.earlyN++
 	}

@@ -70,8 +70,9 @@ func (v *view) complete() bool { return len(v.answered) == len(v.gone) }
 // early are answers for a view id that no membership message has named yet.
 type early struct {
 	id      evs.ViewID
-	age     int // membership messages since the first answer
-	answers []string
+	age     int      // membership messages since the first answer
+	answers []string // in order of arrival
+	has     map[string]bool
 }
 
 // record is what a session knows of one group that it is in (client-protocol 8.2).
