@@ -288,9 +288,5 @@ func ruleText(line []lexer.Token) string {
 		}
 		b.WriteString(t.Value)
 	}
-	const most = 200
-	if s := []rune(printable(b.String())); len(s) > most {
-		return string(s[:most]) + "..."
-	}
-	return printable(b.String())
+	return printable(b.String()) // whole: a reload tells by it whether rules have changed
 }

@@ -36,6 +36,15 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// TestLongRule: two rules that differ at their ends only have different texts, by which a reload tells them apart.
+func TestLongRule(t *testing.T) {
+	long := "deny join group=" + strings.Repeat("some-group,", 100)
+	rules, problems := parseRules("r", []byte(long+"a\n"+long+"b\n"))
+	if len(problems) > 0 || rules[0].Text != long+"a" || rules[1].Text != long+"b" {
+		t.Errorf("%v %v", rules, problems)
+	}
+}
+
 // TestRuleMistakes: each is one problem at its place that says what to do.
 func TestRuleMistakes(t *testing.T) {
 	for _, row := range []struct{ text, want string }{
