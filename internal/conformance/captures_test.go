@@ -6,11 +6,16 @@ import (
 	"cmp"
 	"encoding/hex"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"evensong/internal/host"
+	"evensong/internal/proto/node"
+	"evensong/internal/proto/session"
 )
 
 // A capture is what real clients and a real daemon of the original said to each other (client-protocol appendix A).
@@ -54,21 +59,25 @@ type replay struct {
 	ids   map[gid]gid      // ours to theirs
 }
 
-// TestCaptures replays captures of one daemon: of the C and the Java client, and of the flush layer.
+// TestCaptures replays captures of one daemon: of the C and the Java client, of one that requires an address that the
+// client does not have, and of the flush layer. Those of three daemons are replayed in internal/proto/node.
 func TestCaptures(t *testing.T) {
+	nobody := session.AuthMethod{Name: "IP", Required: true, Check: func(netip.Addr, []byte) bool { return false }}
 	for _, of := range []struct {
-		what  string
-		files string
+		what    string
+		files   string
+		methods []session.AuthMethod
 	}{
-		{"clients", "01 02 03 04 06 07 08 09 10 11 12 13 14 15 16 17 18"},
-		{"flush", "23 24 25 26"},
+		{"clients", "01 02 03 04 06 07 08 09 10 11 12 13 14 15 16 17 18", nil},
+		{"address", "05", []session.AuthMethod{session.Null(), nobody}},
+		{"flush", "23 24 25 26", nil},
 	} {
 		for _, w := range ways(1) {
 			if w.socket == "portable" {
 				continue // the daemon is one for this test
 			}
 			t.Run(of.what+"/"+w.String(), func(t *testing.T) {
-				s := start(t, "localhost", nil)
+				s := start(t, "localhost", func(_ *host.Config, nc *node.Config) { nc.Session.Methods = of.methods })
 				r := &replay{conversation: &conversation{T: t, way: w, server: s}, peers: map[string]*peer{}, ahead: map[*peer][]byte{}, ended: map[*peer]bool{}, ids: map[gid]gid{}}
 				for _, n := range strings.Fields(of.files) {
 					r.file(n)
