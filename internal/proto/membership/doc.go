@@ -37,6 +37,10 @@
 // promised itself to my ring, and says that it left; one with a lower number is old, and ignored however late it
 // comes (pitfalls P-14, P-23 to P-25).
 //
+// # Who belongs to the cluster
+//
+// Files list the daemons of a cluster, and may differ while a change of them travels: lists.go has the rule.
+//
 // # States and inputs
 //
 //	              Starting   Gather           Commit              Recover           Operational     Leaving, Left
@@ -52,6 +56,7 @@
 //	Token         ignore     ignore           ignore              it went through   ignore          ignore
 //	Installed     impossible impossible       impossible          operational       impossible      ignore
 //	Leave         left       good-bye         good-bye            good-bye          good-bye        ignore
+//	Reconfigure   taken, in every state; it moves nothing by itself
 //	limit timer   try again  settle           gather              gather            none            none
 //
 // # Timers
