@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"evensong/internal/admin"
 	"evensong/internal/config"
 	"evensong/internal/host"
 	"evensong/internal/proto/node"
@@ -28,8 +29,8 @@ type filed struct {
 	log  *logBuffer
 }
 
-// startFiled starts daemon name of a file.
-func startFiled(t *testing.T, name, text string) *filed {
+// startFiled starts daemon name of a file, in which parts of the shell take part in reloads.
+func startFiled(t *testing.T, name, text string, parts ...host.Reloadable) *filed {
 	t.Helper()
 	f := &filed{t: t, path: filepath.Join(t.TempDir(), "spread.conf"), log: &logBuffer{}}
 	f.write(text)
@@ -50,7 +51,8 @@ func startFiled(t *testing.T, name, text string) *filed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Reread, cfg.Admin.Level = read, level
+	cfg.Reread, cfg.Admin.Level, cfg.Admin.Socket = read, level, f.socket()
+	cfg.Reloadables = parts
 	f.host, err = host.Start(cfg, func(b host.Boot) (host.Machine, error) {
 		m, err := build(b)
 		f.node, _ = m.(*node.Machine)
@@ -62,6 +64,9 @@ func startFiled(t *testing.T, name, text string) *filed {
 	t.Cleanup(func() { f.host.Close() })
 	return f
 }
+
+// socket is where operators reach the daemon.
+func (f *filed) socket() string { return filepath.Join(filepath.Dir(f.path), "admin") }
 
 func (f *filed) write(text string) {
 	f.t.Helper()
@@ -240,5 +245,60 @@ func TestReloadAddsAndRemoves(t *testing.T) {
 	}
 	if s := db.log.String(); !strings.Contains(s, "difference") || !strings.Contains(s, "same configuration again") {
 		t.Errorf("the difference while files differed is not in the log, or not its end\n%s", s)
+	}
+}
+
+// Over the admin plane a reload answers with what it did, or with all that is wrong; what operators see and may do follows
+// the new file. Parts of the shell that take part can refuse the whole, and are asked only when they are concerned.
+func TestReloadByOperator(t *testing.T) {
+	addr, other := freeAddr(t), freeAddr(t)
+	me := segment("a", addr)
+	var prepared, applied int
+	f := startFiled(t, "a", me, host.Reloadable{Keys: []string{"EventTimeStamp"}, Prepare: func(c *config.Config) (func(), error) {
+		prepared++
+		if c.Log.TimeFormat == "bad" {
+			return nil, errors.New("no such time")
+		}
+		return func() { applied++ }, nil
+	}})
+	operator := admin.NewClient(f.socket(), admin.DialOptions{})
+	defer operator.Close()
+	reload := func(text string) (admin.Reloaded, error) {
+		f.write(text)
+		return operator.Reload(t.Context())
+	}
+	missing := func() int {
+		m, err := operator.Members(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(m.Missing)
+	}
+	if r, err := reload(me + "# the same"); err != nil || len(r.Changed)+len(r.Ignored) != 0 || prepared != 0 {
+		t.Errorf("the same: %+v, %v, asked %d times", r, err, prepared)
+	}
+	if _, err := reload(me + "Window = 1x"); err == nil || !strings.Contains(err.Error(), ":2:") {
+		t.Errorf("a mistake: %v", err)
+	}
+	if n := missing(); n != 0 {
+		t.Errorf("%d daemons are missing", n)
+	}
+	r, err := reload(me + segment("b", other) + "EventTimeStamp = \"%Y\"\nDangerousMonitor = true\nEventPriority = ERROR\nnonsense\n")
+	if err == nil {
+		t.Errorf("an unknown word: %+v", r)
+	}
+	r, err = reload(me + segment("b", other) + "EventTimeStamp = \"%Y\"\nDangerousMonitor = true\nEventPriority = ERROR\n")
+	if err != nil || len(r.Changed) != 4 || len(r.Ignored) != 0 || prepared != 1 || applied != 1 {
+		t.Errorf("much: %+v, %v, asked %d times, applied %d times", r, err, prepared, applied)
+	}
+	st, err := operator.Status(t.Context())
+	if err != nil || !st.DangerousMonitor || st.LogLevel != "error" || missing() != 1 {
+		t.Errorf("dangerous %v, level %s, %d missing, %v", st.DangerousMonitor, st.LogLevel, missing(), err)
+	}
+	if _, err := reload(me + "EventTimeStamp = bad\nWindow = 77\n"); err == nil || !strings.Contains(err.Error(), "no such time") || applied != 1 {
+		t.Errorf("refused by a part: %v, applied %d times", err, applied)
+	}
+	if w := f.windows(); w[0] != 160 || missing() != 1 {
+		t.Errorf("windows %v, %d missing after a refusal", w, missing())
 	}
 }
