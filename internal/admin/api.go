@@ -141,6 +141,9 @@ type Order struct {
 	Rounds            uint64 `json:"rounds"`  // of the token
 	TokenRepeats      uint64 `json:"token_repeats"`
 	MembershipChanges uint64 `json:"membership_changes"` // configurations installed
+	Attempts          uint64 `json:"attempts"`           // recoveries begun, those that another change cut short as well
+	Recovered         uint64 `json:"recovered_packets"`  // packets of an old ring that only its recovery brought
+	Withheld          uint64 `json:"withheld_messages"`  // left out behind a hole that no survivor could fill
 	DeliveredMessages uint64 `json:"delivered_messages"`
 	DeliveredPackets  uint64 `json:"delivered_packets"`
 }
@@ -180,6 +183,13 @@ type Clients struct {
 	WaitingClients  int               `json:"waiting_clients"` // not read now because of that
 	BlockedClients  int64             `json:"blocked_clients"` // that do not read now
 	InputStalls     uint64            `json:"input_stalls"`    // how often a client had to wait for the token
+	QueuedBytes     int               `json:"queued_bytes"`    // waiting for clients to read, each byte once however many it is for
+	SlowClients     int               `json:"slow_clients"`    // over their budgets now
+	SlowTimes       uint64            `json:"slow_times"`      // how often one went over its budget
+	Dropped         uint64            `json:"dropped"`         // Unreliable messages left out for slow clients
+	Blocked         bool              `json:"blocked"`         // everybody waits for a slow client now
+	Blocks          uint64            `json:"blocks"`          // how often everybody had to
+	BlockedTime     Duration          `json:"blocked_seconds"` // how long in all, of the waits that have ended
 	BytesReceived   uint64            `json:"bytes_received"`
 	BytesSent       uint64            `json:"bytes_sent"`
 	RefusedSessions uint64            `json:"refused_sessions"` // too many, or no descriptor left

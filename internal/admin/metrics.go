@@ -64,6 +64,10 @@ var metrics = []metric{
 	{"evensong_configuration_segments", "Segments in which they are.", gauge, "", one(func(s *Status) int { return s.Segments })},
 	{"evensong_configuration_changes_total", "Configurations installed.", counter, "", one(func(s *Status) uint64 { return s.Order.MembershipChanges })},
 
+	{"evensong_recoveries_total", "Recoveries begun, those that another change cut short as well.", counter, "", one(func(s *Status) uint64 { return s.Order.Attempts })},
+	{"evensong_packets_recovered_total", "Packets of an old ring that only its recovery brought.", counter, "", one(func(s *Status) uint64 { return s.Order.Recovered })},
+	{"evensong_messages_withheld_total", "Messages left out behind a hole that no surviving daemon could fill, as extended virtual synchrony demands.", counter, "", one(func(s *Status) uint64 { return s.Order.Withheld })},
+
 	{"evensong_token_rounds_total", "Visits of the token.", counter, "", one(func(s *Status) uint64 { return s.Order.Rounds })},
 	{"evensong_token_repeats_total", "Tokens sent again because nothing showed that they had arrived.", counter, "", one(func(s *Status) uint64 { return s.Order.TokenRepeats })},
 	{"evensong_ring_behind_packets", "Packets between the highest position known and what has been received here without a gap.", gauge, "", one(func(s *Status) uint64 { return s.Order.Highest - min(s.Order.Highest, s.Order.MyARU) })},
@@ -99,6 +103,12 @@ var metrics = []metric{
 	{"evensong_sessions_closed_total", "Sessions that ended, by reason; see docs/operations/metrics.md.", counter, "reason", byReason(func(s *Status) map[string]uint64 { return s.Clients.Closed })},
 	{"evensong_sessions_blocked", "Clients that do not read now.", gauge, "", one(func(s *Status) int64 { return s.Clients.BlockedClients })},
 	{"evensong_sessions_waiting", "Clients that are not read now because what they sent waits for the token.", gauge, "", one(func(s *Status) int { return s.Clients.WaitingClients })},
+	{"evensong_queued_bytes", "Bytes that wait for clients to read, each once however many clients it is for.", gauge, "", one(func(s *Status) int { return s.Clients.QueuedBytes })},
+	{"evensong_sessions_slow", "Clients over their budgets.", gauge, "", one(func(s *Status) int { return s.Clients.SlowClients })},
+	{"evensong_sessions_slow_total", "How often a client went over its budget.", counter, "", one(func(s *Status) uint64 { return s.Clients.SlowTimes })},
+	{"evensong_messages_dropped_total", "Unreliable messages left out for slow clients, under that policy.", counter, "", one(func(s *Status) uint64 { return s.Clients.Dropped })},
+	{"evensong_blocked", "1 while everybody waits for a slow client, under that policy.", gauge, "", truth(func(s *Status) bool { return s.Clients.Blocked })},
+	{"evensong_blocked_seconds_total", "How long everybody has waited for slow clients; a wait counts when it ends.", counter, "", one(func(s *Status) float64 { return time.Duration(s.Clients.BlockedTime).Seconds() })},
 	{"evensong_input_waiting_bytes", "Bytes of clients that wait for the token.", gauge, "", one(func(s *Status) int { return s.Clients.WaitingBytes })},
 	{"evensong_input_stalls_total", "How often a client had to wait for the token.", counter, "", one(func(s *Status) uint64 { return s.Clients.InputStalls })},
 	{"evensong_client_received_bytes_total", "Bytes that clients sent.", counter, "", one(func(s *Status) uint64 { return s.Clients.BytesReceived })},

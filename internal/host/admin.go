@@ -269,6 +269,7 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	out.Order = admin.Order{
 		MyARU: uint64(st.Ring.ARU), ARU: uint64(st.Ring.TokenARU), Highest: uint64(st.Ring.High), Stable: uint64(st.Ring.Stable),
 		Rounds: o.Rotations, TokenRepeats: o.TokenRepeats, MembershipChanges: o.Installs,
+		Attempts: o.Attempts, Recovered: o.Recovered, Withheld: o.Withheld,
 		DeliveredMessages: o.Delivered, DeliveredPackets: o.Packets,
 	}
 	out.Packets = admin.Packets{
@@ -290,6 +291,9 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	for i, n := range st.Stats.Refused {
 		out.Clients.RefusedRequests[access.Point(i).String()] = n
 	}
+	p := &st.Stats.Pressure
+	out.Clients.QueuedBytes, out.Clients.SlowClients, out.Clients.SlowTimes, out.Clients.Dropped = p.Memory, p.Over, p.Overs, p.Dropped
+	out.Clients.Blocked, out.Clients.Blocks, out.Clients.BlockedTime = p.Blocked, p.Waits, admin.Duration(p.Waited)
 	for why, n := range st.Stats.Closed {
 		out.Clients.Closed[why.String()] = n
 	}

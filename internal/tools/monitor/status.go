@@ -289,11 +289,17 @@ func writeStatus(w io.Writer, r *Report) error {
 		s.Packets.DatagramsReceived, s.Packets.BytesReceived, s.Host.SendErrors, s.Host.SendsDropped)
 	row("ignored", "%s", counts(s.Packets.Ignored))
 	row("order", "my aru %d, aru %d, highest %d, stable %d", s.Order.MyARU, s.Order.ARU, s.Order.Highest, s.Order.Stable)
-	row("delivered", "messages %d, packets %d", s.Order.DeliveredMessages, s.Order.DeliveredPackets)
+	row("delivered", "messages %d, packets %d; recovered packets %d, withheld messages %d", s.Order.DeliveredMessages, s.Order.DeliveredPackets, s.Order.Recovered, s.Order.Withheld)
 	row("windows", "%d packets of all, %d of one, %d behind the token", s.Windows.Global, s.Windows.Personal, s.Windows.Accelerated)
 	row("clients", "sessions %d of %d, groups %d, accepted %d, refused %d, deliveries %d", s.Clients.Sessions, s.Host.MaxSessions, s.Clients.Groups,
 		s.Clients.Accepted, s.Clients.RefusedSessions, s.Clients.Deliveries)
 	row("closed", "%s", counts(s.Clients.Closed))
+	blocked := ""
+	if s.Clients.Blocked {
+		blocked = "; everybody waits for a slow client"
+	}
+	row("queues", "%d bytes wait for clients, %d are over their budgets (%d times so far), %d messages left out, waited for slow ones %v%s", s.Clients.QueuedBytes,
+		s.Clients.SlowClients, s.Clients.SlowTimes, s.Clients.Dropped, s.Clients.BlockedTime, blocked)
 	row("waiting", "%d bytes of %d clients for the token; %d clients do not read", s.Clients.WaitingBytes, s.Clients.WaitingClients, s.Clients.BlockedClients)
 	if s.Slow.Daemon != "" {
 		row("slow", "daemon %s: the ring waits for its receipt since %d rounds", s.Slow.Daemon, s.Slow.Rounds)
