@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"slices"
 	"time"
 
@@ -358,12 +359,12 @@ func (c *control) member(name string) admin.Member {
 func (c *control) process() admin.HostState {
 	h := c.h
 	x, t := &h.stats, h.stats.Transport
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(heap) // unlike runtime.ReadMemStats it does not stop the world, and so not the token
 	s := admin.HostState{
 		Stalls: x.Stalls(), LongestStall: admin.Duration(x.LongestStall()), SendErrors: t.DropsError.Load(), SendsDropped: t.DropsFull.Load(),
 		LogLines: x.NotesSuppressed.Load() + x.NotesLost.Load(), StoreErrors: x.StoreErrors.Load(), MaxSessions: h.reload.live.Load().maxSessions,
-		ReceiveBuffer: t.ReceiveBuffer.Load(), SendBuffer: t.SendBuffer.Load(), Goroutines: runtime.NumGoroutine(), HeapBytes: mem.HeapInuse,
+		ReceiveBuffer: t.ReceiveBuffer.Load(), SendBuffer: t.SendBuffer.Load(), Goroutines: runtime.NumGoroutine(), HeapBytes: heap[0].Value.Uint64(),
 		Listen: []string{}, Datagrams: h.addr.String(), AdminSockets: h.AdminAddrs(),
 	}
 	for _, a := range h.tcp {

@@ -204,10 +204,21 @@ func TestCommands(t *testing.T) {
 	ctx := t.Context()
 	alice := r.client("a", "alice", "chat")
 	r.client("b", "bob", "chat")
-	r.wait("joined", func() bool {
+	carol := r.client("c", "carol", "chat")
+	// chat is who is in the group as daemon a and as daemon c see it.
+	chat := func() string {
 		var b bytes.Buffer
-		return Groups(ctx, r.reach(), Output{}, "chat", &b) == nil && strings.Contains(b.String(), "2 members")
-	})
+		for _, at := range []string{"a", "c"} {
+			if err := Groups(ctx, r.reach(at), Output{}, "chat", &b); err != nil {
+				return err.Error()
+			}
+		}
+		return strings.Join(strings.FieldsFunc(b.String(), func(r rune) bool { return r == ' ' || r == '\n' }), " ")
+	}
+	everybody := func() bool {
+		return strings.Count(chat(), "#alice#a #bob#b #carol#c") == 2
+	}
+	r.wait("joined", everybody)
 
 	text := run(t, func(w io.Writer) error { return Status(ctx, r.reach("a"), Output{}, 0, w) })
 	for _, want := range []string{"daemon a, version", "ready; operational (1 OP), groups stable (1 normal)", "3 daemons in 3 segments, leader a, accelerated ring",
@@ -230,11 +241,11 @@ func TestCommands(t *testing.T) {
 		t.Errorf("members:\n%s", text)
 	}
 	text = run(t, func(w io.Writer) error { return Groups(ctx, r.reach(), Output{}, "", w) })
-	if !regexp.MustCompile(`(?m)^chat +2 +1$`).MatchString(text) {
+	if !regexp.MustCompile(`(?m)^chat +3 +1$`).MatchString(text) {
 		t.Errorf("groups:\n%s", text)
 	}
 	text = run(t, func(w io.Writer) error { return Groups(ctx, r.reach(), Output{}, "chat", w) })
-	if !strings.Contains(text, "  #alice#a\n  #bob#b\n") {
+	if !strings.Contains(text, "3 members, 1 of them at this daemon, view ") || !strings.Contains(text, "  #alice#a\n  #bob#b\n  #carol#c\n") {
 		t.Errorf("group chat:\n%s", text)
 	}
 	if err := Groups(ctx, r.reach(), Output{}, "none", io.Discard); code(err) != 1 || !strings.Contains(err.Error(), `there is no group "none"`) {
@@ -247,12 +258,25 @@ func TestCommands(t *testing.T) {
 		t.Errorf("partition:\n%s", text)
 	}
 	r.wait("cut", func() bool { return r.views() == "[a b][a b][c]" })
+	r.wait("views split", func() bool {
+		s := chat()
+		return strings.Contains(s, "#alice#a #bob#b") && strings.HasSuffix(s, " #carol#c") && strings.Count(s, "#carol#c") == 1
+	})
+	for {
+		ev, err := carol.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, ok := ev.(*client.View); ok && slices.Equal(v.Members, []string{"#carol#c"}) {
+			break // what the client has seen of it
+		}
+	}
 	text = run(t, func(w io.Writer) error { return Status(ctx, r.reach("c"), Output{}, 0, w) })
 	if !strings.Contains(text, "component 2 of a,b/c; ends in ") || !strings.Contains(text, "gone: a b; why: ") {
 		t.Errorf("status while cut:\n%s", text)
 	}
 	run(t, func(w io.Writer) error { return Heal(ctx, r.reach("a"), Output{}, w) })
-	r.wait("healed", func() bool { return r.views() == "[a b c][a b c][a b c]" })
+	r.wait("healed", func() bool { return r.views() == "[a b c][a b c][a b c]" && everybody() })
 	if err := Partition(ctx, r.reach(), Output{}, map[string]int{"x": 1}, 0, false, io.Discard); code(err) != exitUsage || !strings.Contains(err.Error(), "there are a, b, c") {
 		t.Errorf("partition of a daemon that is not there: %v", err)
 	}
