@@ -261,6 +261,9 @@ func giveUpRights(c *config.Config, h *host.Config, events *eventlog.Log, log *s
 		if h.StateDir != "" {
 			paths = append(paths, h.StateDir)
 		}
+		if at := h.Admin.Socket; at != "" {
+			paths = append(paths, at)
+		}
 		if err := rights.Take(paths...); err != nil {
 			return err
 		}
