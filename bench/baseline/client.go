@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"evensong/client"
+	"evensong/internal/tools/latency"
 )
 
 const (
@@ -66,7 +67,7 @@ type worker struct {
 
 	since    time.Time
 	received uint64
-	latency  histogram
+	latency  *latency.Histogram
 
 	asked    atomic.Bool // a command waits; Next returns, or its event is the last before the command
 	commands chan []string
@@ -83,7 +84,7 @@ func runClient(args []string, in io.Reader, out io.Writer) error {
 	if len(args) < 3 {
 		return errors.New("the role client is started by the program itself")
 	}
-	w := &worker{start: time.Now(), commands: make(chan []string, 1), out: out}
+	w := &worker{start: time.Now(), latency: latency.New(), commands: make(chan []string, 1), out: out}
 	var err1, err2 error
 	w.me, err1 = strconv.Atoi(args[1])
 	w.n, err2 = strconv.Atoi(args[2])
@@ -239,13 +240,13 @@ func (w *worker) command(ctx context.Context, c []string) (stop bool, err error)
 		return false, w.send(ctx)
 	case len(c) == 1 && c[0] == "mark":
 		w.since, w.received = time.Now(), 0
-		w.latency.reset()
+		w.latency.Reset()
 		fmt.Fprintln(w.out, "marked")
 		return false, nil
 	case len(c) == 1 && c[0] == "report":
-		us := func(q float64) float64 { return float64(w.latency.quantile(q)) / 1e3 }
+		us := func(q float64) float64 { return float64(w.latency.Quantile(q)) / 1e3 }
 		return false, json.NewEncoder(w.out).Encode(report{
-			Seconds: time.Since(w.since).Seconds(), Received: w.received, Own: w.latency.n, P50: us(0.5), P99: us(0.99),
+			Seconds: time.Since(w.since).Seconds(), Received: w.received, Own: w.latency.Count(), P50: us(0.5), P99: us(0.99),
 		})
 	case len(c) == 1 && c[0] == "stop":
 		w.sending = false
@@ -293,7 +294,7 @@ func (w *worker) receive(m *client.Message) error {
 	w.got[from] = number
 	w.received++
 	if int(from) == w.me {
-		w.latency.record(time.Since(w.start) - time.Duration(le.Uint64(m.Data[16:])))
+		w.latency.Record(time.Since(w.start) - time.Duration(le.Uint64(m.Data[16:])))
 		return nil
 	}
 	w.acked[from] = max(w.acked[from], le.Uint64(m.Data[24+8*w.me:]))

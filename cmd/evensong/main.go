@@ -33,6 +33,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
 	case "spread":
 		return runSpread(args[1:], stderr)
+	case "spflooder":
+		return runSpflooder(args[1:], stdout, stderr)
 	case "spuser", "sptuser":
 		return runSpuser(args[1:], stdin, stdout, stderr)
 	case "spmonitor":
@@ -82,8 +84,9 @@ Start with "evensong dev": three daemons in one process and a conversation to wa
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(newDevCommand(), newServeCommand(), newUserCommand(), newPubCommand(), newSubCommand(), newJoinCommand(), newConfigCommand(), newSimCommand(), newVersionCommand())
+	root.AddCommand(newDevCommand(), newServeCommand(), newUserCommand(), newConfigCommand(), newSimCommand(), newVersionCommand())
 	root.AddCommand(adminCommands()...)
+	root.AddCommand(toolCommands()...)
 	return root
 }
 

@@ -37,7 +37,10 @@ type sessionFlags struct {
 // bindSession adds the flags to a command. name is the private name if none is given; empty lets the daemon invent one.
 func bindSession(cmd *cobra.Command, o *user.Options, name string) *sessionFlags {
 	f := cmd.Flags()
-	f.StringVarP(&o.Address, "server", "s", client.DefaultAddress, "the daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path")
+	if f.Lookup("server") == nil { // a command may take several
+		f.StringVarP(&o.Address, "server", "s", client.DefaultAddress, "the daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path")
+		_ = cmd.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions)
+	}
 	text := "private `NAME`, 1 to 10 characters, unique at the daemon"
 	if name == "" {
 		text += " (default: the daemon invents one)"
@@ -48,7 +51,7 @@ func bindSession(cmd *cobra.Command, o *user.Options, name string) *sessionFlags
 	}
 	f.StringVarP(&o.Login, "login", "n", "", "`NAME` for daemons that ask for a password")
 	f.StringVarP(&o.Password, "password", "p", "", "`PASSWORD` for them; others on this machine may see it, "+envPassword+" they do not")
-	for _, name := range []string{"server", "user", "login", "password"} {
+	for _, name := range []string{"user", "login", "password"} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}
 	if f.Lookup("timeout") == nil { // a command may need the word for more than connecting
@@ -117,4 +120,9 @@ func groupArgs(n int) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// toolCommands are the commands of people and scripts that talk, and of those that measure.
+func toolCommands() []*cobra.Command {
+	return []*cobra.Command{newPubCommand(), newSubCommand(), newJoinCommand(), newFloodCommand()}
 }

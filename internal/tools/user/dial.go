@@ -31,8 +31,8 @@ const (
 	DefaultTimeout = 5 * time.Second
 )
 
-// Dial opens the session that the options describe.
-func Dial(ctx context.Context, o Options) (*client.Conn, error) {
+// Dial opens the session that the options describe; more are those that only a program has a reason for.
+func Dial(ctx context.Context, o Options, more ...client.Option) (*client.Conn, error) {
 	if o.Random {
 		o.Name = ""
 	}
@@ -43,7 +43,7 @@ func Dial(ctx context.Context, o Options) (*client.Conn, error) {
 	if o.Login != "" {
 		opts = append(opts, client.WithAuth(client.AuthPassword(o.Login, o.Password)))
 	}
-	return client.Dial(ctx, o.Address, opts...)
+	return client.Dial(ctx, o.Address, append(opts, more...)...)
 }
 
 // Main connects and runs the program. It writes nothing to standard error: the caller prints what Main returns, an
@@ -134,3 +134,6 @@ func Explain(err error, o Options) error {
 	}
 	return e
 }
+
+// Refused is an error for what a daemon refused, with the exit code for that.
+func Refused(err error) error { return &ExitError{Code: exitRefused, Err: err} }

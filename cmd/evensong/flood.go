@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"evensong/client"
+	"evensong/internal/tools/flood"
+	"evensong/internal/tools/user"
+)
+
+// newFloodCommand is "evensong flood".
+func newFloodCommand() *cobra.Command {
+	var c flood.Config
+	var session *sessionFlags
+	var output string
+	var receiveOnly, sendOnly bool
+	cmd := &cobra.Command{
+		Use:   "flood",
+		Short: "Send as many messages as the cluster takes, and measure rate and latency",
+		Long: `Send as many messages as the cluster takes, and print the rates and how long messages took from sending to delivery.
+
+A session runs up to --window messages ahead of what has come back to it. With --senders, or --members for those of
+several programs, nobody starts before all are in the group, and each keeps within the window of the slowest.
+
+Give --server several times to deal the senders out to several daemons.
+
+` + sessionHelp,
+		Example: `  evensong flood
+  evensong flood --messages 100000 --bytes 200 --service safe
+  evensong flood --senders 3 -s 4803@a -s 4803@b -s 4803@c
+  evensong flood --members 2            on two machines: starts when both are there
+  evensong flood --receive-only         and in another terminal: evensong flood --send-only
+  evensong flood -o json | jq .received.messages_per_second`,
+		Args: cobra.NoArgs,
+	}
+	service := bindService(cmd, "agreed")
+	f := cmd.Flags()
+	f.StringArrayVarP(&c.Servers, "server", "s", nil, "a daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path; may be given several times (default "+client.DefaultAddress+")")
+	f.StringVar(&c.Group, "group", flood.DefaultGroup, "`GROUP` to flood")
+	f.IntVarP(&c.Messages, "messages", "m", flood.DefaultMessages, "how many messages each sender sends: `N`")
+	f.IntVarP(&c.Bytes, "bytes", "b", flood.DefaultBytes, "size of a message, 0 to "+strconv.Itoa(flood.MaxBytes))
+	f.IntVar(&c.Window, "window", flood.DefaultWindow, "how many messages a sender may be ahead: `N`")
+	f.IntVar(&c.Sessions, "senders", 1, "how many sessions this program opens: `N`")
+	f.IntVar(&c.Members, "members", 0, "wait until `N` members are in the group, all programs counted")
+	f.BoolVar(&receiveOnly, "receive-only", false, "send nothing; end after --messages messages, or with --members when all others have ended")
+	f.BoolVar(&sendOnly, "send-only", false, "do not join, and do not wait for what comes back")
+	f.StringVarP(&output, "output", "o", "table", "table or json")
+	cmd.MarkFlagsMutuallyExclusive("receive-only", "send-only")
+	for _, name := range []string{"server", "group", "messages", "bytes", "window", "senders", "members"} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
+	bindOutputCompletion(cmd)
+	session = bindSession(cmd, &c.Session, "")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var err error
+		if c.Service, err = service(); err != nil {
+			return err
+		}
+		if err := checkOutput(output); err != nil {
+			return err
+		}
+		switch {
+		case receiveOnly:
+			c.Direction = flood.ReceiveOnly
+		case sendOnly:
+			c.Direction = flood.SendOnly
+		}
+		if c.Bytes == 0 {
+			c.Bytes = -1 // zero means the default there
+		} else if c.Bytes < 0 {
+			return usage(fmt.Errorf("--bytes %d: want 0 to %d", c.Bytes, flood.MaxBytes))
+		}
+		for _, name := range []string{"messages", "window", "senders"} {
+			if n, err := f.GetInt(name); err == nil && n < 1 {
+				return usage(fmt.Errorf("--%s %d: want at least 1", name, n))
+			}
+		}
+		if err := c.Validate(); err != nil {
+			return usage(err)
+		}
+		session.read(cmd)
+		ctx, stop := interruptible(cmd)
+		defer stop()
+		clearLine := func() {}
+		if e := cmd.ErrOrStderr(); isTerminal(e) {
+			c.Started = func(names []string) { fmt.Fprintf(e, "waiting for the first message") }
+			c.Progress = func(sent, received, total int) {
+				fmt.Fprintf(e, "\r\x1b[Ksent %d of %d, received %d", sent, total, received)
+			}
+			clearLine = func() { io.WriteString(e, "\r\x1b[K") }
+		}
+		r, err := flood.Run(ctx, c)
+		clearLine()
+		if err != nil {
+			if ctx.Err() != nil {
+				return errors.New("interrupted")
+			}
+			return err
+		}
+		if output == "json" {
+			return writeJSON(cmd.OutOrStdout(), r)
+		}
+		return r.Write(cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+// checkOutput wants table or json.
+func checkOutput(output string) error {
+	if output != "table" && output != "json" {
+		return usage(fmt.Errorf("-o %q: want table or json", output))
+	}
+	return nil
+}
+
+func bindOutputCompletion(cmd *cobra.Command) {
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// spflooderUsage is the help of the program under its other name.
+const spflooderUsage = `usage: spflooder [-u name] [-s address] [-m messages] [-b bytes] [-ro | -wo] [-n members]
+  -u name      private name (flooder)
+  -s address   daemon: port (this machine), port@host, host:port or unix:/path (4803)
+  -m messages  how many to send, or with -ro to receive (10000)
+  -b bytes     size of a message, 1 to 100000 (1000)
+  -ro          only receive
+  -wo          only send: do not join the group, do not wait
+  -n members   wait until so many are in the group, at most 100; each keeps within 200 messages of the slowest
+`
+
+// runSpflooder is the program when it is called as spflooder: the flags of the original's program, and lines like its
+// own, with the rate behind them. args are without the program's name. The result is the exit status.
+func runSpflooder(args []string, stdout, stderr io.Writer) int {
+	c := flood.Config{Session: user.Options{Address: client.DefaultAddress, Name: "flooder", Timeout: user.DefaultTimeout}}
+	if help, err := parseSpflooder(args, &c); err != nil {
+		fmt.Fprintf(stderr, "spflooder: %v\n%s", err, spflooderUsage)
+		return exitUsage
+	} else if help {
+		io.WriteString(stdout, spflooderUsage)
+		return 0
+	}
+	verb := "sent"
+	if c.Direction == flood.ReceiveOnly {
+		verb = "received"
+	}
+	var mu sync.Mutex
+	say := func(format string, a ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(stdout, format, a...)
+	}
+	c.Started = func(names []string) {
+		say("flooder: starting as %s at %s: %d messages of %d bytes, group %s\n", names[0], c.Session.Address, c.Messages, c.Bytes, flood.DefaultGroup)
+	}
+	c.Step = func(n int) { say("flooder: %s %d messages\n", verb, n) }
+	ctx, stop := signal.NotifyContext(context.Background(), terminationSignals...)
+	defer stop()
+	r, err := flood.Run(ctx, c)
+	if err != nil {
+		fmt.Fprintf(stderr, "spflooder: %s\n", strings.ReplaceAll(err.Error(), "\n", "\nspflooder: "))
+		if exit, ok := errors.AsType[*user.ExitError](err); ok {
+			return exit.Code
+		}
+		return exitFailure
+	}
+	total := r.Sent.Messages
+	if c.Direction == flood.ReceiveOnly {
+		total = r.Received.Messages
+	}
+	say("flooder: completed, %d messages of %d bytes %s\n", total, c.Bytes, verb)
+	if err := r.Write(stdout); err != nil {
+		fmt.Fprintf(stderr, "spflooder: %v\n", err)
+		return exitFailure
+	}
+	return 0
+}
+
+// parseSpflooder reads the original's flags into c.
+func parseSpflooder(args []string, c *flood.Config) (help bool, err error) {
+	c.Messages, c.Bytes = flood.DefaultMessages, flood.DefaultBytes
+	texts := map[string]*string{"-u": &c.Session.Name, "-s": &c.Session.Address}
+	numbers := map[string]struct {
+		value    *int
+		from, to int
+	}{"-m": {&c.Messages, 1, 1 << 30}, "-b": {&c.Bytes, 1, flood.MaxBytes}, "-n": {&c.Members, 1, flood.MaxMembers}}
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		text, number := texts[arg], numbers[arg]
+		switch {
+		case arg == "-ro" && c.Direction == flood.Both, arg == "-ro" && c.Direction == flood.ReceiveOnly:
+			c.Direction = flood.ReceiveOnly
+		case arg == "-wo" && c.Direction == flood.Both, arg == "-wo" && c.Direction == flood.SendOnly:
+			c.Direction = flood.SendOnly
+		case arg == "-ro", arg == "-wo":
+			return false, errors.New("-ro and -wo exclude each other")
+		case arg == "-h", arg == "-help", arg == "--help":
+			return true, nil
+		case text == nil && number.value == nil:
+			return false, fmt.Errorf("unknown argument %q", arg)
+		case i+1 == len(args):
+			return false, fmt.Errorf("%s needs a value", arg)
+		default:
+			i++
+			if text != nil {
+				*text = args[i]
+				break
+			}
+			n, err := strconv.Atoi(args[i])
+			if err != nil || n < number.from || n > number.to {
+				return false, fmt.Errorf("%s %s: want a number from %d to %d", arg, args[i], number.from, number.to)
+			}
+			*number.value = n
+		}
+	}
+	if c.Direction == flood.SendOnly && c.Members > 0 {
+		return false, errors.New("-n does not go with -wo: who only sends is no member")
+	}
+	return false, nil
+}
