@@ -91,22 +91,8 @@ Give --server several times to deal the senders out to several daemons.
 			return usage(err)
 		}
 		session.read(cmd)
-		ctx, stop := interruptible(cmd)
-		defer stop()
-		clearLine := func() {}
-		if e := cmd.ErrOrStderr(); isTerminal(e) {
-			c.Started = func(names []string) { fmt.Fprintf(e, "waiting for the first message") }
-			c.Progress = func(sent, received, total int) {
-				fmt.Fprintf(e, "\r\x1b[Ksent %d of %d, received %d", sent, total, received)
-			}
-			clearLine = func() { io.WriteString(e, "\r\x1b[K") }
-		}
-		r, err := flood.Run(ctx, c)
-		clearLine()
+		r, err := runFlood(cmd, c)
 		if err != nil {
-			if ctx.Err() != nil {
-				return errors.New("interrupted")
-			}
 			return err
 		}
 		if output == "json" {
@@ -115,6 +101,26 @@ Give --server several times to deal the senders out to several daemons.
 		return r.Write(cmd.OutOrStdout())
 	}
 	return cmd
+}
+
+// runFlood floods, with progress on a terminal.
+func runFlood(cmd *cobra.Command, c flood.Config) (*flood.Report, error) {
+	ctx, stop := interruptible(cmd)
+	defer stop()
+	clearLine := func() {}
+	if e := cmd.ErrOrStderr(); isTerminal(e) {
+		c.Started = func([]string) { io.WriteString(e, "waiting for the first message") }
+		c.Progress = func(sent, received, total int) {
+			fmt.Fprintf(e, "\r\x1b[Ksent %d of %d, received %d", sent, total, received)
+		}
+		clearLine = func() { io.WriteString(e, "\r\x1b[K") }
+	}
+	r, err := flood.Run(ctx, c)
+	clearLine()
+	if err != nil && ctx.Err() != nil {
+		return nil, errors.New("interrupted")
+	}
+	return r, err
 }
 
 // checkOutput wants table or json.

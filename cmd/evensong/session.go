@@ -124,5 +124,5 @@ func groupArgs(n int) cobra.PositionalArgs {
 
 // toolCommands are the commands of people and scripts that talk, and of those that measure.
 func toolCommands() []*cobra.Command {
-	return []*cobra.Command{newPubCommand(), newSubCommand(), newJoinCommand(), newFloodCommand()}
+	return []*cobra.Command{newPubCommand(), newSubCommand(), newJoinCommand(), newFloodCommand(), newBenchCommand()}
 }

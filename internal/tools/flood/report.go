@@ -21,6 +21,8 @@ type Report struct {
 	Received Flow   `json:"received"`
 	// Latency is from Multicast to the delivery at the same session.
 	Latency *latency.Summary `json:"latency_seconds,omitempty"`
+	// Times is where Latency comes from.
+	Times *latency.Histogram `json:"-"`
 }
 
 // Flow is messages over time: from the first until the last one was delivered, or for SendOnly ordered.
@@ -52,7 +54,7 @@ func (f *flood) report() *Report {
 	r.Sent = newFlow(int(f.sent.Load()), f.Bytes, sending)
 	r.Received = newFlow(int(f.received.Load()), f.Bytes, receiving)
 	if all.Count() > 0 {
-		r.Latency = new(all.Summary())
+		r.Latency, r.Times = new(all.Summary()), all
 	}
 	return r
 }

@@ -5,6 +5,9 @@
 package latency
 
 import (
+	"fmt"
+	"io"
+	"strings"
 	"time"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
@@ -68,4 +71,41 @@ type Summary struct {
 func (h *Histogram) Summary() Summary {
 	q := func(q float64) float64 { return h.Quantile(q).Seconds() }
 	return Summary{Count: h.Count(), Min: q(0), Mean: h.Mean().Seconds(), P50: q(0.5), P90: q(0.9), P99: q(0.99), P999: q(0.999), Max: q(1)}
+}
+
+// barWidth is the longest bar of Write.
+const barWidth = 50
+
+// Write prints the distribution as bars, one for each doubling of time that occurs, with the count and the share of all
+// that were not longer.
+func (h *Histogram) Write(w io.Writer) error {
+	type bar struct {
+		to time.Duration
+		n  int64
+	}
+	var bars []bar
+	var most, sum int64
+	to := time.Microsecond
+	for _, b := range h.h.Distribution() {
+		if b.Count == 0 {
+			continue
+		}
+		for time.Duration(b.From) > to {
+			to *= 2
+		}
+		if len(bars) == 0 || bars[len(bars)-1].to != to {
+			bars = append(bars, bar{to: to})
+		}
+		last := &bars[len(bars)-1]
+		last.n += b.Count
+		most = max(most, last.n)
+	}
+	for _, b := range bars {
+		sum += b.n
+		length := int((b.n*barWidth + most - 1) / most)
+		if _, err := fmt.Fprintf(w, "up to %10s %9d %6.2f%% %s\n", b.to, b.n, 100*float64(sum)/float64(h.h.TotalCount()), strings.Repeat("#", length)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@
 package latency
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -57,5 +58,22 @@ func TestEnds(t *testing.T) {
 	}
 	if s := h.Summary(); s.Count != 2 || s.Max < Longest.Seconds()*0.99 {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestBars(t *testing.T) {
+	h := New()
+	for _, d := range []time.Duration{1, 1500, 1600, 1700, 9000} {
+		h.Record(d)
+	}
+	var out bytes.Buffer
+	if err := h.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	want := "up to        1µs         1  20.00% #################\n" +
+		"up to        2µs         3  80.00% ##################################################\n" +
+		"up to       16µs         1 100.00% #################\n"
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
 	}
 }

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"evensong/client"
+	"evensong/internal/tools/flood"
+	"evensong/internal/tools/link"
+	"evensong/internal/tools/timing"
+)
+
+// newBenchCommand is "evensong bench".
+func newBenchCommand() *cobra.Command {
+	c := flood.Config{Messages: 20000, Bytes: 1350, Service: client.Agreed}
+	var session *sessionFlags
+	var output string
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure: rate and latency, group changes, links",
+		Long: `Without a subcommand: one sender, 20000 Agreed messages of 1350 bytes, always the same, so that the line compares; and
+how the latencies are distributed. "evensong flood" measures other loads.
+
+` + sessionHelp,
+		Example: `  evensong bench
+  evensong bench -s 4803@db1 -o json
+  evensong bench membership --size 20
+  evensong bench link recv`,
+		Args: knownCommand,
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	bindOutputCompletion(cmd)
+	session = bindSession(cmd, &c.Session, "")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkOutput(output); err != nil {
+			return err
+		}
+		session.read(cmd)
+		r, err := runFlood(cmd, c)
+		if err != nil {
+			return err
+		}
+		if output == "json" {
+			return writeJSON(cmd.OutOrStdout(), r)
+		}
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%d x %d bytes agreed: %.0f messages/s, %.2f MB/s, p50 %.3f ms, p99 %.3f ms, max %.3f ms\n\n",
+			r.Sent.Messages, r.Size, r.Received.MessagesPerSecond, r.Received.BytesPerSecond/1e6, 1e3*r.Latency.P50, 1e3*r.Latency.P99, 1e3*r.Latency.Max); err != nil {
+			return err
+		}
+		return r.Times.Write(cmd.OutOrStdout())
+	}
+	cmd.AddCommand(newMembershipCommand(), newLinkCommand())
+	return cmd
+}
+
+// newMembershipCommand is "evensong bench membership".
+func newMembershipCommand() *cobra.Command {
+	var c timing.Config
+	var session *sessionFlags
+	var output, role string
+	var noPause, raw bool
+	cmd := &cobra.Command{
+		Use:   "membership",
+		Short: "Measure how long joining and leaving a group take",
+		Long: `A measuring member joins a group and leaves it, over and over, while others are in it; a join ends with the view that
+has the member, a leave when it was ordered. Printed are total, quartiles, least, greatest, mean and standard deviation of
+join, leave and their sum, over all of them and without the outer 5 % at either end.
+
+Usually this program opens all members. With --role load and --role measure they are in programs of their own, on other
+machines for example; load members end when the measuring ones are done.
+
+` + sessionHelp,
+		Example: `  evensong bench membership
+  evensong bench membership --size 50 --count 1000 --no-pause
+  evensong bench membership --role load --size 10 -s 4803@a     on one machine,
+  evensong bench membership --role measure --size 10            on another`,
+		Args: cobra.NoArgs,
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&c.Servers, "server", "s", nil, "a daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path; several deal the members out (default "+client.DefaultAddress+")")
+	f.StringVarP(&c.Group, "group", "g", timing.DefaultGroup, "`GROUP` to join and leave")
+	f.IntVar(&c.Size, "size", timing.DefaultSize, "how many members there are with the measuring one: `N`")
+	f.IntVar(&c.Count, "count", timing.DefaultCount, "how often one joins and leaves: `N`")
+	f.StringVar(&role, "role", "all", "`ROLE` of this program: all, load or measure")
+	f.IntVar(&c.Measuring, "measuring", 1, "with --role load: end when `N` measuring members are done")
+	f.BoolVar(&noPause, "no-pause", false, "no pause between changes (otherwise "+timing.DefaultPause.String()+")")
+	f.BoolVar(&raw, "raw", false, "print each join and leave in ms, a pair on a line, and no statistics")
+	f.StringVarP(&output, "output", "o", "table", "table or json")
+	for _, name := range []string{"server", "group", "size", "count", "measuring"} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
+	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"all", "load", "measure"}, cobra.ShellCompDirectiveNoFileComp))
+	bindOutputCompletion(cmd)
+	session = bindSession(cmd, &c.Session, "")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkOutput(output); err != nil {
+			return err
+		}
+		switch role {
+		case "all":
+		case "load":
+			c.Role = timing.Load
+		case "measure":
+			c.Role = timing.Measure
+		default:
+			return usage(fmt.Errorf("--role %q: want all, load or measure", role))
+		}
+		if noPause {
+			c.Pause = -1
+		}
+		for _, name := range []string{"size", "count", "measuring"} {
+			if n, err := f.GetInt(name); err == nil && n < 1 {
+				return usage(fmt.Errorf("--%s %d: want at least 1", name, n))
+			}
+		}
+		if err := c.Validate(); err != nil {
+			return usage(err)
+		}
+		session.read(cmd)
+		ctx, stop := interruptible(cmd)
+		defer stop()
+		e := cmd.ErrOrStderr()
+		clearLine := func() {}
+		if isTerminal(e) {
+			c.Ready = func() { fmt.Fprintf(e, "\r\x1b[Kthe load members are there") }
+			c.Progress = func(done, total int) { fmt.Fprintf(e, "\r\x1b[K%d of %d", done, total) }
+			clearLine = func() { io.WriteString(e, "\r\x1b[K") }
+		}
+		samples, err := timing.Run(ctx, c)
+		clearLine()
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return errors.New("interrupted")
+		case err != nil:
+			return err
+		case c.Role == timing.Load:
+			return nil
+		case raw:
+			return timing.WriteRaw(cmd.OutOrStdout(), samples)
+		case output == "json":
+			return writeJSON(cmd.OutOrStdout(), timing.NewReport(c, samples))
+		}
+		return timing.NewReport(c, samples).Write(cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+// newLinkCommand is "evensong bench link".
+func newLinkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "link",
+		Short: "Check links and addresses with raw UDP packets, without a daemon",
+		Long: `Send numbered UDP packets with a checksum from one machine, and count on another what arrives: whether an address is
+reached at all, multicast too, and how many packets are missed or corrupted on the way.`,
+		Example: "  evensong bench link recv                     on one machine,\n  evensong bench link send --to 10.0.0.2       on another",
+		Args:    knownCommand,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newLinkSendCommand(), newLinkRecvCommand())
+	return cmd
+}
+
+func newLinkSendCommand() *cobra.Command {
+	s := link.Sending{}
+	var to, from, output string
+	var port int
+	cmd := &cobra.Command{
+		Use:   "send",
+		Short: "Send numbered UDP packets to an address",
+		Example: `  evensong bench link send --to 10.0.0.2
+  evensong bench link send --to 239.1.2.3 --from 10.0.0.1 --burst 20 --interval 1ms`,
+		Args: cobra.NoArgs,
+	}
+	f := cmd.Flags()
+	f.StringVarP(&to, "to", "a", "127.0.0.1", "`ADDRESS` to send to; a multicast group, too")
+	f.StringVar(&from, "from", "", "local `ADDRESS` to send from, which chooses the interface for multicast")
+	f.IntVarP(&port, "port", "p", link.DefaultPort, "`PORT` to send to")
+	f.IntVarP(&s.Burst, "burst", "b", link.DefaultBurst, "send `N` packets without a pause")
+	f.DurationVarP(&s.Interval, "interval", "t", link.DefaultInterval, "pause between two bursts")
+	f.IntVarP(&s.Count, "count", "n", link.DefaultCount, "send `N` packets")
+	f.IntVar(&s.Bytes, "size", link.DefaultBytes, "`BYTES` in a packet, "+strconv.Itoa(link.MinBytes)+" to "+strconv.Itoa(link.MaxBytes))
+	f.StringVarP(&output, "output", "o", "table", "table or json")
+	for _, name := range []string{"to", "from", "port", "burst", "interval", "count", "size"} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
+	bindOutputCompletion(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkOutput(output); err != nil {
+			return err
+		}
+		var err error
+		if s.To, err = udpAddress("--to", to, port, 1); err != nil {
+			return err
+		}
+		if from != "" {
+			if s.From, err = netip.ParseAddr(from); err != nil {
+				return usage(fmt.Errorf("--from %s: want an IP address of this machine", from))
+			}
+		}
+		if err := s.Validate(); err != nil {
+			return usage(err)
+		}
+		clearLine := func() {}
+		if e := cmd.ErrOrStderr(); isTerminal(e) {
+			s.Progress = func(sent int) { fmt.Fprintf(e, "\r\x1b[Ksent %d of %d", sent, s.Count) }
+			clearLine = func() { io.WriteString(e, "\r\x1b[K") }
+		}
+		ctx, stop := interruptible(cmd)
+		defer stop()
+		r, err := s.Run(ctx)
+		clearLine()
+		if r == nil {
+			return err
+		}
+		if output == "json" {
+			return errors.Join(err, writeJSON(cmd.OutOrStdout(), r))
+		}
+		if err := r.Write(cmd.OutOrStdout()); err != nil {
+			return err
+		}
+		switch {
+		case err != nil:
+			return errors.New("interrupted")
+		case r.Failed == r.Packets:
+			return errors.New("no packet could be sent")
+		}
+		return nil
+	}
+	return cmd
+}
+
+func newLinkRecvCommand() *cobra.Command {
+	var r link.Receiving
+	var at, output string
+	var port int
+	var display bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "recv",
+		Short: "Count the UDP packets of a sender: missed, corrupted, twice, out of order",
+		Long: `Wait for a sender, count its packets, and print what was missed, corrupted, came twice or out of order. It ends when the
+sender says that this was all, or falls silent.
+
+Exit status: 0 if all packets came, 1 if some were missed or corrupted or none came, 2 for wrong use, 4 if the address
+cannot be had.`,
+		Example: `  evensong bench link recv
+  evensong bench link recv --address 10.0.0.2 --port 4803 --timeout 1m
+  evensong bench link recv --address 239.1.2.3 --interface eth1`,
+		Args: cobra.NoArgs,
+	}
+	f := cmd.Flags()
+	f.StringVarP(&at, "address", "a", "", "local `ADDRESS` to receive at, or a multicast group to join (default: all IPv4 addresses)")
+	f.StringVarP(&r.Interface, "interface", "i", "", "`NAME` or address of the interface for a multicast group")
+	f.IntVarP(&port, "port", "p", link.DefaultPort, "`PORT`; 0 lets the system choose")
+	f.BoolVarP(&display, "display", "d", false, "print each packet")
+	f.DurationVar(&r.Idle, "idle", 3*time.Second, "end when the sender was silent for so long")
+	f.DurationVar(&timeout, "timeout", 0, "end after this `DURATION` (default: do not)")
+	f.StringVarP(&output, "output", "o", "table", "table or json")
+	for _, name := range []string{"address", "interface", "port", "idle", "timeout"} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
+	bindOutputCompletion(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkOutput(output); err != nil {
+			return err
+		}
+		if at == "" {
+			at = "0.0.0.0"
+		}
+		address, err := udpAddress("--address", at, port, 0)
+		if err != nil {
+			return err
+		}
+		r.At = address
+		if address.Addr().IsMulticast() {
+			r.Group = address.Addr()
+		} else if r.Interface != "" {
+			return usage(errors.New("--interface is for a multicast group; for another address the system knows the interface"))
+		}
+		ctx, stop := interruptible(cmd)
+		defer stop()
+		if timeout > 0 {
+			var cancel func()
+			ctx, cancel = context.WithTimeout(ctx, timeout)
+			defer cancel()
+		}
+		out, e := cmd.OutOrStdout(), cmd.ErrOrStderr()
+		// A script has to know the port that the system chose, and that packets can come.
+		r.Listening = func(a net.Addr) { fmt.Fprintf(e, "listening at %v\n", a) }
+		if display {
+			r.Packet = func(from netip.AddrPort, n, total uint64, bytes int) {
+				fmt.Fprintf(out, "%d of %d, %d bytes from %v\n", n, total, bytes, from)
+			}
+		} else if isTerminal(e) {
+			r.Progress = func(r *link.Received) {
+				fmt.Fprintf(e, "\r\x1b[Kreceived %d of %d, missed %d", r.Received, r.Total, r.Missed)
+			}
+		}
+		res, err := r.Run(ctx)
+		if r.Progress != nil {
+			io.WriteString(e, "\r\x1b[K")
+		}
+		if err != nil {
+			return failure{err, exitBind}
+		}
+		if output == "json" {
+			err = writeJSON(out, res)
+		} else {
+			err = res.Write(out)
+		}
+		switch {
+		case err != nil:
+			return err
+		case res.Received == 0:
+			return errors.New("no packet came")
+		case res.Missed > 0 || res.Corrupted > 0:
+			return fmt.Errorf("%d packets missed, %d corrupted", res.Missed, res.Corrupted)
+		}
+		return nil
+	}
+	return cmd
+}
+
+// udpAddress is an address and a port, from a least one on.
+func udpAddress(flag, address string, port, least int) (netip.AddrPort, error) {
+	if port < least || port > 65535 {
+		return netip.AddrPort{}, usage(fmt.Errorf("--port %d: want a number from %d to 65535", port, least))
+	}
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		ip, err := net.ResolveIPAddr("ip", address)
+		if err != nil {
+			return netip.AddrPort{}, usage(fmt.Errorf("%s %s: %w", flag, address, err))
+		}
+		a, _ = netip.AddrFromSlice(ip.IP)
+	}
+	return netip.AddrPortFrom(a.Unmap(), uint16(port)), nil
+}
