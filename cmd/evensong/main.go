@@ -33,6 +33,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	switch strings.TrimSuffix(filepath.Base(args[0]), ".exe") {
 	case "spread":
 		return runSpread(args[1:], stderr)
+	case "flush_user":
+		return runFlushUser(args[1:], stdin, stdout, stderr)
 	case "spflooder":
 		return runSpflooder(args[1:], stdout, stderr)
 	case "spuser", "sptuser":

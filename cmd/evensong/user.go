@@ -20,6 +20,7 @@ import (
 func newUserCommand() *cobra.Command {
 	var o user.Options
 	var session *sessionFlags
+	var flush bool
 	cmd := &cobra.Command{
 		Use:   "user",
 		Short: "Join groups, send messages and watch views by hand",
@@ -28,6 +29,10 @@ func newUserCommand() *cobra.Command {
 Commands are single letters or words, one per line:
 
 ` + user.Help() + `
+
+With --flush, where a view changes only when its members have flushed:
+
+` + user.FlushHelp() + `
 
 With a terminal, lines can be edited and arriving events do not disturb them. With a pipe, each line is a command or
 the answer to the one before, and events are printed as plain lines.
@@ -46,9 +51,13 @@ use, 5 if the daemon refuses the session.`,
 			session.read(cmd)
 			ctx, stop := interruptible(cmd)
 			defer stop()
+			if flush {
+				return user.FlushMain(ctx, o, true, cmd.InOrStdin(), cmd.OutOrStdout())
+			}
 			return user.Main(ctx, o, cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().BoolVar(&flush, "flush", false, "view synchrony: a view changes only when its members have flushed")
 	session = bindSession(cmd, &o, user.DefaultName)
 	return cmd
 }
@@ -80,6 +89,31 @@ func runSpuser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 			return exit.Code
 		}
 		return 1
+	}
+	return 0
+}
+
+const flushUserUsage = `usage: flush_user [-u name] [-s address]
+  -u name      private name (user)
+  -s address   daemon: port (this machine), port@host, host:port or unix:/path (4803)
+`
+
+// runFlushUser is the program when it is called as flush_user. The result is the exit status.
+func runFlushUser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	o := user.Options{Address: client.DefaultAddress, Name: user.DefaultName, Timeout: user.DefaultTimeout}
+	if help, err := parseSpuser(args, &o); err != nil {
+		fmt.Fprintf(stderr, "flush_user: %v\n%s", err, flushUserUsage)
+		return exitUsage
+	} else if help {
+		io.WriteString(stdout, flushUserUsage+"commands:\n"+user.FlushHelp()+"\n")
+		return 0
+	}
+	if err := user.FlushMain(context.Background(), o, false, stdin, stdout); err != nil {
+		fmt.Fprintf(stderr, "flush_user: %s\n", strings.ReplaceAll(err.Error(), "\n", "\nflush_user: "))
+		if exit, ok := errors.AsType[*user.ExitError](err); ok {
+			return exit.Code
+		}
+		return exitFailure
 	}
 	return 0
 }

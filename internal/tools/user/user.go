@@ -19,6 +19,7 @@ import (
 	"sync"
 
 	"evensong/client"
+	"evensong/vsync"
 )
 
 // Conn is what the program needs of a session; *client.Conn is one.
@@ -41,6 +42,7 @@ const (
 	burstMessages = 10
 	burstDefault  = 1000   // bytes, when the answer is an empty line
 	burstLargest  = 102400 // bytes
+	burstGroup    = "dummy_group_name"
 )
 
 const prompt = "> "
@@ -58,14 +60,21 @@ func Run(ctx context.Context, conn Conn, in io.Reader, out io.Writer) error {
 }
 
 func run(ctx context.Context, conn Conn, scr screen) error {
+	return newSession(conn, scr).run(ctx, true)
+}
+
+// run is a session from its first command to its end. receive tells whether events appear by themselves at the start.
+func (s *session) run(ctx context.Context, receive bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := newSession(conn, scr)
+	scr, conn := s.scr, s.conn
 	go s.readLines(ctx)
 	if scr.interactive() {
 		scr.print("h shows the commands, q ends")
 	}
-	s.receiveOn(ctx)
+	if receive {
+		s.receiveOn(ctx)
+	}
 	err := s.loop(ctx)
 	cancel()
 	s.receiveOff()
@@ -84,14 +93,23 @@ func run(ctx context.Context, conn Conn, scr screen) error {
 
 func newSession(conn Conn, scr screen) *session {
 	told := &narrator{me: conn.PrivateGroup()}
-	return &session{
-		conn:  conn,
-		scr:   scr,
-		tell:  told.tell,
-		want:  make(chan struct{}),
-		lines: make(chan line, 1),
-		lost:  make(chan error, 1),
+	s := &session{
+		conn:     conn,
+		scr:      scr,
+		commands: commands,
+		tell:     told.tell,
+		want:     make(chan struct{}),
+		lines:    make(chan line, 1),
+		lost:     make(chan error, 1),
 	}
+	s.next = func(ctx context.Context) (string, error) {
+		ev, err := conn.Next(ctx)
+		if err != nil {
+			return "", err
+		}
+		return s.tell(ev), nil
+	}
+	return s
 }
 
 // line is what readLine returned.
@@ -102,9 +120,12 @@ type line struct {
 
 // session is the state of one run. Only the goroutine in loop changes it.
 type session struct {
-	conn Conn
-	scr  screen
-	// tell puts an event into words. Only one goroutine receives at any time, and that one calls it.
+	conn     Conn
+	scr      screen
+	commands []command
+	// next waits for an event and puts it into words; tell is its second half. Only one goroutine receives at any time,
+	// and that one calls them.
+	next func(ctx context.Context) (text string, err error)
 	tell func(client.Event) string
 
 	// want asks readLines for one line; asked says that its answer in lines is still to come. The two make it possible
@@ -191,7 +212,7 @@ func isMistake(err error) bool {
 	if _, ok := errors.AsType[mistake](err); ok {
 		return true
 	}
-	for _, code := range []error{client.ErrIllegalGroup, client.ErrMessageTooLong, client.ErrIllegalService} {
+	for _, code := range []error{client.ErrIllegalGroup, client.ErrMessageTooLong, client.ErrIllegalService, vsync.ErrIllegalState, vsync.ErrIllegalReceivers} {
 		if errors.Is(err, code) {
 			return true
 		}
@@ -204,7 +225,7 @@ type command struct {
 	letter, word string
 	usage, help  string
 	run          func(s *session, ctx context.Context, groups []string) error
-	minGroups    int
+	minGroups    int // words behind the command
 	maxGroups    int
 }
 
@@ -217,7 +238,7 @@ func init() {
 		{"l", "leave", "l GROUP", "leave a group", (*session).leave, 1, 1},
 		{"s", "send", "s GROUP...", "send one line to groups or private groups, safe, type 1", (*session).sendLine, 1, client.MaxGroups},
 		{"m", "multi", "m GROUP...", "send several lines as one message; an empty line ends it", (*session).sendLines, 1, client.MaxGroups},
-		{"b", "burst", "b GROUP", "send ten messages of a size that is asked for, FIFO, type 2", (*session).burst, 1, 1},
+		{"b", "burst", "b [GROUP]", "send ten messages of a size that is asked for, FIFO, type 2 (to " + burstGroup + ")", (*session).burst, 0, 1},
 		{"r", "receive", "r", "wait for one event (when automatic receive is off)", (*session).receiveOne, 0, 0},
 		{"p", "poll", "p", "tell how many events are waiting", (*session).poll, 0, 0},
 		{"e", "enable", "e", "turn automatic receive on, as it is at the start", (*session).enable, 0, 0},
@@ -228,7 +249,9 @@ func init() {
 }
 
 // Help is the list of commands, a line each.
-func Help() string {
+func Help() string { return helpOf(commands) }
+
+func helpOf(commands []command) string {
 	var b strings.Builder
 	for _, c := range commands {
 		fmt.Fprintf(&b, "  %-11s %s\n", c.usage, c.help)
@@ -245,7 +268,7 @@ func (s *session) obey(ctx context.Context, text string) error {
 	if name == "?" {
 		name = "h"
 	}
-	for _, c := range commands {
+	for _, c := range s.commands {
 		if name != c.letter && name != c.word {
 			continue
 		}
@@ -296,6 +319,9 @@ func (s *session) burst(ctx context.Context, groups []string) error {
 	if err != nil {
 		return err
 	}
+	if len(groups) == 0 {
+		groups = []string{burstGroup}
+	}
 	size := burstDefault
 	if text = strings.TrimSpace(text); text != "" {
 		if size, err = strconv.Atoi(text); err != nil || size < 0 || size > burstLargest {
@@ -327,13 +353,13 @@ func (s *session) receiveOne(ctx context.Context, _ []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
-		ev  client.Event
-		err error
+		text string
+		err  error
 	}
 	got := make(chan result, 1)
 	go func() {
-		ev, err := s.conn.Next(ctx)
-		got <- result{ev, err}
+		text, err := s.next(ctx)
+		got <- result{text, err}
 	}()
 	// On a terminal a line ends the wait, which otherwise could last forever. In a pipe the next line is a command
 	// that comes behind the event.
@@ -349,7 +375,7 @@ func (s *session) receiveOne(ctx context.Context, _ []string) error {
 		s.asked = false
 		cancel()
 		// An event may have come at the same moment; it must not be lost.
-		if r = <-got; r.ev == nil {
+		if r = <-got; r.err != nil {
 			return l.err
 		}
 	}
@@ -357,7 +383,7 @@ func (s *session) receiveOne(ctx context.Context, _ []string) error {
 		return r.err
 	}
 	s.scr.setPrompt(prompt) // printing paints the line anew
-	s.scr.print(s.tell(r.ev))
+	s.scr.print(r.text)
 	return nil
 }
 
@@ -382,7 +408,7 @@ func (s *session) disable(context.Context, []string) error {
 }
 
 func (s *session) help(context.Context, []string) error {
-	s.scr.print(Help())
+	s.scr.print(helpOf(s.commands))
 	return nil
 }
 
@@ -396,7 +422,7 @@ func (s *session) receiveOn(ctx context.Context) {
 	ctx, s.stop = context.WithCancel(ctx)
 	s.receiver.Go(func() {
 		for ctx.Err() == nil {
-			ev, err := s.conn.Next(ctx)
+			text, err := s.next(ctx)
 			if err != nil {
 				if ctx.Err() == nil {
 					select {
@@ -406,7 +432,7 @@ func (s *session) receiveOn(ctx context.Context) {
 				}
 				return
 			}
-			s.scr.print(s.tell(ev))
+			s.scr.print(text)
 		}
 	})
 }

@@ -109,6 +109,7 @@ func TestCommands(t *testing.T) {
 		{"several lines", "m a b\none\ntwo\n\nj c\nq\n", nil, []string{`safe 1 "one\ntwo\n" [a b]`, "join c"}, "bye\n"},
 		{"input ends in a message", "m a\none", nil, []string{`safe 1 "one\n" [a]`}, "bye\n"},
 		{"burst", "b chat\n12\nq\n", nil, bursts(12), "sent 10 messages of 12 bytes each\nbye\n"},
+		{"burst to nobody", "b\n0\nq\n", nil, strings.Split(strings.ReplaceAll(strings.Join(bursts(0), "|"), "chat", burstGroup), "|"), "sent 10 messages of 0 bytes each\nbye\n"},
 		{"burst of nothing", "b chat\n0\nq\n", nil, bursts(0), "sent 10 messages of 0 bytes each\nbye\n"},
 		{"burst too large", "b chat\n102401\nq\n", nil, nil, "\"102401\" is not a number from 0 to 102400; nothing was sent\nbye\n"},
 		{"empty lines and end of input", "\n  \n", nil, nil, "bye\n"},
