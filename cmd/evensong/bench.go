@@ -82,6 +82,7 @@ machines for example; load members end when the measuring ones are done.
 ` + sessionHelp,
 		Example: `  evensong bench membership
   evensong bench membership --size 50 --count 1000 --no-pause
+  evensong bench membership --flush
   evensong bench membership --role load --size 10 -s 4803@a     on one machine,
   evensong bench membership --role measure --size 10            on another`,
 		Args: cobra.NoArgs,
@@ -93,6 +94,7 @@ machines for example; load members end when the measuring ones are done.
 	f.IntVar(&c.Count, "count", timing.DefaultCount, "how often one joins and leaves: `N`")
 	f.StringVar(&role, "role", "all", "`ROLE` of this program: all, load or measure")
 	f.IntVar(&c.Measuring, "measuring", 1, "with --role load: end when `N` measuring members are done")
+	f.BoolVar(&c.Flush, "flush", false, "members with view synchrony: each view waits until all have flushed")
 	f.BoolVar(&noPause, "no-pause", false, "no pause between changes (otherwise "+timing.DefaultPause.String()+")")
 	f.BoolVar(&raw, "raw", false, "print each join and leave in ms, a pair on a line, and no statistics")
 	f.StringVarP(&output, "output", "o", "table", "table or json")

@@ -60,6 +60,8 @@ type Config struct {
 	Pause time.Duration
 	// Measuring is how many measuring members the load members wait for. Zero means one.
 	Measuring int
+	// Flush has all members use view synchrony: the load members flush before each view.
+	Flush bool
 	// Patience is how long one change may take. Zero means the default.
 	Patience time.Duration
 
@@ -123,51 +125,48 @@ func Run(ctx context.Context, c Config) ([]Sample, error) {
 	c.fill()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var conns []*client.Conn
+	var open []member
 	defer func() {
 		var wg sync.WaitGroup
-		for _, conn := range conns {
-			wg.Go(func() { conn.Close() })
+		for _, m := range open {
+			wg.Go(m.close)
 		}
 		wg.Wait()
 	}()
-	dial := func() (*client.Conn, error) {
+	next := func() (member, error) {
 		o := c.Session
-		o.Address = c.Servers[len(conns)%len(c.Servers)]
-		if o.Name != "" && len(conns) > 0 {
-			number := fmt.Sprintf("-%d", len(conns)+1)
+		o.Address = c.Servers[len(open)%len(c.Servers)]
+		if o.Name != "" && len(open) > 0 {
+			number := fmt.Sprintf("-%d", len(open)+1)
 			o.Name = o.Name[:min(len(o.Name), client.MaxPrivateName-len(number))] + number
 		}
-		conn, err := user.Dial(ctx, o)
-		if err != nil {
-			return nil, user.Explain(err, o)
+		m, err := dial(ctx, o, c.Flush)
+		if err == nil {
+			open = append(open, m)
 		}
-		conns = append(conns, conn)
-		return conn, nil
+		return m, err
 	}
-	var measuring *client.Conn
+	var measuring member
 	if c.Role != Load {
 		var err error
-		if measuring, err = dial(); err != nil {
+		if measuring, err = next(); err != nil {
 			return nil, err
 		}
 	}
 	var load sync.WaitGroup
 	if c.Role != Measure {
 		for range c.Size - 1 {
-			conn, err := dial()
+			m, err := next()
+			if err == nil {
+				err = c.enter(ctx, m)
+			}
 			if err != nil {
 				cancel(err)
 				load.Wait()
 				return nil, err
 			}
-			if err := c.join(ctx, conn); err != nil {
-				cancel(err)
-				load.Wait()
-				return nil, err
-			}
 			load.Go(func() {
-				if err := c.stay(ctx, conn); err != nil {
+				if err := c.stay(ctx, m); err != nil {
 					cancel(user.Explain(err, c.Session))
 				}
 			})
@@ -178,7 +177,7 @@ func Run(ctx context.Context, c Config) ([]Sample, error) {
 	}
 	var samples []Sample
 	if c.Role != Load {
-		m := &meter{Config: c, conn: measuring}
+		m := &meter{Config: c, member: measuring}
 		var err error
 		if samples, err = m.run(ctx); err != nil {
 			err = user.Explain(err, c.Session)
@@ -194,55 +193,55 @@ func Run(ctx context.Context, c Config) ([]Sample, error) {
 	return samples, context.Cause(ctx)
 }
 
-// join joins and waits for the view that says so.
-func (c *Config) join(ctx context.Context, conn *client.Conn) error {
-	if err := conn.Join(ctx, c.Group); err != nil {
-		return user.Explain(err, c.Session)
-	}
+// enter joins and waits for the view that says so.
+func (c *Config) enter(ctx context.Context, m member) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Patience)
 	defer cancel()
-	for {
-		ev, err := conn.Next(ctx)
-		if err != nil {
-			return user.Explain(fmt.Errorf("wait for the view after joining: %w", err), c.Session)
-		}
-		switch ev := ev.(type) {
-		case *client.View:
-			if ev.Rank(conn.PrivateGroup()) >= 0 {
-				return nil
-			}
-		case *client.Rejected:
-			return user.Refused(fmt.Errorf("the daemon's access policy refused the %v to %s", ev.Request, ev.GroupName()))
-		}
+	err := m.join(ctx, c.Group)
+	if err == nil {
+		err = m.await(ctx, c.Group, isView)
 	}
-}
-
-// stay is a load member's part.
-func (c *Config) stay(ctx context.Context, conn *client.Conn) error {
-	done := map[string]bool{}
-	for len(done) < c.Measuring {
-		ev, err := conn.Next(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil // who ended it knows why
-			}
-			return err
-		}
-		if m, ok := ev.(*client.Message); ok && m.Type == doneType && m.Service.Level() == client.Safe && m.GroupName() == c.Group {
-			done[m.Sender] = true
-		}
+	if err != nil {
+		return user.Explain(fmt.Errorf("a load member joins: %w", err), c.Session)
 	}
 	return nil
+}
+
+// isView reports whether this is a view: all that a session gets have it as a member.
+func isView(h happened) bool { return h.members > 0 }
+
+func hasLeft(h happened) bool { return h.left }
+
+// stay is a load member's part.
+func (c *Config) stay(ctx context.Context, m member) error {
+	done := map[string]bool{}
+	err := m.await(ctx, c.Group, func(h happened) bool {
+		if h.done != "" {
+			done[h.done] = true
+		}
+		return len(done) >= c.Measuring
+	})
+	if err != nil && ctx.Err() != nil {
+		return nil // who ended it knows why
+	}
+	return err
 }
 
 // meter is the measuring member.
 type meter struct {
 	Config
-	conn *client.Conn
+	member
 }
 
 func (m *meter) run(ctx context.Context) ([]Sample, error) {
-	if err := m.waitForLoad(ctx); err != nil {
+	// A first visit to the group ends when the others are there. That may take long: somebody may start them by hand.
+	if err := m.join(ctx, m.Group); err != nil {
+		return nil, err
+	}
+	if err := m.await(ctx, m.Group, func(h happened) bool { return h.members >= m.Size }); err != nil {
+		return nil, err
+	}
+	if _, err := m.time(ctx, m.leave, hasLeft); err != nil {
 		return nil, err
 	}
 	samples := make([]Sample, 0, m.Count)
@@ -252,19 +251,13 @@ func (m *meter) run(ctx context.Context) ([]Sample, error) {
 		if err = m.pause(ctx); err != nil {
 			return nil, err
 		}
-		if s.Join, err = m.time(ctx, m.conn.Join, func(ev client.Event) bool {
-			v, ok := ev.(*client.View)
-			return ok && v.Group == m.Group && v.Joined == m.conn.PrivateGroup()
-		}); err != nil {
+		if s.Join, err = m.time(ctx, m.join, isView); err != nil {
 			return nil, err
 		}
 		if err = m.pause(ctx); err != nil {
 			return nil, err
 		}
-		if s.Leave, err = m.time(ctx, m.conn.Leave, func(ev client.Event) bool {
-			l, ok := ev.(*client.SelfLeave)
-			return ok && l.Group == m.Group
-		}); err != nil {
+		if s.Leave, err = m.time(ctx, m.leave, hasLeft); err != nil {
 			return nil, err
 		}
 		samples = append(samples, s)
@@ -272,56 +265,26 @@ func (m *meter) run(ctx context.Context) ([]Sample, error) {
 			m.Progress(n+1, m.Count)
 		}
 	}
-	if err := m.conn.Multicast(ctx, client.Safe, doneType, nil, m.Group); err != nil {
+	// With view synchrony only members may send, so a last visit says that this was all.
+	if _, err := m.time(ctx, m.join, isView); err != nil {
 		return nil, err
 	}
-	return samples, m.conn.Flush(ctx)
-}
-
-// waitForLoad is a first visit to the group, which ends when the other members are there.
-func (m *meter) waitForLoad(ctx context.Context) error {
-	if err := m.conn.Join(ctx, m.Group); err != nil {
-		return err
+	if _, err := m.time(ctx, m.sayDone, func(h happened) bool { return h.done == m.name() }); err != nil {
+		return nil, err
 	}
-	// As long as it takes: somebody may have to start the others by hand.
-	if err := m.await(ctx, func(ev client.Event) bool {
-		v, ok := ev.(*client.View)
-		return ok && v.Group == m.Group && len(v.Members) >= m.Size
-	}); err != nil {
-		return err
-	}
-	_, err := m.time(ctx, m.conn.Leave, func(ev client.Event) bool {
-		_, ok := ev.(*client.SelfLeave)
-		return ok
-	})
-	return err
+	return samples, nil
 }
 
 // time asks for a change and waits until it took effect.
-func (m *meter) time(ctx context.Context, change func(context.Context, string) error, effect func(client.Event) bool) (time.Duration, error) {
+func (m *meter) time(ctx context.Context, change func(context.Context, string) error, effect func(happened) bool) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.Patience)
 	defer cancel()
 	start := time.Now()
 	if err := change(ctx, m.Group); err != nil {
 		return 0, err
 	}
-	err := m.await(ctx, effect)
+	err := m.await(ctx, m.Group, effect)
 	return time.Since(start), err
-}
-
-func (m *meter) await(ctx context.Context, effect func(client.Event) bool) error {
-	for {
-		ev, err := m.conn.Next(ctx)
-		if err != nil {
-			return err
-		}
-		if r, ok := ev.(*client.Rejected); ok {
-			return user.Refused(fmt.Errorf("the daemon's access policy refused the %v to %s", r.Request, r.GroupName()))
-		}
-		if effect(ev) {
-			return nil
-		}
-	}
 }
 
 func (m *meter) pause(ctx context.Context) error {

@@ -85,6 +85,14 @@ func TestApart(t *testing.T) {
 	}
 }
 
+// TestFlush has members with view synchrony, which flush by themselves.
+func TestFlush(t *testing.T) {
+	samples, err := Run(limited(t), Config{Session: user.Options{Address: serve(t), Name: "member"}, Size: 3, Count: 5, Pause: -1, Flush: true})
+	if err != nil || len(samples) != 5 {
+		t.Errorf("%v, %v", samples, err)
+	}
+}
+
 func TestDescribe(t *testing.T) {
 	got := Describe([]float64{4, 1, 3, 2, 10})
 	want := Stats{Count: 5, Total: 20, Min: 1, Quartile: 2, Median: 3, Upper: 4, Max: 10, Mean: 4, SD: math.Sqrt(12.5)}
