@@ -3,13 +3,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"evensong/client"
+	"evensong/internal/admin"
 	"evensong/internal/tools/user"
 )
 
@@ -179,7 +183,38 @@ With a pipe as input each line is sent, and the command ends when the last one h
 	return cmd
 }
 
-// completeGroups offers nothing yet but keeps the shell from offering files.
-func completeGroups(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return nil, cobra.ShellCompDirectiveNoFileComp
+// completionPatience is how long a shell may wait for names.
+const completionPatience = 500 * time.Millisecond
+
+// completeGroups are the groups that the daemons of this host know, as far as their admin planes answer at once. A
+// session's daemon may be another one, but its groups are those of the whole cluster.
+func completeGroups(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if cmd.Name() == "join" && len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), completionPatience)
+	defer cancel()
+	return without(groupNames(ctx, admin.Dir("")), args), cobra.ShellCompDirectiveNoFileComp
+}
+
+// groupNames asks the daemons with an admin socket in dir, one after the other, and takes one page of each.
+func groupNames(ctx context.Context, dir string) []string {
+	var names []string
+	for _, s := range admin.Sockets(dir) {
+		c := admin.NewClient(s.Path, admin.DialOptions{})
+		page, err := c.Groups(ctx, "", admin.MaxPage)
+		c.Close()
+		if err != nil {
+			continue // a shell has no place for why
+		}
+		for _, g := range page.Groups {
+			names = append(names, g.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func without(names, used []string) []string {
+	return slices.DeleteFunc(names, func(n string) bool { return slices.Contains(used, n) })
 }
