@@ -60,7 +60,7 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 		p.say("", "  daemon %s   clients %s   daemons %s", names[i], h.ListenAddrs()[0], h.Addr())
 	}
 	addr := c.hosts[0].ListenAddrs()[0]
-	p.say("", "\nJoin in from another terminal:\n  evensong user -s %d@localhost      then: j %s, s %s and a line of text, or h for help\n", addr.Port(), Group, Group)
+	p.say("", "\nJoin in from another terminal:\n  evensong join -s %d@localhost %s\n", addr.Port(), Group)
 	if len(c.hosts[0].AdminAddrs()) > 0 {
 		p.say("", "Look at the daemons:\n  evensong status                 or: evensong status --admin a, evensong groups, evensong monitor partition a,b/c\n")
 	}
