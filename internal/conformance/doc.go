@@ -11,8 +11,8 @@
 // what it sends in one write and once with one write per byte. A witness talks to itself at the same daemon all the time:
 // whatever a case does, the witness must keep getting exactly its own messages.
 //
-// "go test" runs each case over TCP in one write and in one other way, another one for each case. All ways take a few
-// seconds more:
+// "go test" runs each case over TCP in one write and in one other way, another one for each case. All ways, and a group
+// whose notices are larger than any of the original's, take some seconds more:
 //
 //	EVENSONG_CONFORMANCE=all go test ./internal/conformance
 package conformance

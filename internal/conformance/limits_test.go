@@ -121,8 +121,33 @@ func TestQuota(t *testing.T) {
 	})
 }
 
-// methods are for a daemon whose IP check says yes to TCP and no to Unix sockets, whose clients count as 0.0.0.0, and whose
-// only password is known here.
+// TestLongestNames: client-protocol 2.4, 3.4; features G3, G5. A private group may have 31 bytes, and a NUL behind them.
+func TestLongestNames(t *testing.T) {
+	name := "a-daemon.of-19_char"
+	s := start(t, name, nil)
+	everyWay(t, s, func(c *conversation) {
+		user := (c.user("u") + "~~~~~~~~~~")[:10]
+		p := c.dial(user)
+		p.send(connect(user, 1))
+		p.want("the list", list("NULL"))
+		p.send(choice("NULL"))
+		p.me = "#" + user + "#" + name
+		if len(p.me) != nameSize-1 {
+			t.Fatal(len(p.me))
+		}
+		p.want("acceptance", accept(p.me))
+		g := (c.group("g") + "gggggggggggggggggggggggggggggggg")[:nameSize-1]
+		joins(g, p)
+		m := p.message(safe, "long names", g, p.me)
+		p.send(m.bytes())
+		p.want("its message", m.delivered())
+		p.send(p.request(leave, g))
+		p.want("its self-leave", selfLeave(g))
+		p.nothing()
+	})
+}
+
+// An IP check that says yes to TCP and no to Unix sockets, whose clients count as 0.0.0.0, and a password check.
 var (
 	ipOfTCP  = session.AuthMethod{Name: "IP", Check: func(peer netip.Addr, _ []byte) bool { return peer == netip.MustParseAddr("127.0.0.1") }}
 	password = session.AuthMethod{Name: "PWORD", CredentialBytes: 40, Answer: true, Check: func(_ netip.Addr, b []byte) bool {
