@@ -378,6 +378,8 @@ type Sessions struct {
 	Wait time.Duration
 	// Limit is how many clients may be connected. Default 20,000, or what the descriptor limit allows.
 	Limit int
+	// MessageBytes is how large the data of a message of the own dialect may be. Default 16 MiB, at most 64 MiB.
+	MessageBytes int64
 }
 
 // Log says what is logged and where.

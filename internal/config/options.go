@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"evensong/internal/proto/frame"
 	"evensong/internal/proto/session"
 )
 
@@ -150,6 +151,8 @@ var options = append([]Option{
 		set: duration(func(c *Config) *time.Duration { return &c.Sessions.Stall })},
 	{Name: "slow-client-wait", Usage: "`DURATION` that others wait for a slow client with the policy block", Default: "10s",
 		set: duration(func(c *Config) *time.Duration { return &c.Sessions.Wait })},
+	{Name: "max-message", Usage: "most `BYTES` of data in a message of a client that speaks Evensong's own dialect", Default: "16MiB",
+		set: one(func(c *Config, v string) error { return setMessageBytes(&c.Sessions.MessageBytes, v) })},
 	{Name: "max-session-messages", Key: "MaxSessionMessages", Usage: "most `MESSAGES` that wait for such a client, 0 for no limit by count", Default: "no limit by count",
 		set: integer(0, 1<<31-1, func(c *Config, n int64) { c.Sessions.MaxMessages = int(n) })},
 	{Name: "required-auth", Key: "RequiredAuthMethods", List: true, Usage: "authentication `METHOD` checked for every client: NULL, IP or PWORD", Default: "none",
@@ -430,6 +433,17 @@ func setSlowPolicy(to *string, v string) error {
 	}
 	*to = p.String()
 	return nil
+}
+
+func setMessageBytes(to *int64, v string) error {
+	n, err := parseBytes(v)
+	if err == nil && n > frame.MaxOwnMessage {
+		err = fmt.Errorf("%q is more than a message can have, 64MiB", v)
+	}
+	if err == nil {
+		*to = n
+	}
+	return err
 }
 
 // parseBytes reads a number of bytes with an optional unit KiB, MiB or GiB, at least 256 KiB: less could hardly

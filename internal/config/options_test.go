@@ -122,7 +122,7 @@ func TestOptionMistakes(t *testing.T) {
 		"state-dir":   strings.Repeat("x", 5000),
 		"runtime-dir": "a\x00b", "user": "a b", "group": "", "token-timeout": "5", "timer-profile": "far", "lookup-timeout": "2h", "window": "0", "personal-window": "99999999999999999999",
 		"accelerated-window": "some", "accelerated-ring": "maybe", "max-clients": "-1", "client-bytes": "9XB",
-		"client-hard-bytes": "1", "all-client-bytes": "lots", "slow-client": "wait", "slow-client-stall": "5", "slow-client-wait": "0s",
+		"client-hard-bytes": "1", "all-client-bytes": "lots", "slow-client": "wait", "slow-client-stall": "5", "slow-client-wait": "0s", "max-message": "65MiB",
 		"max-session-messages": "1e3", "log-file": "\x00", "log-level": "loud", "dangerous-monitor": "2",
 		"admin-socket": "/run/", "admin-listen": "9000", "admin-token-file": "", "admin-cert": "a\x00", "admin-key": "", "admin-peer": "b",
 	}
@@ -168,7 +168,7 @@ func TestOptionMistakes(t *testing.T) {
 func TestOptionValues(t *testing.T) {
 	c, err := Assemble(nil, flags(t, "--unix-socket=none", "--client-bytes=2 MiB", "--log-level=debug", "--listen=:0,[::1]:4803", "--cluster=tēst",
 		"--accelerated-ring=off", "--max-clients=7", "-n", "z", "--client-hard-bytes=3MiB", "--all-client-bytes=1GiB", "--slow-client=Block",
-		"--slow-client-stall=2s", "--slow-client-wait=1m"), env(nil), nil)
+		"--slow-client-stall=2s", "--slow-client-wait=1m", "--max-message=1MiB"), env(nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestOptionValues(t *testing.T) {
 		len(c.Local.Listen) != 2 || c.Cluster != "tēst" || c.Ring.Accelerated || c.Sessions.Limit != 7 || c.Local.Name != "z" {
 		t.Errorf("got %+v", c)
 	}
-	want := Sessions{ByteBudget: 2 << 20, HardBytes: 3 << 20, TotalBytes: 1 << 30, SlowPolicy: "block", Stall: 2 * time.Second, Wait: time.Minute, Limit: 7}
+	want := Sessions{ByteBudget: 2 << 20, HardBytes: 3 << 20, TotalBytes: 1 << 30, SlowPolicy: "block", Stall: 2 * time.Second, Wait: time.Minute, Limit: 7, MessageBytes: 1 << 20}
 	if c.Sessions != want {
 		t.Errorf("got %+v, want %+v", c.Sessions, want)
 	}

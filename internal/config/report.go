@@ -197,6 +197,7 @@ func (c *Config) values() []ReportValue {
 	add("slow-client", c.Sessions.SlowPolicy)
 	add("slow-client-stall", span(c.Sessions.Stall))
 	add("slow-client-wait", span(c.Sessions.Wait))
+	add("max-message", number(c.Sessions.MessageBytes))
 	limit := number(int64(c.Sessions.MaxMessages))
 	if limit == "" && c.origins["MaxSessionMessages"].Kind != FromDefault {
 		limit = "no limit"

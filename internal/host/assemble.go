@@ -74,6 +74,7 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	h.started, h.name = &started, d.Name
 	build := func(b Boot) (Machine, error) {
 		n.Stable, n.StoredRingSeq = b.Stable, b.RingSeq
+		n.Listeners = announced(b.Listen, d.Addr.Addr())
 		m, err := node.New(n, rnd, 0)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -110,6 +111,8 @@ func nodeConfig(c *config.Config, self int, access *config.Access) (node.Config,
 		SessionStall:     c.Sessions.Stall,
 		SessionWait:      c.Sessions.Wait,
 		QueueMemory:      int(c.Sessions.TotalBytes),
+		MessageBytes:     int(c.Sessions.MessageBytes),
+		Program:          program(),
 	}
 	for i, p := range c.Daemons {
 		if i != self && p.Addr.Addr().IsValid() {

@@ -185,9 +185,10 @@ func (c *Config) Validate() error {
 
 // Boot is what is known only once the host has bound its sockets and read its state.
 type Boot struct {
-	Addr    netip.AddrPort // where datagrams are received
-	RingSeq uint64         // stored ring sequence number, zero if none
-	Stable  bool           // Stores will be performed
+	Addr    netip.AddrPort   // where datagrams are received
+	RingSeq uint64           // stored ring sequence number, zero if none
+	Stable  bool             // Stores will be performed
+	Listen  []netip.AddrPort // TCP addresses for clients
 }
 
 // Host is a running machine. Its methods may be called concurrently.
@@ -277,7 +278,7 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 	}
-	boot := Boot{Addr: h.addr, Stable: st != nil}
+	boot := Boot{Addr: h.addr, Stable: st != nil, Listen: h.tcp}
 	if st != nil {
 		boot.RingSeq = st.last
 	}

@@ -148,6 +148,7 @@ const (
 	OwnFaultService
 	OwnFaultHint
 	OwnFaultIndex
+	OwnFaultCapability
 )
 
 var ownFaultTexts = [...]string{
@@ -169,6 +170,8 @@ var ownFaultTexts = [...]string{
 	OwnFaultService:  "the type word has not exactly one service, or has bits that clients may not set",
 	OwnFaultHint:     "the hint word has bits outside the message type",
 	OwnFaultIndex:    "a number is none of those that can be there",
+
+	OwnFaultCapability: "it needs a capability that the hello did not ask for",
 }
 
 // String is a sentence without a full stop.

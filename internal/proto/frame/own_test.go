@@ -427,6 +427,29 @@ func TestLegalOwnNames(t *testing.T) {
 	}
 }
 
+// The short names that package evs makes are of those that the original has room for, but no name of a user.
+func TestShortNames(t *testing.T) {
+	for _, user := range []string{"", "a", "abcdefghij", "abcdefghijk", "a b", "grün", "!1", "$~", "a#b", "\x7f"} {
+		if evs.FitsOriginal(user) != LegalUser(user) {
+			t.Errorf("%q fits: %v", user, evs.FitsOriginal(user))
+		}
+	}
+	for _, session := range []uint64{0, 1, 35, 36, 1 << 40, 101559956668415} {
+		private := PrivateName("a-long-name", "nineteen-characters")
+		s := evs.ShortPrivate(private, "a-long-name", session, "nineteen-characters")
+		user, _, _ := strings.Cut(s[1:], "#")
+		back, ok := evs.ParseShortUser([]byte(user))
+		if len(s) > MaxGroupName || !ok || back != session || LegalUser(user) || LegalOwnUser(user, 100) {
+			t.Errorf("session %d is %q, read as %d %v", session, s, back, ok)
+		}
+	}
+	for _, bad := range []string{"", "!", "!01", "!A", "1", "!0123456789", "!a-"} {
+		if n, ok := evs.ParseShortUser([]byte(bad)); ok {
+			t.Errorf("%q is read as %d", bad, n)
+		}
+	}
+}
+
 func FuzzOwnFrames(f *testing.F) {
 	for _, c := range ownCases() {
 		f.Add(c.bytes)

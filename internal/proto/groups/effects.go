@@ -16,6 +16,7 @@ type Member struct {
 	Session uint64     // its number there
 	User    string     // user part of the private name
 	Private string     // private name, "#user#daemon"
+	Short   string     // what clients of the original see of it: the same, or evs.ShortPrivate
 }
 
 // compare is the order of members in views: that of the daemons, then of the names' bytes (client-protocol 5.3).
@@ -38,7 +39,11 @@ type View struct {
 	Group   string
 	ID      evs.ViewID
 	Cause   evs.Cause
+	Detail  evs.Detail
 	Members []*Member
+	// Changed is who joined, left or disconnected, also where the cause is network because the view had ended already; nil if
+	// daemons came or went.
+	Changed *Member
 	// Sets are the VS sets in wire order. For join, leave and disconnect there is one set of one member, the one
 	// concerned. Otherwise they partition Members (GRP-5).
 	Sets [][]*Member
@@ -54,8 +59,13 @@ const (
 	KindView
 	// KindSignal is the transitional signal of Group; ID is the view that ends (client-protocol 5.4).
 	KindSignal
-	// KindSelfLeave tells the leaver that it is out of Group (client-protocol 5.5).
+	// KindSelfLeave tells the leaver that it is out of Group (client-protocol 5.5); Detail is asked or evicted, ID the view
+	// of those who stay. It comes to sessions with notices, and about an eviction to all: node knows who understands it.
 	KindSelfLeave
+	// KindAck answers a join, leave or evict of the one recipient: Request, Outcome, Group, ID.
+	KindAck
+	// KindReceipt tells the one recipient that its message was delivered here: Request.
+	KindReceipt
 )
 
 // String is the lower-case word.
@@ -69,6 +79,10 @@ func (k DeliveryKind) String() string {
 		return "signal"
 	case KindSelfLeave:
 		return "self-leave"
+	case KindAck:
+		return "ack"
+	case KindReceipt:
+		return "receipt"
 	}
 	return fmt.Sprintf("DeliveryKind(%d)", uint8(k))
 }
@@ -86,7 +100,22 @@ type Delivery struct {
 	ID    evs.ViewID
 	View  *View
 	Own   int // which of View.Sets is the recipients' own (client-protocol 5.3)
+
+	Detail  evs.Detail
+	Request uint32
+	Outcome Outcome
 }
+
+// Outcome is what became of a request at its place in the order. The numbers are those of docs/wire/own-dialect.md.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Done      Outcome = iota // the view was changed
+	Unchanged                // join: member already; leave, evict: no member
+	Void                     // evict: the view is no longer the group's
+	Forbidden                // evict: who asked is no member
+)
 
 // Submit is a message that this daemon must multicast, in order, before anything of its clients, also before what waits
 // for the ring already. What has not been originated when the configuration ends may be thrown away; if it is sent

@@ -194,7 +194,7 @@ func (m *Machine) complete(fx *Effects) {
 		return cmp.Or(strings.Compare(a.name, b.name), cmp.Compare(a.set, b.set))
 	})
 
-	m.groups = make(map[string]*group, len(parts))
+	m.groups, m.sorted = make(map[string]*group, len(parts)), false
 	m.sessions = make(map[sessionKey]*session, len(m.sessions))
 	m.peers = slices.Clone(m.conf.Members)
 	m.enter(Stable)
@@ -228,7 +228,7 @@ func (m *Machine) complete(fx *Effects) {
 				Kind: NoteView, Group: g.name, ID: g.id, Cause: evs.CausedByNetwork, Count: len(g.members),
 			})
 			if hasNotices(g.locals) {
-				v := &View{Group: g.name, ID: g.id, Cause: evs.CausedByNetwork, Members: slices.Clone(g.members), Sets: sets}
+				v := &View{Group: g.name, ID: g.id, Cause: evs.CausedByNetwork, Detail: evs.DetailDaemons, Members: slices.Clone(g.members), Sets: sets}
 				m.deliverView(v, g.locals, own, fx)
 			}
 		}

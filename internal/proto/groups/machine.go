@@ -92,6 +92,9 @@ type Machine struct {
 	byUser map[string]*local
 	stamp  uint64 // of the last message routed; no local's stamp is above it
 
+	names  []string // of the groups, for GroupsAfter
+	sorted bool     // names are those of the table as it is
+
 	checked bool // CheckInvariants has seen the table as it is
 
 	senders map[senderKey]string // private names of those who sent lately
@@ -189,7 +192,7 @@ func (m *Machine) Close(num uint64) {
 
 // HandleMessage takes the next message of the order. service is the one it was sent with.
 func (m *Machine) HandleMessage(sender evs.ProcID, service evs.Service, payload []byte, fx *Effects) {
-	m.checked = m.checked && len(payload) > 0 && op(payload[0]) == opData
+	m.checked = m.checked && len(payload) > 0 && isData(payload)
 	if len(payload) == 0 {
 		fx.drop(DropMalformed, sender)
 		return
@@ -207,7 +210,7 @@ func (m *Machine) HandleMessage(sender evs.ProcID, service evs.Service, payload 
 	case Aborted:
 		fx.drop(DropAborted, sender)
 	case Stable, Transitional:
-		if o == opData {
+		if isData(payload) {
 			m.route(sender, service, payload, fx)
 		} else {
 			m.change(sender, service, payload, fx)
@@ -297,6 +300,32 @@ func (m *Machine) Exchanging() bool { return m.state == Exchange }
 // Groups are the names of all groups of the configuration, sorted.
 func (m *Machine) Groups() []string { return m.sortedGroups() }
 
+// GroupsAfter are the names behind one of them, or behind where it would be, sorted. The slice is the machine's: it must not
+// be changed, and is valid until the next input. A table that does not change is sorted once.
+func (m *Machine) GroupsAfter(name string) []string {
+	if !m.sorted || len(m.names) != len(m.groups) {
+		m.names, m.sorted = slices.AppendSeq(m.names[:0], maps.Keys(m.groups)), true
+		slices.Sort(m.names)
+	}
+	i, found := slices.BinarySearch(m.names, name)
+	if found {
+		i++
+	}
+	return m.names[i:]
+}
+
+// MembersFrom are at most n members of a group in the order of views, from number first on, and how many there are. The
+// slice is the machine's, as in GroupsAfter.
+func (m *Machine) MembersFrom(group string, first uint32, n int) (page []*Member, total int) {
+	g := m.groups[group]
+	if g == nil {
+		return nil, 0
+	}
+	total = len(g.members)
+	from := int(min(int64(first), int64(total)))
+	return g.members[from:min(from+n, total)], total
+}
+
 // Members are the members of a group in the order of views, nil when there is no such group. In a transitional
 // configuration this includes those out of reach. The caller owns the slice, not the Members.
 func (m *Machine) Members(group string) []*Member {
@@ -312,6 +341,16 @@ func (m *Machine) ViewID(group string) (id evs.ViewID, ok bool) {
 		return g.id, true
 	}
 	return evs.ViewID{}, false
+}
+
+// IsMember reports whether a session of this daemon is a member of a group.
+func (m *Machine) IsMember(num uint64, group string) bool {
+	s := m.sessions[sessionKey{m.cfg.Me, num}]
+	if s == nil {
+		return false
+	}
+	_, found := slices.BinarySearchFunc(s.groups, group, compareName)
+	return found
 }
 
 func (m *Machine) sortedGroups() []string { return slices.Sorted(maps.Keys(m.groups)) }
@@ -354,19 +393,41 @@ func (m *Machine) route(sender evs.ProcID, service evs.Service, payload []byte, 
 	}
 	if len(fx.sessions) == first {
 		fx.names = fx.names[:firstName]
-		return
+	} else {
+		private := m.senderName(sender, user)
+		d.Sender = private[1 : 1+len(user)]
+		fx.Deliveries = append(fx.Deliveries, Delivery{
+			Kind: KindData, Sessions: fx.since(first), Sender: private, Service: service, Data: d,
+		})
 	}
-	private := m.senderName(sender, user)
-	d.Sender = private[1 : 1+len(user)]
-	fx.Deliveries = append(fx.Deliveries, Delivery{
-		Kind: KindData, Sessions: fx.since(first), Sender: private, Service: service, Data: d,
-	})
+	if d.Request != 0 {
+		m.answer(sender, d.Session, Delivery{Kind: KindReceipt, Request: d.Request}, fx)
+	}
 }
 
-// private finds the open session of this daemon that a name "#user#daemon" addresses.
+// answer delivers d to the session that asked for it, if that is one of this daemon and still open.
+func (m *Machine) answer(sender evs.ProcID, num uint64, d Delivery, fx *Effects) {
+	if sender != m.cfg.Me {
+		return
+	}
+	if l := m.local[num]; l != nil && !l.closed {
+		first := len(fx.sessions)
+		fx.sessions = append(fx.sessions, num)
+		d.Sessions = fx.since(first)
+		fx.Deliveries = append(fx.Deliveries, d)
+	}
+}
+
+// private finds the open session of this daemon that a name "#user#daemon" addresses. The user part may be a short one.
 func (m *Machine) private(name []byte) *local {
 	i := bytes.IndexByte(name[1:], '#')
 	if i < 0 || string(name[i+2:]) != m.cfg.Me.Name {
+		return nil
+	}
+	if num, ok := evs.ParseShortUser(name[1 : 1+i]); ok {
+		if l := m.local[num]; l != nil && !l.closed && !evs.FitsOriginal(l.user) {
+			return l
+		}
 		return nil
 	}
 	if l := m.byUser[string(name[1:1+i])]; l != nil && !l.closed {

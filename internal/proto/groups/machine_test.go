@@ -311,7 +311,7 @@ func TestLargeTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint64(sessions) {
-		m.HandleMessage(me, evs.Safe, AppendDisconnect(buf[:0], i, fmt.Sprintf("u%05d", i*7919%sessions)), &fx)
+		m.HandleMessage(me, evs.Safe, AppendDisconnect(buf[:0], i, fmt.Sprintf("u%05d", i*7919%sessions), evs.DetailAsked), &fx)
 		fx.Reset()
 	}
 	if len(m.groups) != 0 || len(m.sessions) != 0 {

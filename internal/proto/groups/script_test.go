@@ -104,7 +104,7 @@ func TestInterimViews(t *testing.T) {
 		#e#d1: signal g v6`)
 
 	c.deliver("d1", evs.Agreed, mcast(1, "a", "late", 0x10, "g"), here...)
-	c.deliver("d1", evs.Safe, AppendDisconnect(nil, 1, "a"), here...)
+	c.deliver("d1", evs.Safe, AppendDisconnect(nil, 1, "a", evs.DetailAsked), here...)
 	c.expect(`
 		#a#d1: data #a#d1[g]late
 		#e#d1: data #a#d1[g]late
@@ -220,12 +220,12 @@ func TestLeaveAndDisconnect(t *testing.T) {
 	d.m.Close(1)
 	d.m.Close(1)
 	c.deliver("d2", evs.Agreed, mcast(1, "b", "unheard", 0x10, "g", "#a#d1"), "d1")
-	d.m.HandleMessage(d.id, evs.Safe, AppendDisconnect(nil, 1, "a"), &d.fx)
+	d.m.HandleMessage(d.id, evs.Safe, AppendDisconnect(nil, 1, "a", evs.DetailAsked), &d.fx)
 	if !slices.Equal(d.fx.Gone, []uint64{1}) {
 		t.Fatalf("gone %v", d.fx.Gone)
 	}
 	d.flush()
-	c.deliver("d1", evs.Safe, AppendDisconnect(nil, 1, "a"), "d2", "d3")
+	c.deliver("d1", evs.Safe, AppendDisconnect(nil, 1, "a", evs.DetailAsked), "d2", "d3")
 	c.expect(`
 		#b#d2: view b-group v7 disconnect [#b#d2] [[#a#d1]] own 0
 		#b#d2: view g v8 disconnect [#b#d2 #c#d3] [[#a#d1]] own 0

@@ -14,12 +14,7 @@ import (
 
 // change carries out a join, leave or disconnect at its place in the order.
 func (m *Machine) change(sender evs.ProcID, service evs.Service, payload []byte, fx *Effects) {
-	o := op(payload[0])
-	if o != opJoin && o != opLeave && o != opDisconnect {
-		fx.drop(DropMalformed, sender)
-		return
-	}
-	num, user, name, ok := parseOp(payload)
+	c, ok := parseChange(payload)
 	if !ok {
 		fx.drop(DropMalformed, sender)
 		return
@@ -32,27 +27,37 @@ func (m *Machine) change(sender evs.ProcID, service evs.Service, payload []byte,
 		fx.drop(DropSender, sender)
 		return
 	}
-	s := m.sessions[sessionKey{sender, num}]
-	if s != nil && s.User != string(user) || o != opDisconnect && !legalGroup(name) {
+	s := m.sessions[sessionKey{sender, c.num}]
+	if s != nil && s.User != string(c.user) || c.op != opDisconnect && !legalGroup(c.group) {
 		fx.drop(DropName, sender)
 		return
 	}
-	switch o {
+	if c.op == opDisconnect {
+		m.disconnect(s, sender, c.num, c.detail, fx)
+		return
+	}
+	outcome := Done
+	switch c.op {
 	case opJoin:
-		m.join(s, Member{Proc: sender, Session: num}, user, name, fx)
+		outcome = m.join(s, Member{Proc: sender, Session: c.num}, c.user, c.group, fx)
 	case opLeave:
-		m.leave(s, name, fx)
-	case opDisconnect:
-		m.disconnect(s, sender, num, fx)
+		outcome = m.leave(s, c.group, evs.DetailAsked, fx)
+	case opEvict:
+		outcome = m.evict(s, &c, fx)
+	}
+	if c.request != 0 {
+		d := Delivery{Kind: KindAck, Request: c.request, Outcome: outcome, Group: string(c.group)}
+		d.ID, _ = m.ViewID(d.Group)
+		m.answer(sender, c.num, d, fx)
 	}
 }
 
 // join adds a session to a group. Joining twice is ignored (client-protocol 4.1).
-func (m *Machine) join(s *session, who Member, user, name []byte, fx *Effects) {
+func (m *Machine) join(s *session, who Member, user, name []byte, fx *Effects) Outcome {
 	g := m.groups[string(name)]
 	if g == nil {
 		g = &group{name: string(name)}
-		m.groups[g.name] = g
+		m.groups[g.name], m.sorted = g, false
 	}
 	if s == nil {
 		who.User = string(user)
@@ -60,32 +65,56 @@ func (m *Machine) join(s *session, who Member, user, name []byte, fx *Effects) {
 	}
 	i, found := slices.BinarySearchFunc(g.members, &s.Member, (*Member).compare)
 	if found {
-		return
+		return Unchanged
 	}
 	g.members = slices.Insert(g.members, i, &s.Member)
 	s.addGroup(g)
 	if l := m.openLocal(&s.Member); l != nil {
 		g.addLocal(l)
 	}
-	m.changed(g, &s.Member, evs.CausedByJoin, fx)
+	m.changed(g, &s.Member, evs.CausedByJoin, evs.DetailAsked, fx)
+	return Done
 }
 
 // leave takes a session out of a group and tells it so. Leaving a group one is not in is ignored (client-protocol 4.2).
-func (m *Machine) leave(s *session, name []byte, fx *Effects) {
+func (m *Machine) leave(s *session, name []byte, why evs.Detail, fx *Effects) Outcome {
 	g := m.groups[string(name)]
 	if s == nil || g == nil || !m.remove(g, s) {
-		return
+		return Unchanged
 	}
-	if l := m.openLocal(&s.Member); l != nil && l.notices {
+	at := len(fx.Deliveries)
+	if l := m.openLocal(&s.Member); l != nil && (l.notices || why == evs.DetailEvicted) {
 		first := len(fx.sessions)
 		fx.sessions = append(fx.sessions, l.num)
-		fx.Deliveries = append(fx.Deliveries, Delivery{Kind: KindSelfLeave, Sessions: fx.since(first), Group: g.name})
+		fx.Deliveries = append(fx.Deliveries, Delivery{Kind: KindSelfLeave, Sessions: fx.since(first), Group: g.name, Detail: why})
 	}
-	m.changed(g, &s.Member, evs.CausedByLeave, fx)
+	had := len(fx.Deliveries) > at
+	m.changed(g, &s.Member, evs.CausedByLeave, why, fx)
+	if had {
+		fx.Deliveries[at].ID = g.id
+	}
+	return Done
+}
+
+// evict is a forced leave, which only members may ask for, and which is void when the view that they saw has gone (VS-8).
+func (m *Machine) evict(s *session, c *change, fx *Effects) Outcome {
+	g := m.groups[string(c.group)]
+	if g == nil || s == nil || !slices.Contains(g.members, &s.Member) {
+		return Forbidden
+	}
+	if g.id != c.view {
+		return Void
+	}
+	i := slices.IndexFunc(g.members, func(x *Member) bool { return x.Private == string(c.member) })
+	if i < 0 {
+		return Unchanged
+	}
+	x := g.members[i]
+	return m.leave(m.sessions[sessionKey{x.Proc, x.Session}], c.group, evs.DetailEvicted, fx)
 }
 
 // disconnect takes a session out of all its groups, in the order of their names, and frees its name.
-func (m *Machine) disconnect(s *session, sender evs.ProcID, num uint64, fx *Effects) {
+func (m *Machine) disconnect(s *session, sender evs.ProcID, num uint64, why evs.Detail, fx *Effects) {
 	var mine *local
 	if sender == m.cfg.Me {
 		mine = m.local[num]
@@ -94,7 +123,7 @@ func (m *Machine) disconnect(s *session, sender evs.ProcID, num uint64, fx *Effe
 	if s != nil {
 		for _, g := range slices.Clone(s.groups) {
 			m.remove(g, s)
-			m.changed(g, &s.Member, evs.CausedByDisconnect, fx)
+			m.changed(g, &s.Member, evs.CausedByDisconnect, why, fx)
 		}
 	}
 	if mine != nil {
@@ -105,7 +134,7 @@ func (m *Machine) disconnect(s *session, sender evs.ProcID, num uint64, fx *Effe
 }
 
 // changed makes the new view of a group from which who has gone or to which it has come.
-func (m *Machine) changed(g *group, who *Member, cause evs.Cause, fx *Effects) {
+func (m *Machine) changed(g *group, who *Member, cause evs.Cause, why evs.Detail, fx *Effects) {
 	m.counter++
 	g.id = viewID(m.idConf, m.conf.Representative(), m.counter)
 	fx.Notes = append(fx.Notes, Note{
@@ -113,14 +142,15 @@ func (m *Machine) changed(g *group, who *Member, cause evs.Cause, fx *Effects) {
 	})
 	if len(g.members) == 0 {
 		delete(m.groups, g.name)
+		m.sorted = false
 		return
 	}
 	if g.signalled {
-		m.interim(g, who, cause, fx)
+		m.interim(g, who, cause, why, fx)
 		return
 	}
 	if hasNotices(g.locals) {
-		v := &View{Group: g.name, ID: g.id, Cause: cause, Members: slices.Clone(g.members), Sets: [][]*Member{{who}}}
+		v := &View{Group: g.name, ID: g.id, Cause: cause, Detail: why, Members: slices.Clone(g.members), Changed: who, Sets: [][]*Member{{who}}}
 		m.deliverView(v, g.locals, 0, fx)
 	}
 	if cause == evs.CausedByJoin && m.state == Transitional && !m.came[who.Proc] {
@@ -133,9 +163,9 @@ func (m *Machine) changed(g *group, who *Member, cause evs.Cause, fx *Effects) {
 // interim makes the view of a change after the group's signal, and signals again (guarantees 8.5.5, client-protocol
 // 5.4). Members out of reach are still listed: the next configuration has not been agreed. Sets: who comes
 // along, then one per daemon out of reach, and who joins now is alone at the end.
-func (m *Machine) interim(g *group, who *Member, cause evs.Cause, fx *Effects) {
+func (m *Machine) interim(g *group, who *Member, cause evs.Cause, why evs.Detail, fx *Effects) {
 	if hasNotices(g.locals) {
-		v := &View{Group: g.name, ID: g.id, Cause: evs.CausedByNetwork, Members: slices.Clone(g.members)}
+		v := &View{Group: g.name, ID: g.id, Cause: evs.CausedByNetwork, Detail: why, Members: slices.Clone(g.members), Changed: who}
 		var together, joined []*Member
 		var apart [][]*Member
 		for _, x := range g.members {
@@ -238,6 +268,7 @@ func (m *Machine) restrict() {
 		}
 		if len(g.members) == 0 {
 			delete(m.groups, name)
+			m.sorted = false
 		}
 	}
 	for k := range m.sessions {
@@ -249,6 +280,7 @@ func (m *Machine) restrict() {
 
 func (m *Machine) addSession(who Member) *session {
 	who.Private = privateName(who.User, who.Proc)
+	who.Short = evs.ShortPrivate(who.Private, who.User, who.Session, who.Proc.Name)
 	s := &session{Member: who}
 	m.sessions[sessionKey{who.Proc, who.Session}] = s
 	return s

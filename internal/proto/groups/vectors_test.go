@@ -57,8 +57,9 @@ func rename(ids map[string]string, id string) string {
 
 // transcript writes down what sessions get.
 type transcript struct {
-	ids   map[string]string
-	lines map[string][]string
+	ids     map[string]string
+	lines   map[string][]string
+	details bool // write the details of views and self-leaves, which vectors do not have
 }
 
 func (x *transcript) add(name string, d *Delivery) {
@@ -66,10 +67,24 @@ func (x *transcript) add(name string, d *Delivery) {
 	switch d.Kind {
 	case KindView:
 		s = viewText(d.Group, rename(x.ids, fmt.Sprint(d.ID)), d.View.Cause.String(), privates(d.View.Members), setNames(d.View), d.Own)
+		if x.details {
+			s += " " + d.View.Detail.String()
+		}
 	case KindSignal:
 		s = fmt.Sprint("signal ", d.Group, " ", rename(x.ids, fmt.Sprint(d.ID)))
 	case KindSelfLeave:
 		s = "self-leave " + d.Group
+		if x.details {
+			s += " " + d.Detail.String()
+		}
+	case KindAck:
+		id := "-"
+		if d.ID != (evs.ViewID{}) {
+			id = rename(x.ids, fmt.Sprint(d.ID))
+		}
+		s = fmt.Sprint("ack ", d.Request, " ", [...]string{"done", "unchanged", "void", "forbidden"}[d.Outcome], " ", d.Group, " ", id)
+	case KindReceipt:
+		s = fmt.Sprint("receipt ", d.Request)
 	case KindData:
 		var gs []string
 		for _, g := range d.Data.Groups {

@@ -29,6 +29,8 @@ const (
 	opLeave
 	opDisconnect
 	opState
+	opEvict
+	opCast // data with a request number
 )
 
 // Data is a client's message on its way through the order.
@@ -36,7 +38,8 @@ const (
 //	+0  op 1 (data) · user length 1 · number of groups 2
 //	+4  type 4 · hint 4, the four bytes as the client sent them
 //	+12 session 8
-//	+20 user
+//	+20 request 4, only with op 1 (cast)
+//	    user
 //	    per group: length 1 · name
 //	    body, to the end
 //
@@ -49,11 +52,14 @@ type Data struct {
 	Hint    [4]byte  // as the client sent it, with its own mark (client-protocol 3.3)
 	Groups  [][]byte // destinations, each up to its first NUL
 	Body    []byte
+	Request uint32 // what the sender's receipt repeats; zero: it wants none
 }
 
 const (
 	dataHeader = 20
 	opHeader   = 12
+
+	requestBytes = 4
 )
 
 // AppendData appends the payload of d. It panics when a name or the list is longer than the format holds: sessions
@@ -62,11 +68,18 @@ func AppendData(b []byte, d *Data) []byte {
 	if len(d.Sender) > MaxName || len(d.Groups) > MaxDestinations {
 		panic(fmt.Sprintf("groups: message with a name of %d bytes and %d groups", len(d.Sender), len(d.Groups)))
 	}
-	b = append(b, byte(opData), byte(len(d.Sender)))
+	o := opData
+	if d.Request != 0 {
+		o = opCast
+	}
+	b = append(b, byte(o), byte(len(d.Sender)))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(d.Groups)))
 	b = binary.LittleEndian.AppendUint32(b, d.Type)
 	b = append(b, d.Hint[:]...)
 	b = binary.LittleEndian.AppendUint64(b, d.Session)
+	if o == opCast {
+		b = binary.LittleEndian.AppendUint32(b, d.Request)
+	}
 	b = append(b, d.Sender...)
 	for _, g := range d.Groups {
 		if len(g) > MaxName {
@@ -80,14 +93,26 @@ func AppendData(b []byte, d *Data) []byte {
 // parseData reads a data payload into d, except for the sender's name, which it returns. Names are appended to names
 // and d.Groups is the part appended; everything aliases p. On failure names comes back as it was.
 func parseData(p []byte, names [][]byte, d *Data) (user []byte, _ [][]byte, ok bool) {
-	if len(p) < dataHeader || op(p[0]) != opData || len(p) < dataHeader+int(p[1]) {
+	if len(p) < dataHeader || !isData(p) {
 		return nil, names, false
 	}
 	le := binary.LittleEndian
 	n := int(le.Uint16(p[2:]))
 	*d = Data{Session: le.Uint64(p[12:]), Type: le.Uint32(p[4:]), Hint: [4]byte(p[8:12])}
-	end := dataHeader + int(p[1])
-	user, rest := p[dataHeader:end:end], p[end:]
+	start := dataHeader
+	if op(p[0]) == opCast {
+		if start += requestBytes; len(p) < start {
+			return nil, names, false
+		}
+		if d.Request = le.Uint32(p[dataHeader:]); d.Request == 0 {
+			return nil, names, false
+		}
+	}
+	end := start + int(p[1])
+	if len(p) < end {
+		return nil, names, false
+	}
+	user, rest := p[start:end:end], p[end:]
 	first := len(names)
 	for range n {
 		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
@@ -101,48 +126,142 @@ func parseData(p []byte, names [][]byte, d *Data) (user []byte, _ [][]byte, ok b
 	return user, names, true
 }
 
-// Joins, leaves and disconnects share one layout. A disconnect names no group.
+// isData reports whether a payload, which is not empty, is a client's message.
+func isData(p []byte) bool { return op(p[0]) == opData || op(p[0]) == opCast }
+
+// Change is what alters the table: a join, leave, disconnect or evict.
 //
-//	+0  op 1 · user length 1 · group length 1 · zero 1
+//	+0  op 1 · user length 1 · group length 1 · extra 1
 //	+4  session 8
-//	+12 user · group
+//	+12 request 4, if bit 0 of the extra byte of a join or leave is set
+//	    user · group
+//
+// The extra byte of a disconnect is its detail; a disconnect names no group. An evict has
+//
+//	+0  op 1 · user length 1 · group length 1 · member length 1
+//	+4  session 8
+//	+12 request 4
+//	+16 view id 3×4
+//	    user · group · member
+type Change struct {
+	Session uint64 // number of the session at its daemon
+	User    string // user part of its private name
+	Group   string
+	Request uint32     // join, leave, evict: what the answer repeats; zero: none is wanted
+	Detail  evs.Detail // disconnect: why
+	Member  string     // evict: private name of who must go
+	View    evs.ViewID // evict: the view in which this was asked
+}
 
 // AppendJoin appends the payload by which session num, whose private name has the user part user, joins group. Like
-// the two others it must be multicast as Agreed or Safe.
+// the others it must be multicast as Agreed or Safe.
 func AppendJoin(b []byte, num uint64, user, group string) []byte {
-	return appendOp(b, opJoin, num, user, group)
+	return AppendJoinRequest(b, &Change{Session: num, User: user, Group: group})
 }
 
 // AppendLeave appends the payload by which a session leaves group.
 func AppendLeave(b []byte, num uint64, user, group string) []byte {
-	return appendOp(b, opLeave, num, user, group)
+	return AppendLeaveRequest(b, &Change{Session: num, User: user, Group: group})
 }
+
+// AppendJoinRequest is AppendJoin for a session that may want an answer.
+func AppendJoinRequest(b []byte, c *Change) []byte { return c.append(b, opJoin) }
+
+// AppendLeaveRequest is AppendLeave for a session that may want an answer.
+func AppendLeaveRequest(b []byte, c *Change) []byte { return c.append(b, opLeave) }
+
+// AppendEvict appends the payload by which a session asks that another member leaves (VS-8).
+func AppendEvict(b []byte, c *Change) []byte { return c.append(b, opEvict) }
 
 // AppendDisconnect appends the payload that ends a session in all its groups. It is the last thing that a daemon
 // submits for a session: a join behind it would make a ghost (GRP-12).
-func AppendDisconnect(b []byte, num uint64, user string) []byte {
-	return appendOp(b, opDisconnect, num, user, "")
+func AppendDisconnect(b []byte, num uint64, user string, why evs.Detail) []byte {
+	c := Change{Session: num, User: user, Detail: why}
+	return c.append(b, opDisconnect)
 }
 
-func appendOp(b []byte, o op, num uint64, user, group string) []byte {
-	if len(user) > MaxName || len(group) > MaxName {
-		panic(fmt.Sprintf("groups: names of %d and %d bytes", len(user), len(group)))
+func (c *Change) append(b []byte, o op) []byte {
+	if len(c.User) > MaxName || len(c.Group) > MaxName || len(c.Member) > MaxName {
+		panic(fmt.Sprintf("groups: names of %d, %d and %d bytes", len(c.User), len(c.Group), len(c.Member)))
 	}
-	b = append(b, byte(o), byte(len(user)), byte(len(group)), 0)
-	b = binary.LittleEndian.AppendUint64(b, num)
-	return append(append(b, user...), group...)
+	le := binary.LittleEndian
+	extra := byte(0)
+	switch {
+	case o == opDisconnect:
+		extra = byte(c.Detail)
+	case o == opEvict:
+		extra = byte(len(c.Member))
+	case c.Request != 0:
+		extra = 1
+	}
+	b = append(b, byte(o), byte(len(c.User)), byte(len(c.Group)), extra)
+	b = le.AppendUint64(b, c.Session)
+	if o == opEvict || o != opDisconnect && c.Request != 0 {
+		b = le.AppendUint32(b, c.Request)
+	}
+	if o == opEvict {
+		for _, w := range c.View {
+			b = le.AppendUint32(b, w)
+		}
+	}
+	return append(append(append(b, c.User...), c.Group...), c.Member...)
 }
 
-// parseOp reads a join, leave or disconnect. Its slices alias p.
-func parseOp(p []byte) (num uint64, user, group []byte, ok bool) {
-	if len(p) < opHeader || p[3] != 0 {
-		return 0, nil, nil, false
+// change is a Change as it arrived. Its slices alias the payload.
+type change struct {
+	op                  op
+	num                 uint64
+	request             uint32
+	detail              evs.Detail
+	view                evs.ViewID
+	user, group, member []byte
+}
+
+// parseChange reads a join, leave, disconnect or evict.
+func parseChange(p []byte) (c change, ok bool) {
+	if len(p) < opHeader {
+		return c, false
 	}
-	u, g := int(p[1]), int(p[2])
-	if len(p) != opHeader+u+g || u == 0 || (op(p[0]) == opDisconnect) != (g == 0) {
-		return 0, nil, nil, false
+	le := binary.LittleEndian
+	c = change{op: op(p[0]), num: le.Uint64(p[4:])}
+	u, g, m, rest := int(p[1]), int(p[2]), 0, p[opHeader:]
+	asked := false
+	switch c.op {
+	case opJoin, opLeave:
+		if p[3]&^1 != 0 {
+			return c, false
+		}
+		asked = p[3] == 1
+	case opDisconnect:
+		c.detail = evs.Detail(p[3])
+	case opEvict:
+		asked, m = true, int(p[3])
+	default:
+		return c, false
 	}
-	return binary.LittleEndian.Uint64(p[4:]), p[opHeader : opHeader+u], p[opHeader+u:], true
+	if asked {
+		if len(rest) < requestBytes {
+			return c, false
+		}
+		c.request = le.Uint32(rest)
+		if rest = rest[requestBytes:]; c.request == 0 && c.op != opEvict {
+			return c, false
+		}
+	}
+	if c.op == opEvict {
+		if len(rest) < 4*len(c.view) {
+			return c, false
+		}
+		for i := range c.view {
+			c.view[i] = le.Uint32(rest[4*i:])
+		}
+		rest = rest[4*len(c.view):]
+	}
+	if len(rest) != u+g+m || u == 0 || (c.op == opDisconnect) != (g == 0) {
+		return c, false
+	}
+	c.user, c.group, c.member = rest[:u], rest[u:u+g], rest[u+g:]
+	return c, true
 }
 
 // A state is the table of one table set, in as many payloads as it takes.

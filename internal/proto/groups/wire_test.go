@@ -28,7 +28,13 @@ func TestGoldenPayloads(t *testing.T) {
 			"ee" + "01020300" + "10000000" + "80010280" + "0807060504030201" + "616c" + "026731" + "00" + "0423622364" + "6869"},
 		{"join", hex.EncodeToString(AppendJoin(nil, 7, "al", "g1")), "02020200" + "0700000000000000" + "616c" + "6731"},
 		{"leave", hex.EncodeToString(AppendLeave(nil, 7, "al", "g1")), "03020200" + "0700000000000000" + "616c" + "6731"},
-		{"disconnect", hex.EncodeToString(AppendDisconnect(nil, 7, "al")), "04020000" + "0700000000000000" + "616c"},
+		{"disconnect", hex.EncodeToString(AppendDisconnect(nil, 7, "al", evs.DetailSlow)), "04020003" + "0700000000000000" + "616c"},
+		{"join with a request", hex.EncodeToString(AppendJoinRequest(nil, &Change{Session: 7, User: "al", Group: "g1", Request: 9})), "02020201" + "0700000000000000" + "09000000" + "616c" + "6731"},
+		{"leave with a request", hex.EncodeToString(AppendLeaveRequest(nil, &Change{Session: 7, User: "al", Group: "g1", Request: 9})), "03020201" + "0700000000000000" + "09000000" + "616c" + "6731"},
+		{"evict", hex.EncodeToString(AppendEvict(nil, &Change{Session: 7, User: "al", Group: "g1", Request: 9, Member: "#b#d", View: evs.ViewID{1, 2, 3}})),
+			"06020204" + "0700000000000000" + "09000000" + "010000000200000003000000" + "616c" + "6731" + "23622364"},
+		{"cast", hex.EncodeToString(AppendData(nil, &Data{Session: 1, Sender: "al", Type: 0x10, Groups: [][]byte{[]byte("g")}, Body: []byte("hi"), Request: 5})),
+			"07020100" + "10000000" + "00000000" + "0100000000000000" + "05000000" + "616c" + "0167" + "6869"},
 		{"state", hex.EncodeToString(bytes.Join(state, nil)),
 			"05010200" + "00000000" + "0500000000000000" + "0600000000000000" + "00000200" +
 				"01010200" + "010000000200000003000000" + "67" +
@@ -62,15 +68,36 @@ func TestMalformed(t *testing.T) {
 	join := AppendJoin(nil, 1, "al", "g1")
 	for _, p := range [][]byte{
 		append(slices.Clone(join), 0), flip(join, 3, 1), AppendJoin(nil, 1, "", "g"), AppendJoin(nil, 1, "al", ""),
-		append(AppendDisconnect(nil, 1, "al"), 'x'), flip(append(AppendDisconnect(nil, 1, "al"), 'x'), 2, 1),
+		append(AppendDisconnect(nil, 1, "al", 0), 'x'), flip(append(AppendDisconnect(nil, 1, "al", 0), 'x'), 2, 1),
 	} {
-		if _, _, _, ok := parseOp(p); ok {
+		if _, ok := parseChange(p); ok {
 			t.Errorf("%x accepted", p)
 		}
 	}
-	for i := range join {
-		if _, _, _, ok := parseOp(join[:i]); ok {
-			t.Errorf("join of %d bytes accepted", i)
+	cast := AppendData(nil, &Data{Sender: "al", Groups: [][]byte{[]byte("g1")}, Request: 1})
+	for i := range cast {
+		if _, names, ok := parseData(cast[:i], make([][]byte, 1, 4), &Data{}); ok || len(names) != 1 {
+			t.Errorf("cast of %d bytes accepted, or names left", i)
+		}
+	}
+	if _, _, ok := parseData(flip(cast, dataHeader, 0), nil, &Data{}); ok {
+		t.Error("a cast without a request number accepted")
+	}
+	asked := AppendJoinRequest(nil, &Change{Session: 1, User: "al", Group: "g1", Request: 1})
+	evict := AppendEvict(nil, &Change{Session: 1, User: "al", Group: "g1", Member: "#b#d"})
+	for _, p := range [][]byte{flip(asked, opHeader, 0), flip(asked, 3, 2), append(slices.Clone(evict), 0), flip(evict, 0, 8)} {
+		if _, ok := parseChange(p); ok {
+			t.Errorf("%x accepted", p)
+		}
+	}
+	for _, p := range [][]byte{join, asked, evict} {
+		for i := range p {
+			if _, ok := parseChange(p[:i]); ok {
+				t.Errorf("%d bytes of %x accepted", i, p)
+			}
+		}
+		if _, ok := parseChange(p); !ok {
+			t.Errorf("%x refused", p)
 		}
 	}
 
@@ -191,7 +218,7 @@ func TestViewIDs(t *testing.T) {
 func FuzzPayload(f *testing.F) {
 	state := encodeState(evs.RingID{Seq: 2, Rep: 1}, []uint16{1}, []stateGroup{{name: "g", members: []stateMember{{1, 9, "u"}}}}, 1000)[0]
 	for _, p := range [][]byte{
-		AppendJoin(nil, 7, "al", "g1"), AppendLeave(nil, 1, "a", "g"), AppendDisconnect(nil, 1, "a"), mcast(1, "a", "x", 0x50, "g", "#a#d1"), state,
+		AppendJoin(nil, 7, "al", "g1"), AppendLeave(nil, 1, "a", "g"), AppendDisconnect(nil, 1, "a", 0), mcast(1, "a", "x", 0x50, "g", "#a#d1"), state,
 	} {
 		f.Add(p, true)
 		f.Add(p, false)

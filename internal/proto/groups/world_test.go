@@ -321,7 +321,8 @@ func (t table) apply(e entry) {
 	if o == opData {
 		return
 	}
-	num, user, group, ok := parseOp(e.payload)
+	ch, ok := parseChange(e.payload)
+	num, user, group := ch.num, ch.user, ch.group
 	if !ok {
 		panic("bad operation")
 	}
@@ -764,7 +765,7 @@ func (c *client) leave(g string) { c.submit(evs.Agreed, AppendLeave(nil, c.num, 
 func (c *client) close() {
 	c.closed = true
 	c.d.m.Close(c.num)
-	c.submit(evs.Safe, AppendDisconnect(nil, c.num, c.user))
+	c.submit(evs.Safe, AppendDisconnect(nil, c.num, c.user, evs.DetailAsked))
 }
 
 func (c *client) send(service evs.Service, discard bool, groups ...string) {

@@ -55,12 +55,18 @@ func (m *Machine) refuse(now time.Duration, c *conn, op *session.Op, fx *Effects
 		return // the session says so with its code
 	}
 	fx.Notes = append(fx.Notes, evs.Note{Level: evs.Warn, Text: "request refused by the access rules", Attrs: append(attrs, evs.Attr{Key: "group", Value: string(op.Group)})})
-	m.answer(c, fx) // the client may have sent this right behind its handshake
+	m.answer(now, c, fx) // the client may have sent this right behind its handshake
 	if c.queue.Bytes() == 0 {
 		c.moved = now // from here on the peer has something to take
 	}
-	buf := m.arena.Begin(frame.RejectSize(op.Groups, len(op.Data)))
-	buf = frame.AppendRejectMessage(buf, op.Type, c.session.Info().Private, op.Hint, op.Groups, op.Data)
+	var buf []byte
+	if c.session.Own() {
+		r := frame.OwnRejectInfo{Request: op.Request, Code: frame.ErrRejectAuth, Type: op.Frame, Group: op.Group, Sentence: "the access rules do not permit this: " + by}
+		buf = frame.AppendOwnReject(m.arena.Begin(frame.OwnRejectSize(&r)), &r)
+	} else {
+		buf = m.arena.Begin(frame.RejectSize(op.Groups, len(op.Data)))
+		buf = frame.AppendRejectMessage(buf, op.Type, c.session.Info().Private, op.Hint, op.Groups, op.Data)
+	}
 	if v := c.queue.Push(m.arena.End(buf)); v != session.Queued {
 		c.session.Close(now, v.Reason(), &m.sfx) // perform, which called this, sees it
 		return

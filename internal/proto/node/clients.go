@@ -65,6 +65,7 @@ func (m *Machine) HandleInput(now time.Duration, id uint64, b []byte, fx *Effect
 			m.refused = false
 			m.relieve(now, fx)
 		}
+		m.countUnfinished(now, c, fx)
 		// A name was decided, or a message made room necessary: go on as long as something moves.
 		if c.closing || taken == len(b) || n == 0 && ops == 0 {
 			break
@@ -164,23 +165,30 @@ func (m *Machine) perform(now time.Duration, c *conn, fx *Effects) {
 		case session.OpEstablished:
 			c.open = true
 			m.groups.Open(c.id, c.user, op.Info.Membership)
-			fx.Notes = append(fx.Notes, evs.Note{Level: evs.Debug, Text: "client connected", Attrs: []evs.Attr{{Key: "session", Value: op.Info.Private}, {Key: "version", Value: op.Info.Version.String()}, {Key: "name", Value: c.session.Proved()}}})
+			version := op.Info.Version.String()
+			if c.session.Own() {
+				m.welcome(now, c, op.Info, fx)
+				version = op.Info.Program
+			}
+			fx.Notes = append(fx.Notes, evs.Note{Level: evs.Debug, Text: "client connected", Attrs: []evs.Attr{{Key: "session", Value: op.Info.Private}, {Key: "version", Value: version}, {Key: "name", Value: c.session.Proved()}}})
 		case session.OpJoin:
 			p, buf := m.order.Begin(c.id, evs.Agreed)
-			m.order.End(p, groups.AppendJoin(buf, c.id, c.user, string(op.Group)))
+			m.order.End(p, groups.AppendJoinRequest(buf, change(c, op)))
 			m.wake = true
 		case session.OpLeave:
 			p, buf := m.order.Begin(c.id, evs.Agreed)
-			m.order.End(p, groups.AppendLeave(buf, c.id, c.user, string(op.Group)))
+			m.order.End(p, groups.AppendLeaveRequest(buf, change(c, op)))
 			m.wake = true
 		case session.OpMulticast:
 			m.multicast(c, op)
 		case session.OpRefused:
 			m.refuse(now, c, op, fx)
 		case session.OpKill:
+		case session.OpEvict, session.OpListGroups, session.OpListMembers, session.OpPing:
+			m.ownRequest(now, c, op, fx)
 		}
 	}
-	m.answer(c, fx)
+	m.answer(now, c, fx)
 	for i := range s.Notes {
 		n := &s.Notes[i]
 		fx.Notes = append(fx.Notes, evs.Note{Level: evs.Warn, Text: n.Kind.String(), Attrs: []evs.Attr{{Key: "session", Value: c.session.Info().Private}, {Key: "group", Value: string(n.Group)}}})
@@ -193,12 +201,19 @@ func (m *Machine) perform(now time.Duration, c *conn, fx *Effects) {
 }
 
 // answer queues what the session itself says to its client.
-func (m *Machine) answer(c *conn, fx *Effects) {
-	if s := &m.sfx; len(s.Out) > 0 {
+func (m *Machine) answer(now time.Duration, c *conn, fx *Effects) {
+	if s := &m.sfx; c.session.Own() {
+		m.sayOwn(now, c, fx)
+	} else if len(s.Out) > 0 {
 		c.queue.PushHandshake(m.arena.End(append(m.arena.Begin(len(s.Out)), s.Out...)))
 		s.Out = s.Out[:0]
 		m.list(c, fx)
 	}
+}
+
+// change is a join or leave as the group layer wants it.
+func change(c *conn, op *session.Op) *groups.Change {
+	return &groups.Change{Session: c.id, User: c.user, Group: string(op.Group), Request: op.Request}
 }
 
 // multicast hands a client's message to the order.
@@ -207,7 +222,10 @@ func (m *Machine) multicast(c *conn, op *session.Op) {
 	for _, g := range op.Groups.All() {
 		m.scope = append(m.scope, g)
 	}
-	d := groups.Data{Session: c.id, Sender: c.user, Type: uint32(op.Type), Hint: op.Hint, Groups: m.scope, Body: op.Data}
+	for g := range op.Names.All() {
+		m.scope = append(m.scope, g)
+	}
+	d := groups.Data{Session: c.id, Sender: c.user, Type: uint32(op.Type), Hint: op.Hint, Groups: m.scope, Body: op.Data, Request: op.Request}
 	p, buf := m.order.Begin(c.id, op.Service)
 	m.order.End(p, groups.AppendData(buf, &d))
 	m.wake = true
@@ -241,13 +259,22 @@ func (m *Machine) close(now time.Duration, c *conn, why session.Reason, fx *Effe
 	if c.open {
 		m.groups.Close(c.id)
 		p, buf := m.order.Begin(c.id, evs.Agreed)
-		m.order.End(p, groups.AppendDisconnect(buf, c.id, c.user))
+		m.order.End(p, groups.AppendDisconnect(buf, c.id, c.user, why.Cause()))
 		m.order.CloseLane(c.id)
 		m.departed[c.id] = c.user
 		m.wake = true
-		c.queue.Discard() // as the original does: the client has gone, or must go
+		if !c.lastWord {
+			c.queue.Discard() // as the original does: the client has gone, or must go
+		}
+		if c.session.Own() {
+			m.owns--
+		}
 	} else if c.user != "" {
 		delete(m.names, c.user)
+	}
+	sentence := why.Sentence()
+	if more := c.session.Detail(); more != "" {
+		sentence += ": " + more
 	}
 	level := evs.Debug
 	switch why {
@@ -255,7 +282,7 @@ func (m *Machine) close(now time.Duration, c *conn, why session.Reason, fx *Effe
 	default:
 		level = evs.Warn
 	}
-	attrs := []evs.Attr{{Key: "session", Value: name}, {Key: "reason", Value: why.Sentence()}}
+	attrs := []evs.Attr{{Key: "session", Value: name}, {Key: "reason", Value: sentence}}
 	if !c.open {
 		attrs = append(attrs, peerAttr(c))
 	}
@@ -272,6 +299,7 @@ func (m *Machine) close(now time.Duration, c *conn, why session.Reason, fx *Effe
 // forget drops a connection that is over.
 func (m *Machine) forget(c *conn) {
 	c.queue.Discard()
+	m.unfinished -= c.unfinished
 	delete(m.conns, c.id)
 }
 
@@ -309,47 +337,91 @@ func (m *Machine) advanceSessions(now time.Duration, fx *Effects) {
 	}
 }
 
-// deliver encodes a delivery once and puts it into the queues of its recipients.
+// deliver encodes a delivery at most once in each dialect and puts it into the queues of its recipients.
 func (m *Machine) deliver(now time.Duration, d *groups.Delivery, fx *Effects) {
-	var buf []byte
-	switch d.Kind {
-	case groups.KindData:
-		buf = m.arena.Begin(frame.RegularNamesSize(len(d.Data.Groups), len(d.Data.Body)))
-		buf = frame.AppendRegularNames(buf, frame.Type(d.Data.Type), d.Sender, d.Data.Hint, d.Data.Groups, d.Data.Body)
-	case groups.KindView:
-		v := frameView(d.View)
-		buf = frame.AppendView(m.arena.Begin(v.Size()), v, d.Own)
-	case groups.KindSignal:
-		buf = frame.AppendTransition(m.arena.Begin(frame.TransitionSize), d.Group, d.ID)
-	case groups.KindSelfLeave:
-		buf = frame.AppendSelfLeave(m.arena.Begin(frame.HeaderSize), d.Group)
-	default:
-		panic("node: impossible delivery " + d.Kind.String())
+	m.deliverIn(now, d, false, fx)
+	if m.owns > 0 {
+		m.deliverIn(now, d, true, fx)
 	}
-	extent := m.arena.End(buf)
-	m.stats.Encoded++
+	m.endSlow(now, fx)
+}
+
+// deliverIn delivers to the recipients that speak one of the dialects.
+func (m *Machine) deliverIn(now time.Duration, d *groups.Delivery, own bool, fx *Effects) {
+	var extent session.Extent
+	encoded := false
 	for _, id := range d.Sessions {
 		c := m.conns[id]
-		if c == nil || c.closing || d.Kind == groups.KindData && m.leaveOut(c, d.Service) {
+		if c == nil || c.closing || c.session.Own() != own || d.Kind == groups.KindData && m.leaveOut(c, d.Service) {
 			continue
 		}
-		if c.queue.Bytes() == 0 {
-			c.moved = now // from here on the peer has something to take
+		if d.Kind == groups.KindSelfLeave && !own && !c.session.Info().Membership {
+			continue // evicted; the original has no word for that, and the client wants to hear nothing of groups
 		}
-		if v := c.queue.Push(extent); v != session.Queued {
-			m.slow = append(m.slow, slow{c, v.Reason()})
-			continue
+		if !encoded {
+			encoded = true
+			m.stats.Encoded++
+			if own {
+				extent = m.arena.End(m.encodeOwn(d))
+			} else {
+				extent = m.arena.End(m.encode(d))
+			}
 		}
-		m.stats.Deliveries++
-		m.queued(now, c, fx)
-		m.list(c, fx)
+		if m.push(now, c, extent, fx) {
+			m.stats.Deliveries++
+		}
 	}
+}
+
+// push queues what is for several sessions. One whose limit it would break is noted for endSlow.
+func (m *Machine) push(now time.Duration, c *conn, e session.Extent, fx *Effects) bool {
+	if c.queue.Bytes() == 0 {
+		c.moved = now // from here on the peer has something to take
+	}
+	push := c.queue.Push
+	if c.session.Own() {
+		push = c.queue.PushFrames
+	}
+	if v := push(e); v != session.Queued {
+		m.slow = append(m.slow, slow{c, v.Reason()})
+		return false
+	}
+	m.queued(now, c, fx)
+	m.list(c, fx)
+	return true
+}
+
+// endSlow ends the sessions that could not take what was for them.
+func (m *Machine) endSlow(now time.Duration, fx *Effects) {
 	for _, s := range m.slow {
 		s.conn.session.Close(now, s.why, &m.sfx)
 		m.perform(now, s.conn, fx)
 	}
 	m.slow = m.slow[:0]
 	m.relieve(now, fx)
+}
+
+// encode writes a delivery as clients of the original get it.
+func (m *Machine) encode(d *groups.Delivery) []byte {
+	switch d.Kind {
+	case groups.KindData:
+		names := originalNames(d.Data.Groups)
+		sender := d.Sender
+		if len(d.Data.Sender) > frame.MaxUserName || !evs.FitsOriginal(d.Data.Sender) {
+			sender = evs.ShortPrivate(d.Sender, d.Data.Sender, d.Data.Session, d.Sender[len(d.Data.Sender)+2:])
+		}
+		buf := m.arena.Begin(frame.RegularNamesSize(len(names), len(d.Data.Body)))
+		return frame.AppendRegularNames(buf, frame.Type(d.Data.Type), sender, d.Data.Hint, names, d.Data.Body)
+	case groups.KindView:
+		v := frameView(d.View)
+		return frame.AppendView(m.arena.Begin(v.Size()), v, d.Own)
+	case groups.KindSignal:
+		return frame.AppendTransition(m.arena.Begin(frame.TransitionSize), d.Group, d.ID)
+	case groups.KindSelfLeave:
+		return frame.AppendSelfLeave(m.arena.Begin(frame.HeaderSize), d.Group)
+	case groups.KindAck, groups.KindReceipt:
+	}
+	panic("node: no delivery for clients of the original: " + d.Kind.String())
 }
 
 // slow is a session that must end because it does not read.
@@ -361,12 +433,12 @@ type slow struct {
 func frameView(v *groups.View) *frame.View {
 	f := &frame.View{Group: v.Group, Cause: v.Cause, ID: v.ID, Members: make([]string, len(v.Members)), Sets: make([][]string, len(v.Sets))}
 	for i, x := range v.Members {
-		f.Members[i] = x.Private
+		f.Members[i] = x.Short
 	}
 	for i, s := range v.Sets {
 		f.Sets[i] = make([]string, len(s))
 		for k, x := range s {
-			f.Sets[i][k] = x.Private
+			f.Sets[i][k] = x.Short
 		}
 	}
 	return f

@@ -25,6 +25,7 @@ import (
 
 	"evensong/internal/proto/access"
 	"evensong/internal/proto/evs"
+	"evensong/internal/proto/frame"
 	"evensong/internal/proto/groups"
 	"evensong/internal/proto/membership"
 	"evensong/internal/proto/order"
@@ -49,6 +50,9 @@ type Config struct {
 	MaxSessions   int               // clients served at once; default 20000
 	InputBytes    int               // bytes of one client that may wait for the token; default 256 KiB
 	LeaveTime     time.Duration     // see order.Config
+	MessageBytes  int               // data of one message in the own dialect; default 16 MiB, at most 64 MiB; no more than half of QueueMemory is used
+	Program       string            // program and version, for clients of the own dialect
+	Listeners     []string          // where clients can connect, for clients of other daemons; see SetListeners
 	Trace         bool              // write Effects.Trace
 
 	// Clients that read more slowly than they are sent to: see pressure.go for what happens at each bound.
@@ -74,6 +78,8 @@ func (c Config) withDefaults() Config {
 	def(&c.QueueMemory, DefaultQueueMemory)
 	c.SessionStall = cmp.Or(c.SessionStall, DefaultSessionStall)
 	c.SessionWait = cmp.Or(c.SessionWait, DefaultSessionWait)
+	def(&c.MessageBytes, frame.DefaultOwnMessage)
+	c.Session.MessageLimit = max(min(c.MessageBytes, c.QueueMemory/2), 1)
 	c.Session.Daemon = c.Me.Name
 	if len(c.Session.Methods) == 0 {
 		c.Session.Methods = []session.AuthMethod{session.Null()}
@@ -160,6 +166,15 @@ type Machine struct {
 	pressure     PressureStats // all but Memory and Blocked
 	blockedSince time.Duration // the others wait since then, while blocking
 
+	owns       int // open sessions of the own dialect
+	unfinished int // memory of messages that have arrived in part
+	// mostUnfinished is allUnfinished, except in tests.
+	mostUnfinished int
+	announced      []string    // where clients can connect here
+	daemons        []listeners // and at the others, by ProcID
+	daemonsNews    bool        // clients have not been told of a change
+	stopped        bool        // the last word is said
+
 	ofx   order.Effects
 	gfx   groups.Effects
 	sfx   session.Effects
@@ -182,8 +197,11 @@ type conn struct {
 	closing bool // Close was said; the last bytes are being written
 	over    bool // over its budget, and not caught up since
 	timer   time.Duration
-	peer    netip.AddrPort // invalid for a Unix socket
-	since   time.Duration  // accepted
+
+	unfinished int            // its part of Machine.unfinished
+	lastWord   bool           // it was told why the connection ends, and shall still get that
+	peer       netip.AddrPort // invalid for a Unix socket
+	since      time.Duration  // accepted
 
 	moved     time.Duration // when the peer last took bytes, or had taken all and got more
 	overSince time.Duration // while over
@@ -201,6 +219,7 @@ func New(cfg Config, rnd *rand.Rand, now time.Duration) (*Machine, error) {
 	m.stats.Closed = map[session.Reason]uint64{}
 	m.cfg.Session.Buffers = &m.pool
 	m.sessions = new(m.cfg.Session)
+	m.announced, m.mostUnfinished = cutListeners(cfg.Listeners), allUnfinished
 	m.arena = session.NewArena(&m.pool)
 	o, orderErr := order.New(order.Config{
 		Me: cfg.Me, Cluster: cfg.Cluster, Ring: cfg.Ring, Membership: cfg.Membership, LeaveTime: cfg.LeaveTime, Trace: cfg.Trace,
@@ -271,6 +290,10 @@ func (m *Machine) finish(now time.Duration, fx *Effects) {
 		m.order.Kick(now, &m.ofx)
 	}
 	m.order.Throttle(m.blocking() && !m.groups.Exchanging())
+	if fx.Stopped && !m.stopped {
+		m.stopped = true
+		m.farewell(now, fx)
+	}
 	m.resume(fx)
 	for _, id := range fx.Outputs {
 		if c := m.conns[id]; c != nil {
@@ -285,6 +308,7 @@ func (m *Machine) rise(now time.Duration, fx *Effects) {
 	for i := range o.Events {
 		e := &o.Events[i]
 		switch {
+		case e.Kind == order.Deliver && m.handleAnnounce(m.conf.Members[e.Message.Sender], e.Message.Payload):
 		case e.Kind == order.Deliver:
 			m.groups.HandleMessage(m.conf.Members[e.Message.Sender], e.Message.Service, e.Message.Payload, &m.gfx)
 		case e.Conf.ID.Kind == evs.Transitional:
@@ -292,6 +316,7 @@ func (m *Machine) rise(now time.Duration, fx *Effects) {
 		default:
 			m.remember(now, m.conf, e.Conf)
 			m.conf = e.Conf
+			m.forgetDaemons(e.Conf)
 			m.groups.HandleRegular(e.Conf, &m.gfx)
 			m.stats.Exchanges++
 		}
@@ -303,6 +328,7 @@ func (m *Machine) rise(now time.Duration, fx *Effects) {
 		m.wake = true
 	}
 	if g.Ready && !m.groups.Exchanging() {
+		m.announce(false)
 		m.order.Open()
 		m.wake = true
 	}
@@ -319,6 +345,7 @@ func (m *Machine) rise(now time.Duration, fx *Effects) {
 		m.groupNote(&g.Notes[i], fx)
 	}
 	g.Reset()
+	m.tellDaemons(now, fx)
 
 	fx.Sends = append(fx.Sends, o.Sends...)
 	fx.Trace = append(fx.Trace, o.Trace...)

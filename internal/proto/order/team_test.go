@@ -3,6 +3,7 @@
 package order
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -183,11 +184,11 @@ func TestEntryOfAStranger(t *testing.T) {
 	}
 }
 
-// A piece of four bytes that claims to begin a message of 16 MB takes no such memory: 255 of each sender may do so.
+// A piece of four bytes that claims to begin the longest message takes no such memory: 255 of each sender may do so.
 func TestClaimedLengthIsNotAllocated(t *testing.T) {
 	m := old(t)
 	m.cursor.mem = &m.parts
-	first := packet.Piece{Service: evs.Agreed, First: true, Stream: 1, Bytes: []byte{0, 0, 0, 1}} // 1 << 24
+	first := packet.Piece{Service: evs.Agreed, First: true, Stream: 1, Bytes: binary.LittleEndian.AppendUint32(nil, packet.MaxMessage)}
 	if _, ok := m.cursor.join(1, first); !ok {
 		t.Fatal("the longest message was refused")
 	}
@@ -195,10 +196,10 @@ func TestClaimedLengthIsNotAllocated(t *testing.T) {
 		t.Errorf("%d bytes allocated, want at most %d", n, maxAssemblyBytes)
 	}
 	rest := packet.Piece{Service: evs.Agreed, Stream: 1, Bytes: make([]byte, packet.MaxPiece)}
-	for range 256 {
+	for range packet.MaxMessage / packet.MaxPiece {
 		m.cursor.join(1, rest)
 	}
-	rest.Last, rest.Bytes = true, make([]byte, 256)
+	rest.Last, rest.Bytes = true, make([]byte, packet.MaxMessage%packet.MaxPiece)
 	if whole, ok := m.cursor.join(1, rest); !ok || len(whole) != packet.MaxMessage {
 		t.Errorf("the longest message came as %d bytes, %v", len(whole), ok)
 	}

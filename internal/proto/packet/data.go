@@ -89,8 +89,9 @@ const PieceHeaderSize = 4
 // MaxPiece is the most bytes that one piece can carry.
 const MaxPiece = 1<<16 - 1
 
-// MaxMessage bounds a message on the ring, in bytes. A receiver refuses to reassemble more.
-const MaxMessage = 16 << 20
+// MaxMessage bounds a message on the ring, in bytes: the largest that a client may send, and its names. A receiver refuses to
+// reassemble more.
+const MaxMessage = 65 << 20
 
 // Piece is a message or a part of one. Packing small messages into one packet and splitting large ones over several
 // are one mechanism: each packet is a sequence of pieces.

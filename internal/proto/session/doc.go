@@ -7,6 +7,8 @@
 //	4.1-4.6    what a client may send, odd input         message.go
 //	6          limits of a session, in both directions   room of HandleInput; queue.go
 //
+// and of docs/wire/own-dialect.md, which the first three bytes choose: own.go.
+//
 // Below it is package frame, the encoding. Above it package node decides what concerns several sessions: whether a name
 // is free, what a join means, when there is room for more input, and what a session receives. For the way out the
 // package has an Arena, in which node encodes each delivery once, and a Queue per session that refers to it.
@@ -17,7 +19,7 @@
 //	HandleInput    collect          take none  collect             requests         take all, ignore
 //	NameDecided    bug              go on      bug                 bug              ignore
 //	HandleClosed   close            close      close               close            ignore
-//	Advance        close when due   nothing    close when due      nothing          nothing
+//	Advance        close when due   nothing    close when due      nothing, ping    nothing
 //	Close          close            close      close               close            ignore
 //
 // Connect waits for the connect message, Name for the node's decision about the private name, Auth for the choice of
@@ -26,6 +28,6 @@
 // any pieces, and what follows is kept; the answers are the same (client-protocol 2.1).
 //
 // Two timers: ConnectTimeout until the connect message is complete, then AuthTimeout until the session is accepted. The
-// node's time in Name counts for neither. An accepted session has no timer: half a message may stay incomplete forever
-// (client-protocol 1.4), at the cost of one buffer.
+// node's time in Name counts for neither. An accepted session of the original has no timer: half a message may stay incomplete forever
+// (client-protocol 1.4), at the cost of one buffer. One of the own dialect has a timer if it has asked for pings.
 package session

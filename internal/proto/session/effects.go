@@ -4,6 +4,7 @@ package session
 
 import (
 	"strconv"
+	"time"
 
 	"evensong/internal/proto/access"
 	"evensong/internal/proto/evs"
@@ -31,6 +32,15 @@ const (
 	// OpRefused is a request that the access rules refuse: At, Rule (nil if none decided), Group if the decision was about
 	// one, and, except at access.Open, the request itself in Type, Hint, Groups and Data, which the client gets back.
 	OpRefused
+	// The others exist in the own dialect only. OpEvict asks that Member leaves the legal Group, if View is still its view;
+	// Request.
+	OpEvict
+	// OpListGroups asks for at most Most names of groups behind Group, OpListMembers for at most Most members of Group from
+	// number First on; Most zero: as many as fit. Request.
+	OpListGroups
+	OpListMembers
+	// OpPing wants a sign of life from the client: a ping, unless something waits to be written anyway.
+	OpPing
 )
 
 // String is the lower-case name.
@@ -50,6 +60,14 @@ func (k OpKind) String() string {
 		return "kill"
 	case OpRefused:
 		return "refused"
+	case OpEvict:
+		return "evict"
+	case OpListGroups:
+		return "list groups"
+	case OpListMembers:
+		return "list members"
+	case OpPing:
+		return "ping"
 	}
 	return "OpKind(" + strconv.Itoa(int(k)) + ")"
 }
@@ -63,11 +81,20 @@ type Op struct {
 	Type    frame.Type  // join, leave, multicast: as sent, without the mark
 	Name    string      // name
 	Info    *Info       // established; belongs to the machine and does not change any more
-	Group   []byte      // join, leave, refused: visible part
+	Group   []byte      // join, leave, refused: visible part; evict, queries
 	Groups  frame.Groups
 	Data    []byte
 	At      access.Point // refused
 	Rule    *access.Rule // refused
+
+	// In the own dialect.
+	Request uint32         // what the answer repeats; zero: none is wanted
+	Frame   frame.OwnType  // refused: what was, in place of the request itself
+	Names   frame.OwnNames // multicast: destinations, in place of Groups
+	Member  []byte         // evict: private name
+	View    evs.ViewID     // evict
+	Most    int            // queries
+	First   uint32         // list members
 }
 
 // Info is what a client said of itself.
@@ -77,6 +104,12 @@ type Info struct {
 	Private    string // "#user#daemon"
 	Membership bool   // wants membership messages
 	Priority   uint8  // 0 to 15, stored and otherwise unused
+
+	// In the own dialect.
+	Program      string        // who the client says it is
+	Capabilities []string      // in force
+	Ping         time.Duration // interval in force; zero: none
+	MessageLimit int           // data of one message, bytes
 }
 
 // NoteKind says which odd request was ignored.
@@ -135,6 +168,13 @@ type Effects struct {
 
 	retired [][]byte // buffers that Ops alias
 	buffers Buffers
+}
+
+// retire keeps a buffer that Ops alias until Reset.
+func (fx *Effects) retire(b []byte, to Buffers) {
+	if fx.buffers = to; to != nil {
+		fx.retired = append(fx.retired, b)
+	}
 }
 
 // Reset makes the effects empty. Slices of their Ops are not valid any more.

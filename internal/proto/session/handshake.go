@@ -26,13 +26,16 @@ func (m *Machine) collect(b []byte, want int) (n int) {
 
 // readConnect collects and judges the connect message (client-protocol 2.1). What follows it stays in b.
 func (m *Machine) readConnect(now time.Duration, b []byte, fx *Effects) int {
+	if m.own != nil {
+		return m.readHello(now, b, fx)
+	}
 	before := int(m.have)
 	taken := m.collect(b, frame.MaxConnect)
 	got := m.small[:m.have]
 	switch {
 	case bytes.HasPrefix(got, ownDialect):
-		m.Close(now, ReasonOwnDialect, fx)
-		return taken
+		m.beginOwn()
+		return taken + m.readHello(now, b[taken:], fx)
 	case bytes.HasPrefix(got, tlsHello):
 		m.Close(now, ReasonTLS, fx)
 		return taken
@@ -68,10 +71,15 @@ func (m *Machine) NameDecided(now time.Duration, user string, code frame.Code, f
 		m.Close(now, reasonOf(code), fx)
 		return
 	}
-	if !frame.LegalUser(user) || m.info.User != "" && user != m.info.User {
+	legal := frame.LegalUser(user) || m.own != nil && frame.LegalOwnUser(user, frame.MaxOwnUser(m.cfg.Daemon))
+	if !legal || m.info.User != "" && user != m.info.User {
 		panic("session: name " + user + " decided for a client that asked for " + m.info.User)
 	}
 	m.info.User, m.info.Private = user, frame.PrivateName(user, m.cfg.Daemon)
+	if m.own != nil {
+		m.offerOwn(now, fx)
+		return
+	}
 	if !m.info.Version.HasAuth() {
 		m.authOld(now, fx)
 		return
@@ -213,7 +221,7 @@ func (m *Machine) finishMethod(i int, credentials []byte, fx *Effects) {
 			m.proved = proves(credentials)
 		}
 	}
-	if !m.cfg.Methods[i].Answer {
+	if !m.cfg.Methods[i].Answer || m.own != nil {
 		return
 	}
 	if yes {
@@ -238,7 +246,8 @@ func (m *Machine) readCredentials(now time.Duration, b []byte, fx *Effects) int 
 	return taken
 }
 
-// accept opens the session (client-protocol 2.4), if the rules let this client in.
+// accept opens the session (client-protocol 2.4), if the rules let this client in. In the own dialect the node writes the
+// welcome: it knows what stands there.
 func (m *Machine) accept(now time.Duration, fx *Effects) {
 	m.judge = m.rules.For(m.principal())
 	if ok, by := m.judge.May(access.Open, nil); !ok {
@@ -246,7 +255,12 @@ func (m *Machine) accept(now time.Duration, fx *Effects) {
 		m.Close(now, ReasonRules, fx)
 		return
 	}
-	fx.Out = frame.AppendAccept(fx.Out, m.info.Version, m.info.Private)
+	if m.own == nil {
+		fx.Out = frame.AppendAccept(fx.Out, m.info.Version, m.info.Private)
+	}
 	m.transition(now, StateOpen)
+	if m.own != nil && m.own.every > 0 {
+		m.deadline = now + m.own.every
+	}
 	fx.Ops = append(fx.Ops, Op{Kind: OpEstablished, Info: &m.info})
 }

@@ -35,6 +35,8 @@ type Config struct {
 	AuthTimeout time.Duration
 	// Buffers gives memory for messages that arrive in pieces. Nil: each such message allocates.
 	Buffers Buffers
+	// MessageLimit bounds the data of one message in the own dialect, in bytes. Zero means frame.DefaultOwnMessage.
+	MessageLimit int
 }
 
 // AuthMethod is one authentication method (client-protocol 2.3).
@@ -51,7 +53,7 @@ type AuthMethod struct {
 	// Answer: the daemon says in one byte, 1 or 0, whether the credentials are right, before the next method runs.
 	Answer bool
 	// Check decides. It must depend on its arguments only. Nil says yes. peer is 0.0.0.0 for a Unix socket; credentials
-	// are valid during the call.
+	// are valid during the call. From a client of the own dialect they may have any length up to frame.MaxCredentials.
 	Check func(peer netip.Addr, credentials []byte) bool
 	// Proves is the name that credentials prove, after Check has accepted them. Nil: they prove none. What it returns must not
 	// alias the credentials.
@@ -92,6 +94,9 @@ func (c *Config) Validate() error {
 	}
 	if c.ConnectTimeout < 0 || c.AuthTimeout < 0 {
 		add("connect timeout %v, authentication timeout %v: want no negative times", c.ConnectTimeout, c.AuthTimeout)
+	}
+	if c.MessageLimit < 0 || c.MessageLimit > frame.MaxOwnMessage {
+		add("message limit %d: want 1 to %d bytes", c.MessageLimit, frame.MaxOwnMessage)
 	}
 	if bad != nil {
 		return fmt.Errorf("session configuration: %s", strings.Join(bad, "\n"))
@@ -178,6 +183,8 @@ type Machine struct {
 	// arrived, and then the body may still be used in place.
 	size int
 	body []byte
+
+	own *own // in the own dialect
 }
 
 // New starts a conversation that was accepted now from peer; the zero address is that of a Unix socket. cfg must be
@@ -209,8 +216,21 @@ func orDefault(d, def time.Duration) time.Duration {
 // When the client's stream ends the caller offers everything that arrived before it calls HandleClosed: complete
 // messages count (client-protocol 4.3).
 func (m *Machine) HandleInput(now time.Duration, b []byte, room int, fx *Effects) (consumed int) {
+	consumed = m.read(now, b, room, fx)
+	m.heard(len(b), consumed < len(b))
+	return consumed
+}
+
+func (m *Machine) read(now time.Duration, b []byte, room int, fx *Effects) (consumed int) {
 	for {
 		was := m.state
+		if m.own != nil && (was == StateAuth || was == StateCredentials || was == StateOpen) {
+			consumed += m.readOwn(now, b[consumed:], room, fx)
+			if m.state == was {
+				return consumed
+			}
+			continue
+		}
 		switch m.state {
 		case StateConnect:
 			consumed += m.readConnect(now, b[consumed:], fx)
@@ -255,7 +275,7 @@ func (m *Machine) HandleClosed(now time.Duration, fx *Effects) {
 	case StateName, StateCredentials:
 		m.Close(now, ReasonGoneEarly, fx)
 	case StateOpen:
-		if m.have > 0 {
+		if m.have > 0 || m.own != nil && (m.own.buf != nil || m.own.asm.Pending()) {
 			m.Close(now, ReasonGoneInMessage, fx)
 			return
 		}
@@ -280,7 +300,9 @@ func (m *Machine) Advance(now time.Duration, fx *Effects) {
 		m.Close(now, ReasonSilent, fx)
 	case StateAuth, StateCredentials:
 		m.Close(now, ReasonAuthTimeout, fx)
-	case StateName, StateOpen, StateClosed:
+	case StateOpen:
+		m.advanceOwn(now, fx)
+	case StateName, StateClosed:
 		panic("session: a timer in state " + m.state.String())
 	default:
 		panic("session: impossible state " + m.state.String())
@@ -301,7 +323,9 @@ func (m *Machine) Close(now time.Duration, why Reason, fx *Effects) {
 	if m.state == StateClosed {
 		return
 	}
-	if code := why.Code(); code != 0 && m.state != StateOpen {
+	if m.own != nil {
+		m.sayClose(why, fx)
+	} else if code := why.Code(); code != 0 && m.state != StateOpen {
 		fx.Out = append(fx.Out, code.Byte())
 	}
 	fx.Close = why
@@ -344,10 +368,13 @@ func (m *Machine) CheckInvariants() error {
 		return fmt.Errorf("session: a message body in state %v", m.state)
 	case m.state == StateOpen && m.body != nil && (m.have != frame.HeaderSize || len(m.body) >= m.size || m.size > frame.MaxBody):
 		return fmt.Errorf("session: %d of %d bytes of a body behind %d of a header", len(m.body), m.size, m.have)
-	case (m.state == StateConnect || m.state == StateAuth || m.state == StateCredentials) != (m.deadline != 0):
+	case (m.state == StateConnect || m.state == StateAuth || m.state == StateCredentials) != (m.deadline != 0) && (m.own == nil || m.state != StateOpen):
 		return fmt.Errorf("session: deadline %v in state %v", m.deadline, m.state)
 	case m.state == StateOpen && m.info.Private == "":
 		return fmt.Errorf("session: open without a name")
+	}
+	if m.own != nil {
+		return m.checkOwn()
 	}
 	return nil
 }

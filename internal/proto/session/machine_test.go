@@ -128,8 +128,14 @@ func opString(op *Op) string {
 	case OpEstablished:
 		return fmt.Sprintf("established %s memb=%v prio=%d v=%v", op.Info.Private, op.Info.Membership, op.Info.Priority, op.Info.Version)
 	case OpJoin, OpLeave:
+		if op.Request != 0 {
+			return ownOpString(op)
+		}
 		return fmt.Sprintf("%v %q", op.Kind, op.Group)
 	case OpMulticast:
+		if op.Names != nil {
+			return ownOpString(op)
+		}
 		data := fmt.Sprintf("%q", op.Data)
 		if len(op.Data) > 40 {
 			data = fmt.Sprintf("%d bytes, sum %d", len(op.Data), sum(op.Data))
@@ -137,6 +143,8 @@ func opString(op *Op) string {
 		return fmt.Sprintf("multicast %v %v hint=%x %q %s", op.Service, op.Type, op.Hint, op.Groups.Strings(), data)
 	case OpKill:
 		return "kill"
+	case OpEvict, OpListGroups, OpListMembers, OpPing:
+		return ownOpString(op)
 	case OpRefused:
 		return fmt.Sprintf("refused %v %q %v hint=%x %q %q", op.At, op.Group, op.Type, op.Hint, op.Groups.Strings(), op.Data)
 	}
@@ -228,7 +236,6 @@ func TestHandshake(t *testing.T) {
 			out: "\xfa", ops: []string{`name "u"`}, close: ReasonNotUnique},
 		{what: "quota", in: connect("u"), decide: func(string) (string, frame.Code) { return "", frame.ErrRejectQuota },
 			out: "\xfd", ops: []string{`name "u"`}, close: ReasonQuota},
-		{what: "own dialect", in: "EVS\x01\x00\x00", out: "\xf9", decide: methodNo, close: ReasonOwnDialect},
 		{what: "TLS", in: "\x16\x03\x01\x02\x00\x01\x00", decide: methodNo, close: ReasonTLS},
 
 		// 2.2

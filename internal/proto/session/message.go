@@ -65,8 +65,7 @@ func (m *Machine) readFrames(now time.Duration, b []byte, room int, fx *Effects)
 			}
 		}
 		n := min(m.size-len(m.body), len(rest))
-		m.makeRoom(n)
-		m.body = append(m.body, rest[:n]...)
+		m.body = append(m.makeRoom(m.body, m.size, n), rest[:n]...)
 		consumed += n
 		if len(m.body) < m.size {
 			return consumed
@@ -75,28 +74,26 @@ func (m *Machine) readFrames(now time.Duration, b []byte, room int, fx *Effects)
 		m.have = 0
 		room -= frame.HeaderSize + m.size
 		m.request(&h, m.body, fx)
-		fx.retired, fx.buffers = append(fx.retired, m.body), m.cfg.Buffers
-		if fx.buffers == nil {
-			fx.retired = fx.retired[:0]
-		}
+		fx.retire(m.body, m.cfg.Buffers)
 		m.body = nil
 	}
 	return consumed
 }
 
-// makeRoom sees to it that n bytes more fit into body. Its memory follows what has arrived, not what a header promises:
-// else any client could have the daemon keep a message's worth of memory for a few bytes.
-func (m *Machine) makeRoom(n int) {
-	need := len(m.body) + n
-	if need <= cap(m.body) {
-		return
+// makeRoom sees to it that n bytes more fit into what has arrived of something that will have size bytes. Its memory follows
+// what has arrived, not what a header promises: else any client could have the daemon keep a message's worth of memory for a
+// few bytes.
+func (m *Machine) makeRoom(got []byte, size, n int) []byte {
+	need := len(got) + n
+	if need <= cap(got) {
+		return got
 	}
-	b := m.get(min(m.size, bodyAhead*need))
-	if m.body != nil {
-		b = append(b, m.body...)
-		m.put(m.body)
+	b := m.get(min(size, bodyAhead*need))
+	if got != nil {
+		b = append(b, got...)
+		m.put(got)
 	}
-	m.body = b
+	return b
 }
 
 // bodyAhead is how many times what has arrived of a body its buffer may be, apart from the least class of Buffers. A large

@@ -88,6 +88,7 @@ type Queue struct {
 	bytes    int    // in them
 	high     int    // the most that bytes has been
 	wrote    uint64 // bytes that have left
+	partial  bool   // some bytes of the first message have left
 	pinned   int    // memory of their chunks, each once
 	inFlight int    // bytes handed out by Vec, from the front; their segments stay as they are until Written
 	flying   bool
@@ -261,9 +262,11 @@ func (q *Queue) finishMessages(n int) {
 		left := int(*msg &^ uncounted)
 		if n < left {
 			*msg -= uint32(n)
+			q.partial = true
 			return
 		}
 		n -= left
+		q.partial = false
 		if *msg&uncounted == 0 {
 			q.counted--
 		}

@@ -5,6 +5,7 @@ package session
 import (
 	"strconv"
 
+	"evensong/internal/proto/evs"
 	"evensong/internal/proto/frame"
 )
 
@@ -25,7 +26,8 @@ const (
 	ReasonRules       // the access rules let it not in
 	ReasonAuthTimeout // authentication not complete in time
 	ReasonQuota       // too many sessions
-	ReasonOwnDialect  // begins with EVS
+	ReasonOwnVersion  // own dialect: another version of it
+	ReasonCapability  // own dialect: something is needed that is not offered
 	ReasonTLS         // begins with a TLS hello
 	ReasonGoneEarly   // client closed during the handshake
 
@@ -43,6 +45,11 @@ const (
 	ReasonGroups
 	ReasonHint
 	ReasonLength
+
+	// In the own dialect.
+	ReasonMalformed    // bytes that break a rule of the document
+	ReasonUnresponsive // no sign of life
+	ReasonUnfinished   // unfinished messages of all clients take too much memory
 
 	// The node's doing, through Close.
 	ReasonSlowBytes    // reads too slowly: hard bound in bytes
@@ -69,7 +76,8 @@ var reasonTexts = [...]struct {
 	ReasonRules:         {"rules", "the access rules do not let this client in", frame.ErrRejectAuth},
 	ReasonAuthTimeout:   {"auth-timeout", "the client did not complete authentication in time", frame.ErrRejectAuth},
 	ReasonQuota:         {"quota", "the daemon serves as many sessions as it may", frame.ErrRejectQuota},
-	ReasonOwnDialect:    {"own-dialect", "the client speaks Evensong's own dialect, which this daemon does not offer", frame.ErrRejectVersion},
+	ReasonOwnVersion:    {"own-version", "the client speaks another version of Evensong's own dialect", frame.ErrRejectVersion},
+	ReasonCapability:    {"capability", "the client needs a capability that this daemon does not offer", frame.ErrRejectVersion},
 	ReasonTLS:           {"tls", "the client began with a TLS hello, and this daemon does not offer TLS", 0},
 	ReasonGoneEarly:     {"gone-early", "the client closed the connection during the handshake", 0},
 	ReasonKill:          {"kill", "the client asked to be disconnected", 0},
@@ -83,6 +91,9 @@ var reasonTexts = [...]struct {
 	ReasonGroups:        {"header-groups", "malformed header: the number of groups is not between 0 and 100", 0},
 	ReasonHint:          {"header-hint", "malformed header: the hint word has bits outside the message type", 0},
 	ReasonLength:        {"header-length", "malformed header: data and group names have less than 0 or more than 143952 bytes", 0},
+	ReasonMalformed:     {"malformed", "what the client sent breaks a rule of the own dialect", frame.ErrIllegalMessage},
+	ReasonUnresponsive:  {"unresponsive", "the client gave no sign of life", 0},
+	ReasonUnfinished:    {"unfinished", "messages of which only a part has arrived take as much memory as they may, and this client began another part", 0},
 	ReasonSlowBytes:     {"slow-bytes", "the client read too slowly: the bytes queued for it reached the hard bound", 0},
 	ReasonSlowMessages:  {"slow-messages", "the client read too slowly: the messages queued for it reached MaxSessionMessages", 0},
 	ReasonStalled:       {"stalled", "the client did not read: more than its budget was queued, and nothing could be written to it for too long", 0},
@@ -115,6 +126,28 @@ func (r Reason) Code() frame.Code {
 		return reasonTexts[r].code
 	}
 	return 0
+}
+
+// Cause is what the members of a group learn about a disconnect for this reason.
+func (r Reason) Cause() evs.Detail {
+	switch r {
+	case ReasonKill:
+		return evs.DetailAsked
+	case ReasonGone, ReasonGoneEarly, ReasonGoneInMessage, ReasonWriteFailed:
+		return evs.DetailLost
+	case ReasonSlowBytes, ReasonSlowMessages, ReasonStalled, ReasonWaited, ReasonCrowded:
+		return evs.DetailSlow
+	case ReasonUnresponsive:
+		return evs.DetailSilent
+	case ReasonEvicted:
+		return evs.DetailEvicted
+	case ReasonShutdown:
+		return evs.DetailShutdown
+	case ReasonMark, ReasonService, ReasonDaemonOnly, ReasonNameForm, ReasonNameOther, ReasonGroups, ReasonHint, ReasonLength,
+		ReasonMalformed:
+		return evs.DetailProtocol
+	}
+	return evs.DetailNone
 }
 
 // faultReasons maps what is wrong with a header to why its session ends.

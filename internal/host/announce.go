@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"net/netip"
+	"runtime/debug"
+)
+
+// announced are the addresses by which clients of other daemons may come here when theirs fails. A listener on all
+// addresses is known by the daemon's own one, if there is one that others can use.
+func announced(listen []netip.AddrPort, self netip.Addr) (list []string) {
+	for _, a := range listen {
+		if a.Addr().IsUnspecified() {
+			if !self.IsValid() || self.IsUnspecified() {
+				continue
+			}
+			a = netip.AddrPortFrom(self, a.Port())
+		}
+		list = append(list, a.String())
+	}
+	return list
+}
+
+// program is what clients are told that they talk to.
+func program() string {
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" && b.Main.Version != "(devel)" {
+		return "evensong " + b.Main.Version
+	}
+	return "evensong development"
+}
