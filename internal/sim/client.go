@@ -237,6 +237,8 @@ type client struct {
 	viewed   int                  // views got so far, of all groups
 	sent     uint64
 	received int // messages, over all sessions
+
+	own *ownState // nil: speaks the original's protocol
 }
 
 func (w *World) addClient(user string, home int) *client {
@@ -280,6 +282,10 @@ func (c *client) dial(try int) {
 		c.rbuf = w.buffer()
 	}
 	c.conn, c.state, c.rbuf = cn, clientAuth, c.rbuf[:0]
+	if c.own != nil {
+		c.helloOwn()
+		return
+	}
 	flags := frame.FlagMembership
 	if c.noViews {
 		flags = 0
@@ -324,6 +330,12 @@ func (c *client) record(t evs.Trace) {
 
 // read takes apart what has arrived.
 func (c *client) read() {
+	if c.own != nil {
+		if at := c.readOwn(c.rbuf); c.conn != nil {
+			c.keep(at)
+		}
+		return
+	}
 	at := 0
 	for c.conn != nil {
 		b := c.rbuf[at:]
@@ -409,25 +421,14 @@ func (c *client) frame(m *frame.Message) {
 			c.w.fail("PROTOCOL", "%s: message with type %v", c.sess.Name, m.Type)
 			return
 		}
-		sender := string(m.Name)
-		c.record(evs.Trace{
-			Kind: evs.TraceClientMsg, Sender: sender, Groups: m.Groups.Strings(), Service: service,
-			Digest: digest(sender, m.Hint.MessType(), m.Data), Length: len(m.Data),
-		})
-		c.received++
-		c.w.arrived(m.Data)
+		c.got(string(m.Name), m.Groups.Strings(), service, m.Hint.MessType(), m.Data)
 	case frame.KindView:
 		v, own, err := frame.ParseView(m)
 		if err != nil {
 			c.w.fail("PROTOCOL", "%s: %v", c.sess.Name, err)
 			return
 		}
-		info := &evs.TraceViewInfo{ID: v.ID, Cause: v.Cause, Members: v.Members, Sets: v.Sets, Mine: own}
-		if g := c.w.group(v.Group); g >= 0 {
-			c.views[g] = info
-			c.viewed++
-		}
-		c.record(evs.Trace{Kind: evs.TraceView, Group: v.Group, View: info})
+		c.gotView(v.Group, &evs.TraceViewInfo{ID: v.ID, Cause: v.Cause, Members: v.Members, Sets: v.Sets, Mine: own})
 	case frame.KindTransition:
 		id, ok := frame.ParseTransition(m)
 		if !ok {
@@ -449,6 +450,24 @@ func (c *client) frame(m *frame.Message) {
 	}
 }
 
+// got notes a message.
+func (c *client) got(sender string, groups []string, service evs.Service, number int16, data []byte) {
+	c.record(evs.Trace{
+		Kind: evs.TraceClientMsg, Sender: sender, Groups: groups, Service: service, Digest: digest(sender, number, data), Length: len(data),
+	})
+	c.received++
+	c.w.arrived(data)
+}
+
+// gotView notes a view.
+func (c *client) gotView(group string, info *evs.TraceViewInfo) {
+	if g := c.w.group(group); g >= 0 {
+		c.views[g] = info
+		c.viewed++
+	}
+	c.record(evs.Trace{Kind: evs.TraceView, Group: group, View: info})
+}
+
 // group is the number of a group, or -1.
 func (w *World) group(name string) int { return slices.Index(w.groups, name) }
 
@@ -459,6 +478,10 @@ func (c *client) join(g int) {
 	}
 	c.member[g] = true
 	c.record(evs.Trace{Kind: evs.TraceJoin, Group: c.w.groups[g]})
+	if c.own != nil {
+		c.push(frame.AppendOwnJoin(c.wbuf[:0], c.ask(frame.OwnJoin, g), c.w.groups[g]))
+		return
+	}
 	c.push(frame.AppendJoin(c.wbuf[:0], c.sess.Name, c.w.groups[g]))
 }
 
@@ -470,6 +493,10 @@ func (c *client) leave(g int) {
 	c.member[g] = false
 	c.left[g]++
 	c.record(evs.Trace{Kind: evs.TraceLeave, Group: c.w.groups[g]})
+	if c.own != nil {
+		c.push(frame.AppendOwnLeave(c.wbuf[:0], c.ask(frame.OwnLeave, g), c.w.groups[g]))
+		return
+	}
 	c.push(frame.AppendLeave(c.wbuf[:0], c.sess.Name, c.w.groups[g]))
 }
 
@@ -487,7 +514,13 @@ func (c *client) multicast(groups []string, service evs.Service, size int, selfD
 		Kind: evs.TraceMulticast, Groups: groups, Service: service, Digest: digest(c.sess.Name, int16(id), body), Length: size,
 		Number: c.sent, SelfDiscard: selfDiscard,
 	})
-	c.wbuf = frame.AppendMulticast(c.wbuf[:0], c.sess.Name, frame.MulticastType(service, selfDiscard), int16(id), groups, body)
+	if typ := frame.MulticastType(service, selfDiscard); c.own != nil {
+		c.own.request++
+		c.own.receipts[c.own.request] = true
+		c.wbuf = frame.AppendOwnMulticast(c.wbuf[:0], 1, c.own.request, typ, frame.NewHint(int16(id), frame.LittleEndian), groups, body)
+	} else {
+		c.wbuf = frame.AppendMulticast(c.wbuf[:0], c.sess.Name, typ, int16(id), groups, body)
+	}
 	c.push(c.wbuf)
 	c.w.stats.Messages++
 	return id
@@ -500,6 +533,9 @@ func (c *client) half() {
 	}
 	_, body := c.w.body(1000)
 	b := frame.AppendMulticast(nil, c.sess.Name, frame.TypeAgreed, 0, c.w.groups[:1], body)
+	if c.own != nil {
+		b = frame.AppendOwnMulticast(nil, 1, 0, frame.TypeAgreed, frame.NewHint(0, frame.LittleEndian), c.w.groups[:1], body)
+	}
 	c.push(b[:1+c.w.rnd.IntN(len(b)-1)])
 	c.hang(false)
 }
@@ -509,7 +545,11 @@ func (c *client) kill() {
 	if c.state != clientOpen {
 		return
 	}
-	c.push(frame.AppendKill(nil, c.sess.Name))
+	if c.own != nil {
+		c.push(frame.AppendOwnBye(nil))
+	} else {
+		c.push(frame.AppendKill(nil, c.sess.Name))
+	}
 	c.hang(false)
 }
 

@@ -133,6 +133,7 @@ func (w *World) build(p *Profile) time.Duration {
 			w.at(at, func() { w.inject(faultReconfigure, w.hosts[w.edits.IntN(len(w.hosts))]) })
 		}
 	}
+	w.ownClients(begin, end)
 	w.load(begin, end, times, count(p.messages))
 	return end
 }

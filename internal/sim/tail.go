@@ -335,6 +335,11 @@ func (w *World) unconverged(part []int) string {
 			return fmt.Sprintf("client %s of %s is not connected", c.user, w.hosts[c.home].name)
 		}
 	}
+	for _, c := range w.clients {
+		if owed := c.owed(); c.state == clientOpen && owed != "" {
+			return fmt.Sprintf("%s waits for %s", c.sess.Name, owed)
+		}
+	}
 	for g, name := range w.groups {
 		for _, c := range w.clients {
 			if c.state != clientOpen || c.noViews {

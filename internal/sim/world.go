@@ -17,6 +17,7 @@ import (
 type World struct {
 	rnd       *rand.Rand
 	edits     *rand.Rand    // what files change to, apart so that other schedules stay what they were
+	dialect   *rand.Rand    // who speaks the own dialect, and what only they do; apart for the same reason
 	now       time.Duration // virtual time since the world began
 	step      uint64
 	events    queue
@@ -60,7 +61,7 @@ type Counters struct {
 
 // newWorld makes an empty world.
 func newWorld(seed uint64) *World {
-	w := &World{rnd: rand.New(rand.NewPCG(seed, 0x5eed)), edits: rand.New(rand.NewPCG(seed, 0xed17)), now: time.Millisecond}
+	w := &World{rnd: rand.New(rand.NewPCG(seed, 0x5eed)), edits: rand.New(rand.NewPCG(seed, 0xed17)), dialect: rand.New(rand.NewPCG(seed, 0xd1a1)), now: time.Millisecond}
 	w.stats.Faults, w.stats.Steps = map[string]int{}, map[string]int{}
 	return w
 }
