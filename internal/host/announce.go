@@ -5,6 +5,7 @@ package host
 import (
 	"net/netip"
 	"runtime/debug"
+	"time"
 )
 
 // announced are the addresses by which clients of other daemons may come here when theirs fails. A listener on all
@@ -28,4 +29,14 @@ func program() string {
 		return "evensong " + b.Main.Version
 	}
 	return "evensong development"
+}
+
+// unannounce tells the clients of other daemons that they must not come here any more.
+func (c *core) unannounce() {
+	if m, ok := c.m.(interface {
+		SetListeners(now time.Duration, addrs []string, fx *Effects)
+	}); ok {
+		m.SetListeners(c.now, nil, &c.fx)
+		c.perform()
+	}
 }

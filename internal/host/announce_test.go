@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestAnnounced(t *testing.T) {
@@ -35,4 +36,25 @@ func TestAnnounced(t *testing.T) {
 	if p := program(); !strings.HasPrefix(p, "evensong ") {
 		t.Error(p)
 	}
+}
+
+// announcer notes what it is told about the addresses for clients.
+type announcer struct {
+	echo
+	told [][]string
+}
+
+func (a *announcer) SetListeners(_ time.Duration, addrs []string, _ *Effects) {
+	a.told = append(a.told, addrs)
+}
+
+// A daemon that drains takes its addresses back, so that clients of others do not come to it.
+func TestDrainTakesAddressesBack(t *testing.T) {
+	m := &announcer{}
+	h := start(t, local(LoopAuto), m)
+	c := dial(t, h) // keeps the host from ending
+	c.Write([]byte("x"))
+	eventually(t, h, "a session", func() bool { return h.stats.Sessions.Load() == 1 })
+	h.Drain(time.Hour)
+	eventually(t, h, "the addresses are taken back", func() bool { return len(m.told) == 1 && m.told[0] == nil })
 }

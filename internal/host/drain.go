@@ -23,6 +23,7 @@ func (h *Host) Drain(wait time.Duration) {
 	h.drainSince.Store(new(time.Now()))
 	h.mail.post(func() {
 		h.core.draining = true
+		h.core.unannounce()
 		h.core.note(slog.LevelInfo, "draining", slog.Int64("sessions", h.stats.Sessions.Load()), slog.Duration("within", wait))
 	})
 	go func() {
