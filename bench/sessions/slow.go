@@ -23,18 +23,20 @@ const warmTime = 500 * time.Millisecond
 // slow measures what one reader that stops costs the others.
 func (b *bench) slow(ctx context.Context) error {
 	var ratios, plain, cuts, costs []float64
+	length := b.o.load // of an undisturbed run: as long as the last disturbed one, because the beginning of a run is not like its end
 	for i := range b.o.pairs {
 		var rates, cpu [2]float64 // undisturbed, disturbed
 		for k := range 2 {
-			which := (i + k) % 2 // each is first in turn
+			which := (i + k + 1) % 2 // each is first in turn
 			b.p.Say("slow: pair %d of %d, %s", i+1, b.o.pairs, [...]string{"undisturbed", "with a reader that stops"}[which])
-			f, err := b.slowRun(ctx, which == 1)
+			f, err := b.slowRun(ctx, which == 1, length)
 			if err != nil {
 				return err
 			}
 			rates[which], cpu[which] = f.rate, f.cpu
 			if which == 1 {
 				cuts = append(cuts, f.took.Seconds())
+				length = f.took
 			}
 		}
 		plain = append(plain, rates[0])
@@ -66,8 +68,8 @@ type slowFigures struct {
 	took time.Duration
 }
 
-// slowRun is one run.
-func (b *bench) slowRun(ctx context.Context, disturb bool) (f slowFigures, err error) {
+// slowRun is one run. It ends after so long, a disturbed one when the reader is cut off or with the longest time.
+func (b *bench) slowRun(ctx context.Context, disturb bool, length time.Duration) (f slowFigures, err error) {
 	o := b.o
 	d, err := b.startDaemon(ctx)
 	if err != nil {
@@ -159,11 +161,12 @@ func (b *bench) slowRun(ctx context.Context, disturb bool) (f slowFigures, err e
 	}
 	from, start, used := others(), time.Now(), run.ProcessTime(d.PID())
 	if disturb {
+		length = o.load
 		readers[o.readers-1].deaf.Store(true)
 	}
 	select {
 	case <-cut:
-	case <-time.After(o.load):
+	case <-time.After(length):
 	case <-ctx.Done():
 		return f, ctx.Err()
 	}

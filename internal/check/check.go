@@ -41,6 +41,10 @@ type History struct {
 	// the clauses of EVS-8 and EVS-18 that need stable storage; monotonicity binds each incarnation alone.
 	Volatile map[string]bool
 
+	// Lossy says that daemons may leave out Unreliable messages for sessions that read too slowly. They are bound by no rule
+	// then (M-8); else the checkers hold them to what Reliable promises, as all daemons order them alike.
+	Lossy bool
+
 	// TokenTimeout in nanoseconds lets the report count restarts that happened inside it. Zero: not counted.
 	TokenTimeout int64
 

@@ -129,7 +129,7 @@ func (x *index) lowGRP6(s *sink) {
 		for in := start; ; {
 			ss := &x.sessions[in.session]
 			for _, ev := range x.span(in) {
-				if m := &x.cmsgs[ss.events[ev].msg]; !m.causal() && !m.selfDiscard {
+				if m := &x.cmsgs[ss.events[ev].msg]; !m.causal() && !m.selfDiscard && !(x.h.Lossy && m.service == evs.Unreliable) {
 					su.set.add(ss.events[ev].msg)
 				}
 			}

@@ -161,6 +161,9 @@ func (w *World) inject(k faultKind, on *host) {
 	case faultClientSlow:
 		c := w.clients[w.rnd.IntN(len(w.clients))]
 		c.slow = w.between(time.Millisecond, 40*time.Millisecond)
+		if w.pressure && w.chance(0.4) {
+			c.slow = 4 * time.Second // it takes next to nothing
+		}
 		w.after(w.between(timeout, 12*timeout), func() { c.slow = 0 })
 	case faultLastWords:
 		on.mumbles = w.now + w.between(0, 4*time.Millisecond)

@@ -13,6 +13,7 @@ import (
 	"evensong/internal/proto/node"
 	"evensong/internal/proto/packet"
 	"evensong/internal/proto/ring"
+	"evensong/internal/proto/session"
 )
 
 // Cluster is the name of every simulated cluster.
@@ -54,6 +55,7 @@ type host struct {
 
 	// limits of this host's daemon, from the schedule; zero values are the defaults.
 	sessionBytes int
+	slow         slowLimits
 	inputBytes   int
 	accelerated  bool
 
@@ -76,6 +78,13 @@ type file struct {
 	ring   ring.Config // if edited
 	listed []string    // names of the daemons; nil: whoever comes
 	rank   int         // if not zero, one more than the daemon's place, from its next start on
+}
+
+// slowLimits are what clients that read too slowly meet; zero values are the defaults.
+type slowLimits struct {
+	policy               session.Policy
+	budget, hard, memory int
+	stall, wait          time.Duration
 }
 
 // write is a store under way.
@@ -134,6 +143,10 @@ func (h *host) config() node.Config {
 			cfg.Peers = append(cfg.Peers, address(i))
 		}
 	}
+	if h.slow.budget > 0 {
+		cfg.SlowPolicy, cfg.SessionBytes, cfg.SessionHardBytes = h.slow.policy, h.slow.budget, h.slow.hard
+		cfg.QueueMemory, cfg.SessionStall, cfg.SessionWait = h.slow.memory, h.slow.stall, h.slow.wait
+	}
 	if h.file.edited {
 		cfg.Ring = h.file.ring
 	}
@@ -181,6 +194,7 @@ func (h *host) crash() {
 
 // end takes the daemon away and closes its connections: reset says that what was in them may be lost.
 func (h *host) end(reset bool) {
+	h.countSlow()
 	h.node, h.died = nil, h.w.now
 	for _, d := range h.waiting {
 		h.w.net.release(d)
@@ -193,6 +207,21 @@ func (h *host) end(reset bool) {
 		c.daemonGone("daemon gone")
 	}
 	h.conns, h.byID, h.outputs, h.closes = nil, nil, h.outputs[:0], h.closes[:0]
+}
+
+// countSlow adds up what happened to slow clients of a daemon that is about to go.
+func (h *host) countSlow() {
+	if h.node == nil || h.slow.budget == 0 {
+		return
+	}
+	st := h.node.Stats()
+	steps := h.w.stats.Steps
+	steps["readers over their budgets"] += int(st.Pressure.Overs)
+	steps["messages left out"] += int(st.Pressure.Dropped)
+	steps["waits for a reader"] += int(st.Pressure.Waits)
+	for _, why := range []session.Reason{session.ReasonStalled, session.ReasonWaited, session.ReasonSlowBytes, session.ReasonCrowded} {
+		steps["closed: "+why.String()] += int(st.Closed[why])
+	}
 }
 
 // pause stops the daemon's process; resume lets it go on. It then finds, in this order, what waited: datagrams,

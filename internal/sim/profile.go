@@ -10,6 +10,7 @@ import (
 
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/frame"
+	"evensong/internal/proto/session"
 )
 
 // Profile is a sort of schedule.
@@ -26,6 +27,7 @@ type Profile struct {
 	calm                             bool          // no varied configuration
 	wide                             bool          // daemons on several continents, with the timers for that
 	edits                            float64       // how often files change besides the other faults
+	pressure                         bool          // small budgets for readers, a policy for slow ones, and much to read
 }
 
 var everything = [faultEnd]int{
@@ -54,6 +56,9 @@ func Profiles() []Profile {
 		{Name: "reload", Text: "files change while daemons run, among partitions and restarts", hosts: [2]int{3, 6}, clients: [2]int{6, 20}, messages: [2]int{200, 240}, faults: [2]int{3, 6},
 			length: 10 * time.Second, kinds: 2, edits: 1,
 			weights: [faultEnd]int{faultPartition: 3, faultHeal: 4, faultCrashQuick: 3, faultCrashSlow: 2, faultLeave: 1, faultPause: 2, faultWeather: 3, faultTrap: 3, faultClientGone: 2}},
+		{Name: "pressure", Text: "clients that read too slowly, with small budgets and each policy", hosts: [2]int{2, 4}, clients: [2]int{6, 12}, messages: [2]int{900, 1200}, faults: [2]int{10, 16},
+			length: 5 * time.Second, kinds: 1, pressure: true,
+			weights: [faultEnd]int{faultClientSlow: 20, faultClientGone: 2, faultPartition: 1, faultHeal: 2, faultPause: 1}},
 		{Name: "big", Text: "24 to 32 daemons start together", hosts: [2]int{24, 32}, clients: [2]int{24, 32}, messages: [2]int{60, 80}, faults: [2]int{2, 3},
 			length: 8 * time.Second, weights: [faultEnd]int{faultPartition: 2, faultHeal: 2, faultCrashQuick: 1, faultPause: 1, faultWeather: 1}, kinds: 1, together: true},
 		{Name: "wide", Text: "up to 80 ms from daemon to daemon, some loss, and the timers of a wide-area network", hosts: [2]int{3, 6}, clients: [2]int{6, 12}, messages: [2]int{100, 150}, faults: [2]int{2, 4},
@@ -95,9 +100,17 @@ func (w *World) build(p *Profile) time.Duration {
 	w.net = newNetwork(n, q)
 	w.groups = []string{"red", "green", "blue", "a-group-name-of-31-bytes-" + "abcdef"}[:2+r.IntN(3)]
 	smallBudget, smallInput, noneAhead := w.chance(0.1), w.chance(0.2), w.chance(0.5)
+	var slow slowLimits
+	if p.pressure {
+		slow = slowLimits{policy: session.Policy(r.IntN(len(session.Policies()))), stall: w.between(300*time.Millisecond, time.Second), wait: w.between(500*time.Millisecond, 2*time.Second)}
+		slow.budget = 16<<10 + r.IntN(48<<10)
+		slow.hard = slow.budget * (2 + r.IntN(30))
+		slow.memory = 256<<10 + r.IntN(512<<10)
+		w.pressure = true
+	}
 	for i := range n {
 		h := w.addHost("d"+strconv.Itoa(i), allStable || w.chance(0.5))
-		h.accelerated = accelerated
+		h.accelerated, h.slow = accelerated, slow
 		if noneAhead {
 			h.storeAhead = -1 // every configuration waits for its number to be written
 		}

@@ -12,6 +12,7 @@ import (
 	"evensong/internal/check"
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/frame"
+	"evensong/internal/proto/session"
 )
 
 // Result is the outcome of one run.
@@ -101,11 +102,15 @@ func (w *World) judge() *Result {
 		TokenTimeout: int64(w.ring.TokenTimeout), MaxPrivateName: frame.MaxPrivateName, MaxGroupName: frame.MaxGroupName,
 	}
 	for _, host := range w.hosts {
+		h.Lossy = h.Lossy || host.slow.policy == session.PolicyDrop
 		if !host.stable {
 			h.Volatile[host.name] = true
 		}
 	}
 	rep := check.Check(&h)
+	for _, host := range w.hosts {
+		host.countSlow()
+	}
 	w.stats.Virtual, w.stats.Records = w.now, len(w.history)
 	w.stats.Datagrams, w.stats.Lost = w.net.sent, w.net.lost+w.net.cutOff
 	res := &Result{Rules: rep.Rules, Coverage: rep.Coverage, Counters: w.stats, History: w.history}

@@ -30,6 +30,7 @@ type World struct {
 	history   []evs.Trace
 	traps     []*trap
 	unchecked bool   // see Arena
+	pressure  bool   // slow clients may stop altogether
 	over      bool   // the faults have ended
 	ids       uint64 // messages made so far
 	bodies    []byte // pattern from which bodies are cut

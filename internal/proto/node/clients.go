@@ -296,9 +296,13 @@ func (m *Machine) close(now time.Duration, c *conn, why session.Reason, fx *Effe
 	m.arm(c, now+lastBytes)
 }
 
-// forget drops a connection that is over.
+// forget drops a connection that is over. Nobody writes what Output gave last, though that was not said: its memory would
+// count as lent for good.
 func (m *Machine) forget(c *conn) {
 	c.queue.Discard()
+	if c.queue.InFlight() {
+		c.queue.Written(0)
+	}
 	m.unfinished -= c.unfinished
 	delete(m.conns, c.id)
 }

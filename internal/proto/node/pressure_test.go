@@ -241,6 +241,34 @@ func TestQueueMemoryBound(t *testing.T) {
 	}
 }
 
+// What a session kept is free again when it is gone, however it went: else the bound of all would shrink with every slow
+// client.
+func TestMemoryComesBack(t *testing.T) {
+	s := newSlowCluster(t, func(*Config) {})
+	before := s.nodes[1].m.pool.LentChunks()
+	for i, end := range []func(){
+		func() { s.hangUp(s.z) },
+		func() { s.pass(2 * time.Second) }, // it stalls
+		func() { s.send(s.z, frame.AppendKill(nil, "#z#b")) },
+	} {
+		s.z.deaf = true
+		s.say(evs.Agreed, 90)
+		s.pass(50 * time.Millisecond)
+		if got := s.pressureOf(1).Memory; got < slowBudget {
+			t.Fatalf("end %d: %d bytes wait, want more than the budget", i, got)
+		}
+		s.nodes[1].m.Output(s.z.id, nil, 64) // the kernel takes nothing, so there is no HandleWritten
+		end()
+		s.pass(3 * time.Second)
+		if got := s.nodes[1].m.pool.LentChunks(); got > before {
+			t.Errorf("end %d: %d chunks in use, %d before", i, got, before)
+		}
+		s.z = s.connect(1, "z", true)
+		s.send(s.z, frame.AppendJoin(nil, "#z#b", "g"))
+		s.pass(50 * time.Millisecond)
+	}
+}
+
 // PolicyDrop leaves out Unreliable messages for a session over its budget, counts them, and nothing else (GRP-16).
 func TestDropPolicy(t *testing.T) {
 	s := newSlowCluster(t, func(cfg *Config) { cfg.SlowPolicy = session.PolicyDrop })
