@@ -23,8 +23,13 @@ const (
 	udpSlots = 64
 	// eventSlots bounds the clients' events that wait for the loop; readers then wait, which is back-pressure.
 	eventSlots = 256
-	// portableReadBytes is the read buffer that each connection has here.
+	// portableReadBytes is the largest read buffer of a connection. One that says little has one of idleReadBytes: after so
+	// many reads that it would have held, idleReads, it is back there.
 	portableReadBytes = 32 << 10
+	idleReadBytes     = 1 << 10
+	idleReads         = 16
+	// spareOuts buffers of writes are kept for the next ones.
+	spareOuts = 64
 	// portableWriteBytes bounds what one write is given, so that its end tells soon how fast the peer reads.
 	portableWriteBytes = 64 << 10
 	portableSlices     = 256
@@ -51,6 +56,7 @@ type portableLoop struct {
 	closes   []Close
 	closing  []*pclient // by deadline; ended ones are skipped
 	slices   [][]byte
+	outs     [][]byte // memory of writes that have ended
 }
 
 // datagram is one received packet in a slot that goes back to its reader.
@@ -417,8 +423,8 @@ func (l *portableLoop) admit(nc net.Conn, local bool) {
 
 // readClient hands over what a connection receives, one buffer at a time.
 func (l *portableLoop) readClient(c *pclient) {
-	b := make([]byte, portableReadBytes)
-	for {
+	b := make([]byte, idleReadBytes)
+	for small := 0; ; {
 		n, err := c.nc.Read(b)
 		if n > 0 {
 			if !l.post(event{kind: eventInput, c: c, b: b[:n]}) {
@@ -426,6 +432,15 @@ func (l *portableLoop) readClient(c *pclient) {
 			}
 			if _, ok := <-c.more; !ok {
 				return
+			}
+			if small++; n > idleReadBytes {
+				small = 0
+			}
+			switch {
+			case n == len(b) && n < portableReadBytes:
+				b = make([]byte, min(4*n, portableReadBytes))
+			case small >= idleReads && len(b) > idleReadBytes:
+				b = make([]byte, idleReadBytes)
 			}
 		}
 		if err != nil {
@@ -537,6 +552,10 @@ func (l *portableLoop) write(c *pclient) {
 		}
 		return
 	}
+	if k := len(l.outs); c.out == nil && k > 0 {
+		c.out, l.outs[k-1] = l.outs[k-1], nil
+		l.outs = l.outs[:k-1]
+	}
 	c.out = c.out[:0]
 	for _, s := range l.slices {
 		c.out = append(c.out, s[:min(len(s), portableWriteBytes-len(c.out))]...)
@@ -551,6 +570,12 @@ func (l *portableLoop) write(c *pclient) {
 // written is the end of a job.
 func (l *portableLoop) written(c *pclient, n int, err error) {
 	c.writing = false
+	if c.out != nil {
+		if len(l.outs) < spareOuts {
+			l.outs = append(l.outs, c.out)
+		}
+		c.out = nil
+	}
 	if c.id == 0 { // the answer to a refused connection
 		if c.state == pFlushing {
 			l.shutdown(c)

@@ -5,6 +5,7 @@ package host_test
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -232,6 +233,66 @@ func TestSlowReaderPolicies(t *testing.T) {
 					t.Errorf("the log does not say %q:\n%s", want, log.String())
 				}
 			}
+		})
+	}
+}
+
+// TestIdleClientMemory: what a client that has sent and received much keeps in the daemon once it is silent, with both loops.
+// The other ends of the connections are in this process, too.
+func TestIdleClientMemory(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no Unix sockets with buffers of a known size")
+	}
+	const clients, size, most = 100, 60_000, 12 << 10
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC() // what pools kept over the first
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for loop, kind := range map[string]host.LoopKind{"portable": host.LoopPortable, "default": host.LoopAuto} {
+		t.Run(loop, func(t *testing.T) {
+			h, path, _ := servePressure(t, kind, config.Sessions{})
+			first := dialRaw(t, path, "first") // what the first client needs stays
+			speak := func(c *rawClient) {
+				data := make([]byte, size)
+				for range 2 {
+					c.write(frame.AppendMulticast(nil, c.private, frame.MulticastType(evs.Agreed, false), 1, []string{c.private}, data))
+					if _, err := c.number(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range 20 { // and then little, as clients do
+					c.write(frame.AppendMulticast(nil, c.private, frame.MulticastType(evs.Agreed, false), 1, []string{c.private}, make([]byte, 4)))
+					if _, err := c.number(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for range 5 {
+				speak(first)
+			}
+			before := heap()
+			all := make([]*rawClient, clients)
+			for i := range all {
+				all[i] = dialRaw(t, path, fmt.Sprintf("c%d", i))
+				speak(all[i])
+			}
+			until(t, h, "silence", func(list []node.SessionStatus) bool {
+				for _, s := range list {
+					if s.QueuedBytes > 0 {
+						return false
+					}
+				}
+				return len(list) == clients+1
+			})
+			if each := (heap() - before) / clients; each > most {
+				t.Errorf("a silent client keeps %d bytes, want at most %d", each, most)
+			} else {
+				t.Logf("a silent client keeps %d bytes", each)
+			}
+			runtime.KeepAlive(all)
 		})
 	}
 }

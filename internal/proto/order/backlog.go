@@ -40,7 +40,17 @@ type backlog struct {
 	ended   func(at seq.Num, index uint32, l *lane, service evs.Service, payload []byte)
 	index   uint32 // messages that ended in the packet being filled
 	at      seq.Num
+
+	spare      [][]byte // large buffers of lanes that are empty, the last used last
+	spareBytes int
 }
+
+// A lane that is empty keeps a buffer of idleLane bytes at most; larger ones serve whoever sends next, and maxSpare bytes of
+// them are kept. Else every client that has sent much would keep that memory for good.
+const (
+	idleLane = 1 << 10
+	maxSpare = 8 << 20
+)
 
 type lane struct {
 	id      uint64
@@ -74,6 +84,11 @@ func (b *backlog) lane(id uint64) *lane {
 // begin opens an entry in a lane; the caller appends the payload to what it returns and hands that to end.
 func (b *backlog) begin(id uint64, service evs.Service) (*lane, []byte, int) {
 	l := b.lane(id)
+	if k := len(b.spare); l.buf == nil && k > 0 {
+		l.buf, b.spare[k-1] = b.spare[k-1], nil
+		b.spare = b.spare[:k-1]
+		b.spareBytes -= cap(l.buf)
+	}
 	if l.head > 0 && (l.head == len(l.buf) || l.head > 1<<16 && l.head > len(l.buf)/2) {
 		n := copy(l.buf, l.buf[l.head:])
 		l.buf, l.head = l.buf[:n], 0
@@ -239,7 +254,11 @@ func (b *backlog) drop(l *lane, entry, sent int) {
 	b.bytes -= entry
 	if l.count == 0 {
 		l.buf, l.head = l.buf[:0], 0
-		if cap(l.buf) > 1<<20 {
+		if size := cap(l.buf); size > idleLane {
+			if size <= 1<<20 && b.spareBytes+size <= maxSpare {
+				b.spare = append(b.spare, l.buf)
+				b.spareBytes += size
+			}
 			l.buf = nil
 		}
 	}

@@ -176,3 +176,41 @@ func TestBacklogDoesNotCutForNothing(t *testing.T) {
 		t.Errorf("next packet has %d bytes, want the other one", n)
 	}
 }
+
+// Clients that have sent much and are silent now keep next to nothing; what they needed serves the next ones, within a bound.
+func TestIdleLanesKeepLittle(t *testing.T) {
+	b := newBacklog()
+	b.open = true
+	const lanes, size = 200, 100_000
+	dst := make([]byte, 1400)
+	drain := func() {
+		for at := seq.Num(1); b.Pending() > 0; at++ {
+			b.Fill(at, dst, true)
+		}
+	}
+	for id := range uint64(lanes) {
+		l, buf, start := b.begin(id+1, evs.Agreed)
+		b.end(l, append(buf, make([]byte, size)...), start)
+	}
+	drain()
+	kept := 0
+	for _, l := range b.lanes {
+		kept += cap(l.buf)
+	}
+	spare := 0
+	for _, s := range b.spare {
+		spare += cap(s)
+	}
+	if len(b.lanes) != lanes || kept > lanes*idleLane || spare != b.spareBytes || spare > maxSpare || spare < maxSpare/2 {
+		t.Errorf("%d silent lanes keep %d bytes, and %d are spare (%d counted); want at most %d and %d", len(b.lanes), kept, spare, b.spareBytes, lanes*idleLane, maxSpare)
+	}
+	if !raceEnabled {
+		if n := testing.AllocsPerRun(100, func() {
+			l, buf, start := b.begin(7, evs.Agreed)
+			b.end(l, append(buf, dst...), start)
+			drain()
+		}); n != 0 {
+			t.Errorf("a message of a lane that was silent allocates %v times, though there is spare memory", n)
+		}
+	}
+}
