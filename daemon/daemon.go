@@ -62,7 +62,8 @@ type Config struct {
 	// MaxSessions bounds the clients served at once; more are refused. Zero means 20000, or less if the process may not
 	// have that many descriptors.
 	MaxSessions int
-	// SessionBytes may wait for a client that does not read before it is cut off. Zero means 8 MiB.
+	// SessionBytes may wait for a client before it counts as slow; it is cut off when it takes nothing for 10 s then, or when
+	// eight times as many wait. Zero means 8 MiB.
 	SessionBytes int
 
 	// AccessRules say what clients may do, one rule on each line, such as "deny join group=secret*"; the page
