@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +21,8 @@ import (
 )
 
 // TestDocuments runs the marked commands of all documents (package docscript), each document against a daemon "d" of its
-// own that EVENSONG_SERVER names, in an empty directory.
+// own that EVENSONG_SERVER names, in an empty directory. A daemon that the document starts has free addresses in place of those
+// of its file, and EVENSONG_ADMIN leads operators to it.
 func TestDocuments(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the documents' commands are for a POSIX shell")
@@ -79,7 +81,11 @@ func runDocument(t *testing.T, blocks []docscript.Block) {
 			out := &output{}
 			cmd := exec.CommandContext(ctx, "sh", "-c", c.Text)
 			cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
-			cmd.Env = append(os.Environ(), envServer+"="+addr, "NO_COLOR=1")
+			cmd.Env = append(os.Environ(), envServer+"="+addr, "NO_COLOR=1", "EVENSONG_ADMIN=./admin")
+			if b.Daemon {
+				cmd.Env = append(cmd.Env, "EVENSONG_BIND="+freePort(t), "EVENSONG_LISTEN=127.0.0.1:0",
+					"EVENSONG_UNIX_SOCKET=none", "EVENSONG_ADMIN_SOCKET=./admin")
+			}
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -100,6 +106,16 @@ func runDocument(t *testing.T, blocks []docscript.Block) {
 	for _, w := range waiting {
 		judge(t, w.Command, w.cmd.Wait(), 0, w.out)
 	}
+}
+
+// freePort is an address for datagrams that nobody uses now. The system gives such a port to somebody else last.
+func freePort(t *testing.T) string {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().String()
 }
 
 func judge(t *testing.T, c docscript.Command, err error, want int, out *output) {

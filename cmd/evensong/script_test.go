@@ -22,7 +22,7 @@ import (
 // TestMain lets scripts call this program as a process of its own, under each of its names.
 func TestMain(m *testing.M) {
 	programs := map[string]func(){}
-	for _, name := range []string{"evensong", "spuser", "sptuser", "spflooder", "flush_user"} {
+	for _, name := range []string{"evensong", "spread", "spmonitor", "spuser", "sptuser", "spflooder", "flush_user"} {
 		programs[name] = main
 	}
 	testscript.Main(m, programs)

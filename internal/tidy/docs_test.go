@@ -169,6 +169,26 @@ var layerHeadings = []string{
 // decisionHeadings are those of a decision record.
 var decisionHeadings = []string{"## Context", "## Options", "## Choice", "## Consequence"}
 
+// checkDecisions wants each decision record to have a number of its own, the same in its name and its title.
+func checkDecisions(t *tree) []problem {
+	var out []problem
+	first := map[string]string{}
+	for _, f := range t.markdown() {
+		if path.Dir(f.path) != decisionsDir {
+			continue
+		}
+		number, _, _ := strings.Cut(path.Base(f.path), "-")
+		if other := first[number]; other != "" {
+			out = append(out, problem{f.path, 0, "has the number of " + path.Base(other)})
+		}
+		first[number] = f.path
+		if !strings.HasPrefix(string(f.data), "# "+number+": ") {
+			out = append(out, problem{f.path, 1, "the title does not begin with " + number + ":"})
+		}
+	}
+	return out
+}
+
 // checkHeadings wants the pages about layers, and the decision records, to have the same headings in the same order,
 // and each property of a layer to name its checker: in the last column of the table that holds it.
 func checkHeadings(t *tree) []problem {
@@ -385,6 +405,7 @@ func checkDependencies(t *tree) []problem {
 }
 
 func TestLinks(t *testing.T)        { report(t, checkLinks(repository(t))) }
+func TestDecisions(t *testing.T)    { report(t, checkDecisions(repository(t))) }
 func TestHeadings(t *testing.T)     { report(t, checkHeadings(repository(t))) }
 func TestCheckers(t *testing.T)     { report(t, checkCheckers(repository(t))) }
 func TestDeviations(t *testing.T)   { report(t, checkDeviations(repository(t))) }
@@ -399,6 +420,11 @@ func layer(replace ...string) string {
 }
 
 func TestDocChecksObject(t *testing.T) {
+	object(t, checkDecisions, []row{
+		{"fine", made("docs/decisions/0001-a.md", "# 0001: A\n", "docs/decisions/0002-b.md", "# 0002: B\n"), nil},
+		{"number twice", made("docs/decisions/0001-a.md", "# 0001: A\n", "docs/decisions/0001-b.md", "# 0001: B\n"), []string{"has the number of 0001-a.md"}},
+		{"other number in the title", made("docs/decisions/0001-a.md", "# 0002: A\n"), []string{"does not begin with 0001:"}},
+	})
 	object(t, checkLinks, []row{
 		{"fine", made("README.md", "# A\n[x](docs/b.md#two-words) ![p](p.png) [d](docs) [e](docs/) [w](https://example.com/x) [s](#a)\n\n[r]: docs/b.md \"t\"\n",
 			"docs/b.md", "# B\n## Two words\n[up](../README.md)\n", "p.png", ""), nil},

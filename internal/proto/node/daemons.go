@@ -14,7 +14,7 @@ import (
 
 // Clients of the own dialect learn where the other daemons of the configuration listen, so that they can go there when
 // theirs fails. Each daemon tells that in an ordered message of its own, as soon as a configuration's group state is
-// complete, and again when it changes: docs/decisions/0007-listeners-announced.md.
+// complete, and again when it changes: docs/decisions/0008-listeners-announced.md.
 //
 //	+0 64 · number of addresses 1 · per address: length 1, bytes
 //

@@ -20,6 +20,7 @@
 //	<!-- run background ready=TEXT --> the block's one command goes on beside the blocks behind it, which begin when it has
 //	                                   printed the text (one word); it has to end by itself, and what it has printed then
 //	                                   is compared at the end of the document
+//	<!-- run background ready=TEXT daemon --> the command is a daemon, which a test gives free addresses
 package docscript
 
 import (
@@ -40,6 +41,8 @@ type Block struct {
 	// Background and Ready are for a command that runs beside the blocks behind it.
 	Background bool
 	Ready      string
+	// Daemon says that this command serves clients, and would take the addresses of a daemon that runs here.
+	Daemon bool
 }
 
 // A Command is what a reader types, and what is printed then.
@@ -112,6 +115,8 @@ func parseMark(comment string) (*Block, error) {
 		switch key {
 		case "background":
 			b.Background = true
+		case "daemon":
+			b.Daemon = true
 		case "ready":
 			b.Ready = value
 		case "status":
@@ -133,8 +138,8 @@ func (b *Block) check() error {
 		return fmt.Errorf("a run block without a command")
 	case b.Background && (len(b.Commands) != 1 || b.Ready == ""):
 		return fmt.Errorf("a background block needs one command and ready=TEXT")
-	case !b.Background && b.Ready != "":
-		return fmt.Errorf("ready is for background blocks")
+	case !b.Background && (b.Ready != "" || b.Daemon):
+		return fmt.Errorf("ready and daemon are for background blocks")
 	}
 	return nil
 }

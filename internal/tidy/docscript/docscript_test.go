@@ -10,14 +10,14 @@ import (
 
 func TestBlocks(t *testing.T) {
 	doc := "# Title\n\n```sh\n$ not marked\n```\n\n<!-- run status=2 -->\n```console\n$ one\nout\n$ two | three\n```\n" +
-		"<!-- run background ready=joined -->\n\n~~~\n$ four\na\n\nb\n~~~\n"
+		"<!-- run background ready=joined daemon -->\n\n~~~\n$ four\na\n\nb\n~~~\n"
 	got, err := Blocks([]byte(doc))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Block{
 		{Line: 9, Status: 2, Commands: []Command{{9, "one", []string{"out"}}, {11, "two | three", nil}}},
-		{Line: 16, Background: true, Ready: "joined", Commands: []Command{{16, "four", []string{"a", "", "b"}}}},
+		{Line: 16, Background: true, Ready: "joined", Daemon: true, Commands: []Command{{16, "four", []string{"a", "", "b"}}}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -35,7 +35,7 @@ func TestMistakes(t *testing.T) {
 		{"<!-- run status=x -->\n", "want a number"},
 		{"<!-- runs -->\n", "is not a run comment"},
 		{"<!-- run background -->\n```\n$ x\n```\n", "needs one command and ready"},
-		{"<!-- run ready=x -->\n```\n$ x\n```\n", "ready is for background"},
+		{"<!-- run ready=x -->\n```\n$ x\n```\n", "ready and daemon are for background"},
 	} {
 		if _, err := Blocks([]byte(tt.doc)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: %v, want %q", tt.doc, err, tt.want)
