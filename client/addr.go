@@ -37,10 +37,7 @@ func parseAddress(addr, goos string) (endpoint, error) {
 		return endpoint{"unix", path}, nil
 	}
 	if scheme, _, ok := strings.Cut(s, "://"); ok {
-		if scheme == "evensong" {
-			return endpoint{}, fmt.Errorf("evensong:// addresses are not available yet; use port@host: %w", errors.ErrUnsupported)
-		}
-		return endpoint{}, fmt.Errorf("unknown scheme %s://; use port, port@host, host:port or unix:/path", scheme)
+		return endpoint{}, fmt.Errorf("unknown scheme %s://; use evensong://, or port, port@host, host:port or unix:/path", scheme)
 	}
 	if port, host, ok := strings.Cut(s, "@"); ok {
 		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")

@@ -31,14 +31,17 @@ type Conn struct {
 	in  inbox  // events from the reader goroutine to Next
 	out outbox // frames from Multicast and the like to the writer goroutine
 
-	readerDone, writerDone chan struct{}
+	own *ownSession // nil: the original's protocol
+
+	readerDone, writerDone, beatDone chan struct{}
 
 	closeOnce sync.Once
 	closeErr  error
 }
 
-// newConn starts the two goroutines of a session whose handshake is done. rest is what was read behind the handshake.
-func newConn(nc net.Conn, o options, privateGroup string, v Version, rest []byte) *Conn {
+// newConn starts the goroutines of a session whose handshake is done. rest is what was read behind the handshake; own is
+// nil for the original's protocol.
+func newConn(nc net.Conn, o options, privateGroup string, v Version, rest []byte, own *ownSession) *Conn {
 	c := &Conn{
 		opts:         o,
 		nc:           nc,
@@ -47,11 +50,14 @@ func newConn(nc net.Conn, o options, privateGroup string, v Version, rest []byte
 		version:      v,
 		readerDone:   make(chan struct{}),
 		writerDone:   make(chan struct{}),
+		beatDone:     make(chan struct{}),
+		own:          own,
 	}
 	c.in.init(o.receiveQueue)
 	c.out.init(o.sendBuffer)
 	go c.readLoop(rest)
 	go c.writeLoop()
+	go c.beat()
 	return c
 }
 
@@ -92,7 +98,15 @@ func (c *Conn) Abort() {
 }
 
 func (c *Conn) close(timeout time.Duration) error {
-	lostBefore := !c.out.finish(func(buf []byte) []byte { return frame.AppendKill(buf, c.privateGroup) })
+	lostBefore := !c.out.finish(func(buf []byte) []byte {
+		if c.own != nil {
+			return frame.AppendOwnBye(buf)
+		}
+		return frame.AppendKill(buf, c.privateGroup)
+	})
+	if c.own != nil {
+		c.own.end(errClosed)
+	}
 	c.in.fail(wrap("receive", errClosed), true)
 	if timeout > 0 {
 		// One budget for both directions. The reader goes on so that a daemon that is writing to us can get to our
@@ -108,6 +122,7 @@ func (c *Conn) close(timeout time.Duration) error {
 	c.nc.Close()
 	<-c.writerDone
 	<-c.readerDone
+	<-c.beatDone
 	// The daemon may have answered the last message by ending the session before the writer could report success, so
 	// what counts is whether something was left unwritten.
 	if err := c.out.failure(); err != nil && c.out.unwritten() && !lostBefore && timeout > 0 {

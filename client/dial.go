@@ -23,6 +23,7 @@ import (
 //	"4803@host"         TCP; host is a name or an address, IPv6 too: "4803@::1"
 //	"host:4803"         the same in the usual form: "[::1]:4803"
 //	"unix:/path"        a Unix socket anywhere
+//	"evensong://..."    any of these behind it: in Evensong's own dialect, which its daemons speak on the same ports
 //
 // Without options the session has a name invented by the daemon and receives views. ctx, and WithConnectTimeout, bound
 // connecting and handshake; they have no effect on the session after that.
@@ -34,11 +35,12 @@ func Dial(ctx context.Context, addr string, opts ...Option) (*Conn, error) {
 	if addr == "" {
 		op = "dial " + DefaultAddress
 	}
-	o, err := newOptions(opts)
+	where, own := strings.CutPrefix(addr, scheme)
+	o, err := newOptions(opts, own)
 	if err != nil {
 		return nil, wrap(op, err)
 	}
-	ep, err := parseAddress(addr, runtime.GOOS)
+	ep, err := parseAddress(where, runtime.GOOS)
 	if err != nil {
 		return nil, &Error{Op: op, Code: ErrIllegalAddress, Err: err}
 	}
@@ -57,12 +59,22 @@ func Dial(ctx context.Context, addr string, opts ...Option) (*Conn, error) {
 	}
 	// The end of ctx becomes a deadline in the past, which ends every read and write at once.
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
-	hs := handshake{nc: nc}
-	err = hs.run(&o)
+	var c *Conn
+	if own {
+		c, err = dialOwn(nc, o)
+	} else {
+		hs := handshake{nc: nc}
+		if err = hs.run(&o); err == nil {
+			c = newConn(nc, o, hs.private, Version(hs.daemon), hs.pending, nil)
+		}
+	}
 	if !stop() {
 		late := &Error{Code: ErrConnectionClosed, Err: ctx.Err()}
 		if errors.Is(late.Err, context.DeadlineExceeded) {
 			late.Detail = "the daemon did not answer in time"
+		}
+		if c != nil {
+			c.Abort()
 		}
 		err = late
 	}
@@ -70,7 +82,7 @@ func Dial(ctx context.Context, addr string, opts ...Option) (*Conn, error) {
 		nc.Close()
 		return nil, wrap(op, err)
 	}
-	return newConn(nc, o, hs.private, Version(hs.daemon), hs.pending), nil
+	return c, nil
 }
 
 // handshake is the conversation of client-protocol chapter 2. Each block goes out in one write and nothing is written

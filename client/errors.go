@@ -53,6 +53,9 @@ type Error struct {
 	Op string
 	// Code is zero when the protocol has none for the case: the end of a context.
 	Code Code
+	// Reason is the short name of what the daemon gave as its reason, such as "slow-bytes", for programs to compare. Only
+	// daemons that speak Evensong's own dialect give one.
+	Reason string
 	// Detail says more than Code; may be empty.
 	Detail string
 	// Err is the cause; may be nil.

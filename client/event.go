@@ -16,8 +16,11 @@ import (
 //	*Transition  the transitional signal: the view is about to lose members
 //	*SelfLeave   the end of this session's membership in a group
 //	*Rejected    one of this session's own requests, refused by the daemon's access policy
+//	*Peers       other daemons to which a client could turn (Evensong's own dialect only)
+//	*Lost        the session of a Roamer is lost
+//	*Moved       a Roamer has another session
 //
-// The set is closed: a switch over these five is complete. Events are values of their receiver; nothing in the package
+// The set is closed: a switch over these is complete. A Conn gives the first six. Events are values of their receiver; nothing in the package
 // keeps or changes one after it was returned.
 type Event interface {
 	// GroupName is the group the event is about; for a message the first of its destinations, empty if it has none.
@@ -124,6 +127,8 @@ type View struct {
 	// Joined, Left and Disconnected name the member that changed. At most the one that Cause speaks of is not empty;
 	// with CausedByNetwork all three are, because who came and who went depends on the view one comes from.
 	Joined, Left, Disconnected string
+	// Detail says more than Cause; DetailUnknown on a session that speaks the original's protocol.
+	Detail Detail
 	// VSSets are the virtual synchrony sets. With CausedByNetwork they divide Members: two are in one set if they came
 	// together from the same previous view and so delivered the same messages in it. With the other causes there is one
 	// set with the member that changed (client-protocol 5.3): everybody who is in both views came together. Came
@@ -141,6 +146,9 @@ func (v *View) String() string {
 	cause := v.Cause.String()
 	if changed := v.Joined + v.Left + v.Disconnected; changed != "" {
 		cause += " of " + changed
+	}
+	if d := v.Detail.String(); d != "" {
+		cause += " (" + d + ")"
 	}
 	return fmt.Sprintf("view %v of %s after %s: %s", v.ID, v.Group, cause, strings.Join(v.Members, " "))
 }
@@ -189,13 +197,21 @@ func (t *Transition) String() string {
 // SelfLeave says that this session's leave was ordered. Nothing of the group follows unless the session joins again.
 type SelfLeave struct {
 	Group string
+	// Detail says whether the leave was this session's wish or an eviction; DetailUnknown on a session that speaks the
+	// original's protocol.
+	Detail Detail
 }
 
 // GroupName is the group.
 func (s *SelfLeave) GroupName() string { return s.Group }
 
 // String names the group.
-func (s *SelfLeave) String() string { return "left " + s.Group }
+func (s *SelfLeave) String() string {
+	if s.Detail == DetailEvicted {
+		return "evicted from " + s.Group
+	}
+	return "left " + s.Group
+}
 
 // Rejected brings back a request that the daemon's access policy refused. Nobody else has seen it.
 type Rejected struct {
@@ -208,6 +224,9 @@ type Rejected struct {
 	Service Service
 	Type    int16
 	Data    []byte
+	// Reason is a sentence; empty on a session that speaks the original's protocol. Sessions in Evensong's own dialect get
+	// no copy of what they sent, and the first destination only.
+	Reason string
 }
 
 // GroupName is the first group.

@@ -44,13 +44,15 @@ type options struct {
 	dial           DialFunc
 	connectTimeout time.Duration
 	closeTimeout   time.Duration
+	ping           time.Duration
 }
 
 // Option changes how Dial opens a session.
 type Option func(*options)
 
 // WithName asks for a private name: 1 to 10 characters from $ to ~ (codes 36 to 126). Without it, or with an empty
-// one, the daemon invents a name. A longer name is an error; it is not cut.
+// one, the daemon invents a name. A longer name is an error; it is not cut. In Evensong's own dialect a name may have as
+// many bytes of UTF-8 as fit 255 together with the daemon's.
 func WithName(name string) Option { return func(o *options) { o.name = name } }
 
 // WithMembership chooses whether the session gets views, transitional signals and self-leaves. The default is true.
@@ -81,7 +83,7 @@ func WithReceiveQueue(bytes int) Option { return func(o *options) { o.receiveQue
 func WithSendBuffer(bytes int) Option { return func(o *options) { o.sendBuffer = bytes } }
 
 // WithMaxMessage sets the limit for a message's data plus 32 bytes per destination. The default, MaxMessage, is what
-// every daemon takes. Up to MaxMessageEvensong is allowed and is for Evensong daemons only: the original's daemon stops
+// every daemon takes. In Evensong's own dialect it has no effect: the daemon says what it takes. Up to MaxMessageEvensong is allowed and is for Evensong daemons only: the original's daemon stops
 // when it gets a message between the two (client-protocol 3.5).
 func WithMaxMessage(bytes int) Option { return func(o *options) { o.maxMessage = bytes } }
 
@@ -100,7 +102,12 @@ func WithConnectTimeout(d time.Duration) Option { return func(o *options) { o.co
 // Close does not wait: what is still in the send buffer is lost.
 func WithCloseTimeout(d time.Duration) Option { return func(o *options) { o.closeTimeout = d } }
 
-func newOptions(opts []Option) (options, error) {
+// WithPing sets the wish for the interval of signs of life in Evensong's own dialect: each side sends something at least
+// that often, and takes the other for gone when it was silent for three intervals. Default 10 s; zero or less wishes none.
+// The daemon moves it to between one second and one hour. The original's protocol has none.
+func WithPing(d time.Duration) Option { return func(o *options) { o.ping = max(d, 0) } }
+
+func newOptions(opts []Option, own bool) (options, error) {
 	o := options{
 		membership:     true,
 		auth:           []Auth{AuthNull()},
@@ -111,11 +118,12 @@ func newOptions(opts []Option) (options, error) {
 		dial:           (&net.Dialer{}).DialContext,
 		connectTimeout: defaultConnectTimeout,
 		closeTimeout:   defaultCloseTimeout,
+		ping:           defaultPing,
 	}
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if err := checkPrivateName(o.name); err != nil {
+	if err := checkPrivateName(o.name); err != nil && !own { // of a longer one the daemon is the judge, as it depends on its name
 		return o, err
 	}
 	if n := len(o.auth); n < 1 || n > 2 {

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"net"
 	"os"
 	"sync"
 	"time"
+
+	"evensong/internal/proto/frame"
 )
 
 // lastWordsTimeout is how long the reader looks for what the daemon still had to say after a write failed.
@@ -159,6 +162,15 @@ func (in *inbox) put(batch []queued) {
 	}
 }
 
+// deadline bounds the next read, unless the session is being closed, which has a deadline of its own.
+func (in *inbox) deadline(nc net.Conn, d time.Duration) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.closed {
+		nc.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
 // fail ends the inbox; drop tells whether events not yet received are thrown away.
 func (in *inbox) fail(err error, drop bool) {
 	in.mu.Lock()
@@ -186,13 +198,18 @@ func wake(ch chan struct{}) {
 // over together.
 func (c *Conn) readLoop(rest []byte) {
 	defer close(c.readerDone)
-	r := reader{conn: c, buf: make([]byte, c.opts.readBuffer)}
-	r.tail = copy(r.buf, rest) // at most maxHandshakeRead
+	r := reader{conn: c, buf: make([]byte, max(c.opts.readBuffer, len(rest)))}
+	r.decode = r.next
+	if c.own != nil {
+		r.decode = r.nextOwn
+		r.parts.Limit = frame.MaxOwnBody
+	}
+	r.tail = copy(r.buf, rest)
 	var batch []queued
 	var err error
 	for {
 		for {
-			ev, n, decodeErr := r.next()
+			ev, n, decodeErr := r.decode()
 			if decodeErr != nil {
 				err = decodeErr
 				break
@@ -220,6 +237,9 @@ func (c *Conn) lost(err error) {
 		err = w // the writer noticed first
 	}
 	c.in.fail(err, false)
+	if c.own != nil {
+		c.own.end(err)
+	}
 	select {
 	case <-c.writerDone:
 	default:
@@ -236,6 +256,9 @@ type reader struct {
 	conn  *Conn
 	buf   []byte
 	names nameCache
+	// decode takes the event at head, in the dialect of the session; parts has what came of bodies in pieces.
+	decode func() (Event, int, error)
+	parts  frame.OwnAssembly
 	// buf[head:tail] is received and not yet decoded.
 	head, tail int
 	// need is the size of the frame at head, as far as it is known; more than len(buf) for a frame larger than the
@@ -261,6 +284,9 @@ func (r *reader) fill() error {
 		copy(small, r.buf[:r.tail])
 		r.buf = small
 	}
+	if s := r.conn.own; s != nil && s.ping > 0 {
+		r.conn.in.deadline(r.conn.nc, silentIntervals*s.ping)
+	}
 	n, err := r.conn.nc.Read(r.buf[r.tail:])
 	r.tail += n
 	if n > 0 && err != nil {
@@ -281,6 +307,8 @@ func (r *reader) explain(err error) error {
 		e.Detail = "the daemon ended the session in the middle of a message; daemons do that to receivers that are too slow"
 	case errors.Is(err, io.EOF):
 		e.Detail = "the daemon ended the session"
+	case errors.Is(err, os.ErrDeadlineExceeded) && r.conn.own != nil && r.conn.own.ping > 0:
+		e.Detail = "the daemon gave no sign of life"
 	default:
 		e.Detail = "reading from the daemon"
 	}

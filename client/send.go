@@ -5,6 +5,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -16,17 +17,28 @@ import (
 //
 // A group name has 1 to 31 characters from $ to ~ (codes 36 to 126); a longer or other one is an error.
 func (c *Conn) Join(ctx context.Context, group string) error {
+	if c.own != nil {
+		return c.ownGroupRequest(ctx, "join", frame.AppendOwnJoin, group)
+	}
 	return c.groupRequest(ctx, "join", frame.AppendJoin, group)
 }
 
 // Leave asks to end the membership in a group. SelfLeave says that it took effect. Leaving a group one is not in has no
 // effect and no answer.
 func (c *Conn) Leave(ctx context.Context, group string) error {
+	if c.own != nil {
+		return c.ownGroupRequest(ctx, "leave", frame.AppendOwnLeave, group)
+	}
 	return c.groupRequest(ctx, "leave", frame.AppendLeave, group)
 }
 
+// ownGroupRequest asks for a join or leave without an answer, which has the request number zero.
+func (c *Conn) ownGroupRequest(ctx context.Context, verb string, encode func(dst []byte, request uint32, group string) []byte, group string) error {
+	return c.groupRequest(ctx, verb, func(dst []byte, _, group string) []byte { return encode(dst, 0, group) }, group)
+}
+
 func (c *Conn) groupRequest(ctx context.Context, verb string, encode func(dst []byte, private, group string) []byte, group string) error {
-	if err := checkGroup(group); err != nil {
+	if err := c.checkGroup(group); err != nil {
 		err.Op = verb + " " + strconv.Quote(group)
 		return err
 	}
@@ -64,11 +76,30 @@ func (c *Conn) MulticastParts(ctx context.Context, service Service, messType int
 		err.Op = multicastOp(groups)
 		return err
 	}
+	if c.own != nil {
+		return c.ownMulticast(ctx, service, messType, parts, dataBytes, groups)
+	}
 	buf, err := c.out.begin(ctx, frame.MulticastSize(len(groups), dataBytes))
 	if err != nil {
 		return wrap(multicastOp(groups), err)
 	}
 	c.out.commit(appendMulticast(buf, c.privateBytes, service, messType, parts, dataBytes, groups))
+	return nil
+}
+
+// ownMulticast sends a message in Evensong's own dialect; it was checked.
+func (c *Conn) ownMulticast(ctx context.Context, service Service, messType int16, parts [][]byte, dataBytes int, groups []string) error {
+	var data []byte
+	if len(parts) == 1 {
+		data = parts[0]
+	} else {
+		data = slices.Concat(parts...)
+	}
+	buf, err := c.out.begin(ctx, frame.OwnMulticastSize(groups, dataBytes))
+	if err != nil {
+		return wrap(multicastOp(groups), err)
+	}
+	c.out.commit(frame.AppendOwnMulticast(buf, c.own.nextStream(), 0, frame.Type(service), frame.NewHint(messType, nativeOrder), groups, data))
 	return nil
 }
 
@@ -89,6 +120,9 @@ func (c *Conn) checkMulticast(service Service, dataBytes int, groups []string) *
 	if len(groups) == 0 {
 		return &Error{Code: ErrIllegalGroup, Detail: "no destination"}
 	}
+	if c.own != nil {
+		return c.checkOwnMulticast(dataBytes, groups)
+	}
 	if len(groups) > MaxGroups {
 		return &Error{Code: ErrIllegalGroup, Detail: fmt.Sprintf("%d destinations, %d are possible", len(groups), MaxGroups)}
 	}
@@ -99,6 +133,24 @@ func (c *Conn) checkMulticast(service Service, dataBytes int, groups []string) *
 	}
 	if n := dataBytes + frame.NameSize*len(groups); n > c.opts.maxMessage {
 		return &Error{Code: ErrMessageTooLong, Detail: fmt.Sprintf("%d bytes with the destinations, %d are possible", n, c.opts.maxMessage)}
+	}
+	return nil
+}
+
+// checkOwnMulticast judges sizes and destinations by what the daemon said in its welcome. A destination may be anything
+// that fits; nobody receives at a name that is no group's.
+func (c *Conn) checkOwnMulticast(dataBytes int, groups []string) *Error {
+	w := &c.own.welcome
+	if len(groups) > int(w.GroupsLimit) {
+		return &Error{Code: ErrIllegalGroup, Detail: fmt.Sprintf("%d destinations, %d are possible", len(groups), w.GroupsLimit)}
+	}
+	for _, g := range groups {
+		if len(g) == 0 || len(g) > frame.MaxOwnName {
+			return &Error{Code: ErrIllegalGroup, Detail: fmt.Sprintf("destination %.40q has %d bytes, 1 to %d are possible", g, len(g), frame.MaxOwnName)}
+		}
+	}
+	if dataBytes > int(w.MessageLimit) {
+		return &Error{Code: ErrMessageTooLong, Detail: fmt.Sprintf("%d bytes, %d are possible", dataBytes, w.MessageLimit)}
 	}
 	return nil
 }
@@ -178,6 +230,21 @@ func (o *outbox) commit(buf []byte) {
 	o.mu.Unlock()
 	<-o.turn
 	wake(o.wake)
+}
+
+// hurry appends to what will be written without regard to the limit, and returns how many bytes were accepted so far. f
+// gets that number, too, and may append nothing. After the end nothing happens.
+func (o *outbox) hurry(f func(buf []byte, accepted uint64) []byte) uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.finished || o.err != nil {
+		return o.accepted
+	}
+	before := len(o.buf)
+	o.buf = f(o.buf, o.accepted)
+	o.accepted += uint64(len(o.buf) - before)
+	wake(o.wake)
+	return o.accepted
 }
 
 // refusal is why a sender gets nothing more accepted. The lock is held.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/frame"
@@ -46,6 +47,17 @@ func checkGroup(name string) *Error {
 	return &Error{Code: ErrIllegalGroup, Err: frame.CheckGroup(name)}
 }
 
+// checkGroup is for the dialect of the session.
+func (c *Conn) checkGroup(name string) *Error {
+	if c.own == nil {
+		return checkGroup(name)
+	}
+	if frame.LegalOwnGroup(name) {
+		return nil
+	}
+	return &Error{Code: ErrIllegalGroup, Detail: fmt.Sprintf("%.40q: a group name has 1 to %d bytes of UTF-8 without control characters and #", name, frame.MaxOwnName)}
+}
+
 // checkDestination is checkGroup, and lets private groups pass.
 func checkDestination(name string) *Error {
 	if frame.LegalGroup(name) {
@@ -53,6 +65,9 @@ func checkDestination(name string) *Error {
 	}
 	if _, _, ok := frame.SplitPrivate(name); ok {
 		return nil
+	}
+	if strings.HasPrefix(name, "#!") && len(name) < frame.NameSize && strings.Count(name, "#") == 2 {
+		return nil // the short name of a session in Evensong's own dialect
 	}
 	if len(name) > 0 && name[0] == '#' {
 		return &Error{Code: ErrIllegalGroup, Detail: fmt.Sprintf("%q is not a private group of the form #name#daemon", name)}

@@ -154,6 +154,7 @@ func newNode(cfg Config, name string, boot host.Boot) (*node.Machine, error) {
 		StoredRingSeq: boot.RingSeq,
 		MaxSessions:   cfg.MaxSessions,
 		SessionBytes:  cfg.SessionBytes,
+		Listeners:     host.Announced(boot.Listen, cfg.Bind.Addr()),
 	}, rnd, 0)
 }
 

@@ -312,6 +312,9 @@ func (c *Conn) evict(e *flush.Event) {
 		for _, member := range stuck.Members {
 			if err := can.Evict(ctx, stuck.Group, member, stuck.ID); err != nil {
 				stuck.Err = err
+				if errors.Is(err, client.ErrUnsupported) {
+					stuck.Err = ErrCannotEvict
+				}
 				break // what hinders one hinders all
 			}
 		}

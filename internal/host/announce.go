@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// announced are the addresses by which clients of other daemons may come here when theirs fails. A listener on all
+// Announced are the addresses by which clients of other daemons may come here when theirs fails. A listener on all
 // addresses is known by the daemon's own one, if there is one that others can use.
-func announced(listen []netip.AddrPort, self netip.Addr) (list []string) {
+func Announced(listen []netip.AddrPort, self netip.Addr) (list []string) {
 	for _, a := range listen {
 		if a.Addr().IsUnspecified() {
 			if !self.IsValid() || self.IsUnspecified() {

@@ -29,7 +29,7 @@ func TestAnnounced(t *testing.T) {
 		{at("[::]:4803", "[fe80::1]:5"), netip.Addr{}, "[[fe80::1]:5]"},
 		{at("[::]:4803"), netip.IPv4Unspecified(), "[]"},
 	} {
-		if got := fmt.Sprint(announced(c.listen, c.self)); got != c.want {
+		if got := fmt.Sprint(Announced(c.listen, c.self)); got != c.want {
 			t.Errorf("%v of %v: %s, want %s", c.listen, c.self, got, c.want)
 		}
 	}

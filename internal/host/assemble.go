@@ -74,7 +74,7 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	h.started, h.name = &started, d.Name
 	build := func(b Boot) (Machine, error) {
 		n.Stable, n.StoredRingSeq = b.Stable, b.RingSeq
-		n.Listeners = announced(b.Listen, d.Addr.Addr())
+		n.Listeners = Announced(b.Listen, d.Addr.Addr())
 		m, err := node.New(n, rnd, 0)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
