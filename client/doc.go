@@ -26,15 +26,23 @@
 // than the view it was sent in; where that matters, use view synchrony. When the network splits, every part goes on
 // alone, and each is told so by a Transition and a View.
 //
-// Nothing is acknowledged. Join, Leave and Multicast return when the request is on its way; the View, the SelfLeave and
+// Nothing is acknowledged in the original's protocol. Join, Leave and Multicast return when the request is on its way; the View, the SelfLeave and
 // the message's own delivery say that it took effect. A context bounds waiting only: it cannot call back what was
 // accepted. A lost session is reported by every method and never replaced in silence, because a new session starts at
 // another place in the order.
 //
+// # Evensong's own dialect
+//
+// An address with evensong:// in front speaks Evensong's own dialect (docs/wire/own-dialect.md) to one of its daemons, on
+// the same port. Sessions of both dialects are in the same groups. What it adds: longer names and larger messages,
+// requests with an answer (JoinAcked, LeaveAcked, MulticastAcked, Evict, Groups, Members), why a member has gone
+// (View.Detail), why a session ends (Error.Reason), signs of life in both directions (WithPing), and where other daemons
+// are (Peers). A Roamer moves to one of them when its session is lost, and says so.
+//
 // # Concurrency and memory
 //
 // All methods of Conn may be called concurrently. Frames of concurrent senders never mix, and small ones share a write.
-// Two goroutines serve each session, a reader and a writer; both end before Close returns, and also when the session
+// A few goroutines serve each session, a reader and a writer among them; all end before Close returns, and also when the session
 // is lost.
 //
 // Everything is bounded. Messages wait in a send buffer (WithSendBuffer); when it is full, senders wait. Received

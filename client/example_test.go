@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net/netip"
 	"time"
 
 	"evensong/client"
+	"evensong/daemon"
 )
 
 // These examples need a daemon on this machine, so they are compiled and not run; those without a daemon are run.
@@ -28,7 +30,7 @@ func Example() {
 	}
 }
 
-// A switch over the five kinds of events is complete.
+// The kinds of events that a program usually tells apart.
 func ExampleConn_Events() {
 	ctx := context.Background()
 	c, err := client.Dial(ctx, "")
@@ -142,4 +144,27 @@ func ExampleService() {
 	s := client.Safe | client.SelfDiscard
 	fmt.Println(s, s.Level(), s.Has(client.SelfDiscard), s.Valid(), (client.FIFO | client.Safe).Valid())
 	// Output: safe|self-discard safe true true false
+}
+
+// A session in Evensong's own dialect can wait for its requests, and ask without joining.
+func ExampleConn_JoinAcked() {
+	ctx := context.Background()
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	d, err := daemon.Start(ctx, daemon.Config{Name: "d", Cluster: "example", Bind: loopback, Listen: []netip.AddrPort{loopback}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer d.Close()
+	c, err := client.Dial(ctx, "evensong://"+d.ListenAddrs()[0].String(), client.WithName("alice"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ack, err := c.JoinAcked(ctx, "chat")
+	if err != nil {
+		log.Fatal(err)
+	}
+	id, members, _, err := c.Members(ctx, "chat")
+	fmt.Println(ack.Changed, ack.View == id, members, err)
+	// Output: true true [#alice#d] <nil>
 }

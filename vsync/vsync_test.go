@@ -327,6 +327,46 @@ func TestEviction(t *testing.T) {
 	}
 }
 
+// The same with a daemon that really removes, as ours do for sessions in Evensong's own dialect. The one that is stuck may
+// speak either, and may be no member of the flush library at all.
+func TestEvictionByTheDaemon(t *testing.T) {
+	addr := alone(t)
+	ctx := testContext(t)
+	a := dial(t, "evensong://"+addr, "a", WithFlushTimeout(20*time.Millisecond))
+	joined(t, "g", a)
+	plain, err := client.Dial(ctx, addr, client.WithName("plain"))
+	must(t, err)
+	defer plain.Close()
+	must(t, plain.Join(ctx, "g"))
+	next[*FlushRequest](t, a)
+	must(t, a.Flush(ctx, "g"))
+	if s := nextOf[*Stuck](t, a); s.Err != nil || !slices.Equal(s.Members, []string{"#plain#d"}) {
+		t.Fatalf("got %v", s)
+	}
+	if v := nextOf[*View](t, a); !slices.Equal(v.Members, []string{"#a#d"}) {
+		t.Errorf("got %v", v)
+	}
+	for {
+		ev, err := plain.Next(ctx)
+		must(t, err)
+		if l, ok := ev.(*client.SelfLeave); ok {
+			if l.Group != "g" {
+				t.Errorf("got %v", l)
+			}
+			break
+		}
+	}
+	// Without a daemon that can, who is stuck is named all the same.
+	b := dial(t, addr, "b", WithFlushTimeout(20*time.Millisecond))
+	joined(t, "h", b)
+	must(t, plain.Join(ctx, "h"))
+	next[*FlushRequest](t, b)
+	must(t, b.Flush(ctx, "h"))
+	if s := nextOf[*Stuck](t, b); !errors.Is(s.Err, ErrCannotEvict) {
+		t.Errorf("got %v", s)
+	}
+}
+
 type removing struct {
 	*client.Conn
 	evict func(group, member string, id client.ViewID) error

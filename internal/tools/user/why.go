@@ -12,13 +12,18 @@ import (
 
 // whyView says why there is a new view.
 func whyView(v *client.View, me string, before *client.View) string {
+	// A session in Evensong's own dialect learns more than that somebody has gone.
+	detail := ""
+	if s := v.Detail.String(); s != "" && v.Detail != client.DetailAsked {
+		detail = " (" + s + ")"
+	}
 	switch v.Cause {
 	case client.CausedByJoin:
 		return whoIs(v.Joined, me) + " joined"
 	case client.CausedByLeave:
-		return whoIs(v.Left, me) + " left"
+		return whoIs(v.Left, me) + " left" + detail
 	case client.CausedByDisconnect:
-		return whoIs(v.Disconnected, me) + " disconnected"
+		return whoIs(v.Disconnected, me) + " disconnected" + detail
 	case client.CausedByNetwork:
 		return whyNetwork(v, me, before)
 	}
