@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 )
@@ -100,12 +101,18 @@ func (f frame) header(groups, data int) []byte {
 }
 
 // delivered is what a daemon makes of the frame: its own order in the header, names with a NUL and nothing but NULs behind
-// it, everything else as it came.
+// it, in the place of a name without a NUL the one that stands for names that do not fit (own-dialect 1.1), everything else
+// as it came.
 func (f frame) delivered() []byte {
 	f.groups = slices.Clone(f.groups)
 	for i, g := range f.groups {
 		g, _, _ = strings.Cut(g, "\x00")
-		f.groups[i] = g[:min(len(g), nameSize-1)]
+		if len(g) >= nameSize {
+			h := fnv.New64a()
+			h.Write([]byte(g[:nameSize]))
+			g = fmt.Sprintf("#long-%016x#", h.Sum64())
+		}
+		f.groups[i] = g
 	}
 	if f.hint == nil && f.big {
 		f.hint = hintBig(0)
