@@ -53,7 +53,7 @@ func (f *adminFlags) bind(cmd *cobra.Command) {
 
 func (f *adminFlags) bindOutput(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "`FORMAT`: table or json")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	bindOutputCompletion(cmd)
 }
 
 func (f *adminFlags) bindAll(cmd *cobra.Command, what string) {
@@ -104,18 +104,4 @@ func (f *adminFlags) live(cmd *cobra.Command, groups bool) []string {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	return monitor.Names(ctx, f.reach, groups)
-}
-
-// until ends the context at a signal.
-func until(ctx context.Context) (context.Context, func()) {
-	signals, stop := interrupts()
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		select {
-		case <-signals:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(); stop() }
 }

@@ -3,14 +3,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"evensong/internal/host"
 	"evensong/internal/tools/dev"
@@ -33,20 +30,10 @@ Nothing is written to disk, and nothing but loopback is used.`,
 			if cmd.Flags().Changed("for") && seconds <= 0 {
 				return failure{errors.New("--for wants a positive duration, such as 10s"), exitUsage}
 			}
-			signals, stop := interrupts()
+			ctx, stop := interruptible(cmd)
 			defer stop()
-			ctx, cancel := context.WithCancel(cmd.Context())
-			defer cancel()
-			go func() {
-				select {
-				case <-signals:
-					cancel()
-				case <-ctx.Done():
-				}
-			}()
 			o.For = seconds
-			f, ok := cmd.OutOrStdout().(*os.File)
-			o.Color = ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""
+			o.Color = colorful(cmd.OutOrStdout())
 			o.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 			err := dev.Run(ctx, o, cmd.OutOrStdout())
 			if errors.Is(err, host.ErrBind) {

@@ -3,11 +3,9 @@
 package main
 
 import (
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"evensong/internal/admin"
 	"evensong/internal/tools/monitor"
@@ -32,14 +30,12 @@ Exit status: 0 when the daemon has gone, 1 if that failed, 2 for wrong use, 5 if
 		Example: "  evensong drain --admin a\n  evensong drain --admin a --deadline 5m\n  evensong drain --admin a --deadline 0s     at once, but in good order",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, err := f.ready(cmd)
-			if err != nil {
+			if _, err := f.ready(cmd); err != nil {
 				return err
 			}
-			ctx, stop := until(ctx)
+			ctx, stop := interruptible(cmd)
 			defer stop()
-			out, ok := cmd.OutOrStdout().(*os.File)
-			o.Progress = ok && term.IsTerminal(int(out.Fd()))
+			o.Progress = isTerminal(cmd.OutOrStdout())
 			return monitor.Drain(ctx, f.reach, f.out(), o, cmd.OutOrStdout())
 		},
 	}

@@ -6,12 +6,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"evensong/internal/admin"
 	"evensong/internal/tools/monitor"
@@ -54,8 +52,7 @@ Exit status of the menu: 0. Of the subcommands: 0 if all daemons did it, 1 if on
 
 // runMenu is the menu, with prompts if a person is there.
 func runMenu(ctx context.Context, r monitor.Reach, o monitor.MenuOptions, in io.Reader, out io.Writer) error {
-	file, ok := in.(*os.File)
-	o.Prompt = ok && term.IsTerminal(int(file.Fd()))
+	o.Prompt = isTerminal(in)
 	r.All = true
 	return monitor.Menu(ctx, r, o, in, out)
 }
@@ -88,12 +85,12 @@ that are not. Each daemon ignores what comes from other components, as if the ne
 reached are told. The partition ends after its lease, whatever happens; --keep renews it until the command ends, and heals it
 then. Dangerous: daemons need DangerousMonitor in their configuration.`,
 		"  evensong monitor partition a,b/c\n  evensong monitor partition a/b/c --lease 10m\n  evensong monitor partition a,b/c --keep", cobra.ExactArgs(1),
-		func(ctx context.Context, cmd *cobra.Command, args []string) error {
+		func(_ context.Context, cmd *cobra.Command, args []string) error {
 			c, err := monitor.ParseComponents(args[0])
 			if err != nil {
 				return err
 			}
-			ctx, stop := until(ctx)
+			ctx, stop := interruptible(cmd)
 			defer stop()
 			return monitor.Partition(ctx, f.reach, f.out(), c, lease, keep, cmd.OutOrStdout())
 		})

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"evensong/internal/sim"
 )
@@ -81,7 +80,7 @@ func runSim(ctx context.Context, cmd *cobra.Command, b sim.Batch, output, histor
 			writeErr = writeHistory(history, r)
 		}
 	}
-	if e, ok := cmd.ErrOrStderr().(*os.File); ok && output == "table" && term.IsTerminal(int(e.Fd())) {
+	if e := cmd.ErrOrStderr(); output == "table" && isTerminal(e) {
 		last := time.Now()
 		b.Progress = func(s *sim.Summary) {
 			if time.Since(last) >= 200*time.Millisecond {

@@ -30,11 +30,10 @@ Exit status: 0 if all answered, 1 if one did not, 2 for wrong use, 5 if one refu
   evensong status --admin 10.0.0.1:4899 --admin 10.0.0.2:4899 --admin-token-file ~/.evensong-token`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, err := f.ready(cmd)
-			if err != nil {
+			if _, err := f.ready(cmd); err != nil {
 				return err
 			}
-			ctx, stop := until(ctx)
+			ctx, stop := interruptible(cmd)
 			defer stop()
 			o := f.out()
 			o.Long = long
