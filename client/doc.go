@@ -26,10 +26,10 @@
 // than the view it was sent in; where that matters, use view synchrony. When the network splits, every part goes on
 // alone, and each is told so by a Transition and a View.
 //
-// Nothing is acknowledged in the original's protocol. Join, Leave and Multicast return when the request is on its way; the View, the SelfLeave and
-// the message's own delivery say that it took effect. A context bounds waiting only: it cannot call back what was
-// accepted. A lost session is reported by every method and never replaced in silence, because a new session starts at
-// another place in the order.
+// Nothing is acknowledged in the original's protocol. Join, Leave and Multicast return when the request is on its way; the
+// View, the SelfLeave and the message's own delivery say that it took effect. A context bounds waiting only: it cannot call
+// back what was accepted. A lost session is reported by every method and never replaced in silence, because a new session
+// starts at another place in the order.
 //
 // # Evensong's own dialect
 //
@@ -42,8 +42,8 @@
 // # Concurrency and memory
 //
 // All methods of Conn may be called concurrently. Frames of concurrent senders never mix, and small ones share a write.
-// A few goroutines serve each session, a reader and a writer among them; all end before Close returns, and also when the session
-// is lost.
+// A few goroutines serve each session, a reader and a writer among them; all end before Close returns, and also when the
+// session is lost.
 //
 // Everything is bounded. Messages wait in a send buffer (WithSendBuffer); when it is full, senders wait. Received
 // events wait in a queue (WithReceiveQueue); when it is full, reading stops, and a daemon ends the session of a

@@ -47,8 +47,8 @@
 //
 // # Concurrency and memory
 //
-// All methods of Conn may be called concurrently. One goroutine per session runs the protocol; it and the two of the
-// client end before Close returns. Events wait in a queue (WithReceiveQueue); when it is full nothing is read any more,
+// All methods of Conn may be called concurrently. One goroutine per session runs the protocol; it and those of the client
+// end before Close returns. Events wait in a queue (WithReceiveQueue); when it is full nothing is read any more,
 // so views stop and the others will name this member as stuck. Data given to Multicast is copied; events belong to their
 // receiver.
 //

@@ -30,7 +30,7 @@ func TestConfigCommand(t *testing.T) {
 		status int
 		want   []string
 	}{
-		{"check good.conf", 0, []string{"good.conf:3:1: warning: accepted but not in effect yet", "2     b       10.0.0.2:4803", "no errors, 1 warning"}},
+		{"check good.conf", 0, []string{"good.conf:3:1: warning: accepted without effect", "2     b       10.0.0.2:4803", "no errors, 1 warning"}},
 		{"check -c good.conf", 0, []string{"broadcast"}},
 		{"check bad.conf", 3, []string{"bad.conf:2:1: error", "did you mean Window?", "bad.conf:3:16: error", "2 errors"}},
 		{"check bad.conf --window=0", 3, []string{"bad.conf:2:1: error", "--window: error", "3 errors"}},

@@ -72,7 +72,7 @@ func (r *reader) warnDormant() {
 	for _, d := range r.dormant {
 		uses = append(uses, fmt.Sprintf("%s (line %d)", d.key, d.pos.Line))
 	}
-	r.report(Warning, r.dormant[0].pos, "", "accepted but not in effect yet: %s", strings.Join(uses, ", "))
+	r.report(Warning, r.dormant[0].pos, "", "accepted without effect: %s", strings.Join(uses, ", "))
 }
 
 // windowProblems checks the windows that are given against each other.

@@ -153,7 +153,7 @@ var options = append([]Option{
 		set: duration(func(c *Config) *time.Duration { return &c.Sessions.Wait })},
 	{Name: "max-message", Usage: "most `BYTES` of data in a message of a client that speaks Evensong's own dialect", Default: "16MiB",
 		set: one(func(c *Config, v string) error { return setMessageBytes(&c.Sessions.MessageBytes, v) })},
-	{Name: "max-session-messages", Key: "MaxSessionMessages", Usage: "most `MESSAGES` that wait for such a client, 0 for no limit by count", Default: "no limit by count",
+	{Name: "max-session-messages", Key: "MaxSessionMessages", Usage: "most `MESSAGES` that wait for a client, 0 for no limit by count", Default: "no limit by count",
 		set: integer(0, 1<<31-1, func(c *Config, n int64) { c.Sessions.MaxMessages = int(n) })},
 	{Name: "required-auth", Key: "RequiredAuthMethods", List: true, Usage: "authentication `METHOD` checked for every client: NULL, IP or PWORD", Default: "none",
 		set: setMethods(func(c *Config) *[]string { return &c.Auth.Required })},

@@ -211,7 +211,7 @@ func TestWarnings(t *testing.T) {
 		{seg, nil},
 		{seg + "Window = 5\nWindow = 6", []string{"replaced"}},
 		{seg + "DebugInitialSequence\nRouteMatrix { 1 2 }\nLinkProtocol = Hop",
-			[]string{"accepted but not in effect yet: DebugInitialSequence (line 3), RouteMatrix (line 4), LinkProtocol (line 5)"}},
+			[]string{"accepted without effect: DebugInitialSequence (line 3), RouteMatrix (line 4), LinkProtocol (line 5)"}},
 		{seg + "TokenTimeout = 1250", []string{"noticed after 1.25s"}},
 		{seg + "TokenTimeout = 300", nil},
 		{seg + "LookupTimeout = 60000", []string{"as far as they are given"}},

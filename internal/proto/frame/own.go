@@ -42,7 +42,7 @@ const (
 )
 
 // LegalOwnUser reports whether s can be the user part of a private name of the own dialect: 1 to max bytes of UTF-8
-// without control characters and '#', and not beginning with '!', which marks the short names of OwnShort. max is
+// without control characters and '#', and not beginning with '!', which marks the short names of evs.ShortPrivate. max is
 // MaxOwnUser.
 func LegalOwnUser(s string, max int) bool {
 	return len(s) <= max && legalOwn(s) && s[0] != '!'

@@ -4,7 +4,7 @@
 // which local sessions a message goes to.
 //
 // From below it uses one stream, the same at all daemons that move together: ordered messages and configurations
-// (EVS-10, EVS-13). Joins, leaves and disconnects are ordered messages, so every daemon of a configuration holds the
+// (EVS-10, EVS-13). Joins, leaves, evictions and disconnects are ordered messages, so every daemon of a configuration holds the
 // same table and nobody asks anybody (GRP-4). Above it offers views, transitional signals and self-leaves (client-protocol
 // 5.3 to 5.5) and the recipients of each message. There are no timers: whatever happens here happens because
 // something was delivered.
@@ -38,7 +38,8 @@
 //	input                  Fresh  Stable  Transitional  Exchange  Aborted
 //	Open, Close            do     do      do            do        do
 //	data                   drop   deliver deliver       queue     drop
-//	join, leave, disconn.  drop   do      interim view  queue     drop
+//	join, leave, evict,
+//	disconnect             drop   do      interim view  queue     drop
 //	state for this ring    drop   drop    drop          do        drop
 //	state for another      drop   drop    drop          drop      drop
 //	transitional conf.     panic  signal  panic         abort     panic

@@ -9,11 +9,11 @@ import (
 	"evensong/internal/proto/packet"
 )
 
-// Deviation: in the papers every daemon belongs. Lists say who belongs to the cluster. They change while daemons run, one daemon after the other, so for a while they
-// differ, and nobody may fall out with anybody because of that. Hence the rule: a daemon takes part as long as one list
-// that counts has it. Those lists are my own and, of the daemons in it, those that are alive; so of daemons that only
-// list each other none takes part. To add a daemon one list is enough, and to remove one it takes all of them: the last
-// list that loses a name removes it, for everybody in one change.
+// Deviation: in the papers every daemon belongs. Lists say who belongs to the cluster. They change while daemons run, one
+// daemon after the other, so for a while they differ, and nobody may fall out with anybody because of that. Hence the rule:
+// a daemon takes part as long as one list that counts has it. Those lists are my own and, of the daemons in it, those that
+// are alive; so of daemons that only list each other none takes part. To add a daemon one list is enough, and to remove one
+// it takes all of them: the last list that loses a name removes it, for everybody in one change.
 //
 // A daemon without a list, whose peers were given by address, takes whoever comes, as a list with everybody in it.
 //

@@ -8,7 +8,11 @@
 //
 // The node itself decides which private names are free, how much a session may have under way (back-pressure towards
 // senders), and how much may wait for a session that does not read (GRP-16). A delivery for many local members is
-// encoded once; their queues refer to the same bytes.
+// encoded at most once in each dialect; their queues refer to the same bytes.
+//
+//	clients.go      sessions: requests down, deliveries up    own.go, access.go, pressure.go: what is special about them
+//	daemons.go      where clients of other daemons connect, as ordered messages of the node's own
+//	reconfigure.go  another configuration while it runs       status.go, status_sessions.go: what operators see
 //
 // There is one rule about order inside an input: what the layers below produced is carried upwards until nothing is
 // left before the input returns, so layers never see each other's events out of order (P-30).

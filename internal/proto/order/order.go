@@ -17,6 +17,9 @@
 // Banned: after this member has told in the Commit token what it holds of the current ring, packets of that ring that
 // arrive directly are ignored (8.4.8, P-15); what the others hold comes again, wrapped.
 //
+// Reconfigure changes windows, timers and peers in every state, and by itself ends nothing (reconfigure.go). An operator's
+// partition, for tests of what programs do, ignores packets where they come in (partition.go).
+//
 // Sources: Totem (TOCS 1995), sections 5 to 7; Extended Virtual Synchrony (ICDCS 1994), section 3; the step numbers in
 // comments are those of docs/guarantees.md, section 8.
 package order

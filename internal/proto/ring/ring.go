@@ -15,6 +15,7 @@
 //	HandleHurry       ignore                     let a held token go      drop
 //	Wake              ignore                     let go, or send hurry    ignore
 //	Advance           retransmit, loss           retransmit, loss, hold   nothing
+//	Reconfigure       taken, in every phase; it ends nothing by itself
 //
 // Sources: Totem (TOCS 1995), section 5, total ordering, and section 8, flow control; Accelerated Ring
 // (CNDS-2014-2), III; the step numbers in comments are those of docs/guarantees.md, 8.1, 8.2 and 8.4.

@@ -558,6 +558,8 @@ func TestStatesAndInputs(t *testing.T) {
 			map[State]string{StateConnect: "closed", StateName: "closed", StateAuth: "closed", StateCredentials: "closed", StateOpen: "closed", StateClosed: "closed"}},
 		{"Advance", func(d *driver) { d.m.Advance(24*time.Hour, &d.fx) },
 			map[State]string{StateConnect: "closed", StateName: "name", StateAuth: "closed", StateCredentials: "closed", StateOpen: "open", StateClosed: "closed"}},
+		{"Reconfigure", func(d *driver) { d.m.Reconfigure(config(Null())) },
+			map[State]string{StateConnect: "connect", StateName: "name", StateAuth: "auth", StateCredentials: "credentials", StateOpen: "open", StateClosed: "closed"}},
 		{"Close", func(d *driver) { d.m.Close(0, ReasonShutdown, &d.fx) },
 			map[State]string{StateConnect: "closed", StateName: "closed", StateAuth: "closed", StateCredentials: "closed", StateOpen: "closed", StateClosed: "closed"}},
 	}
