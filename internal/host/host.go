@@ -8,8 +8,8 @@
 // same tests; docs/decisions/0004-event-loop.md has the figures. Datagrams come before clients: while clients are
 // served the datagram sockets are looked at every few operations, so that a busy client cannot hold the token up.
 //
-// Beside the loop there are goroutines for what may take long: stable storage, the log, and a watchdog that notices
-// when the process itself was not running.
+// Beside the loop there are goroutines for what may take long: stable storage, the log, operators (admin.go, which has
+// the loop run functions between two inputs), and a watchdog that notices when the process itself was not running.
 package host
 
 import (
@@ -67,8 +67,8 @@ const (
 var rejectQuota = []byte{0xfd}
 
 // ErrBind marks errors of Start that are about addresses, sockets and their files; ErrConfig those about a Config that
-// cannot work anywhere. ErrLeaveTimeout is Err after an orderly exit that took too long and was cut, ErrTerminated after an operator had it end
-// without a good-bye.
+// cannot work anywhere. ErrLeaveTimeout is Err after an orderly exit that took too long and was cut, ErrTerminated after
+// an operator had it end without a good-bye.
 var (
 	ErrBind         = errors.New("cannot bind")
 	ErrConfig       = errors.New("configuration")
