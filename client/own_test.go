@@ -58,22 +58,6 @@ func cluster(t *testing.T, n int) ([]*daemon.Daemon, []string) {
 	return ds, addrs
 }
 
-func context20(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func dial(t *testing.T, addr, name string, opts ...client.Option) *client.Conn {
-	t.Helper()
-	c, err := client.Dial(context20(t), addr, append(opts, client.WithName(name))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Abort)
-	return c
-}
-
 // receiver is what events come from.
 type receiver interface {
 	Next(context.Context) (client.Event, error)
@@ -82,7 +66,7 @@ type receiver interface {
 // next is the next event of a type; others are passed over.
 func next[T client.Event](t *testing.T, c receiver) T {
 	t.Helper()
-	ctx := context20(t)
+	ctx := within(t)
 	for {
 		ev, err := c.Next(ctx)
 		if err != nil {
@@ -106,8 +90,8 @@ func view(t *testing.T, c receiver, members ...string) *client.View {
 // TestOwnDialect has a session of each dialect in one group: acknowledged requests, queries, details, large messages.
 func TestOwnDialect(t *testing.T) {
 	_, addrs := cluster(t, 1)
-	ctx := context20(t)
-	a, old := dial(t, "evensong://"+addrs[0], "äußerst langer Name"), dial(t, addrs[0], "old")
+	ctx := within(t)
+	a, old := dialDaemon(t, "evensong://"+addrs[0], "äußerst langer Name"), dialDaemon(t, addrs[0], "old")
 	s, ok := a.Session()
 	if !ok || s.Daemon != "d0" || s.Cluster != t.Name() || s.MaxMessage < 1<<20 || s.Ping == 0 || s.ShortName == a.PrivateGroup() || len(s.ShortName) > 31 {
 		t.Errorf("session %+v, %v", s, ok)
@@ -177,7 +161,7 @@ func TestOwnDialect(t *testing.T) {
 	if v := next[*client.View](t, a); v.Cause != client.CausedByDisconnect || v.Detail != client.DetailLost {
 		t.Errorf("after a crash: %v", v)
 	}
-	polite := dial(t, addrs[0], "polite")
+	polite := dialDaemon(t, addrs[0], "polite")
 	if err := polite.Join(ctx, "g"); err != nil {
 		t.Fatal(err)
 	}
@@ -205,8 +189,8 @@ func TestOwnDialect(t *testing.T) {
 // TestEvict removes a member of either dialect, once, and only by a member, and only in the view that is named.
 func TestEvict(t *testing.T) {
 	_, addrs := cluster(t, 1)
-	ctx := context20(t)
-	a, b, old := dial(t, "evensong://"+addrs[0], "a"), dial(t, "evensong://"+addrs[0], "b"), dial(t, addrs[0], "old")
+	ctx := within(t)
+	a, b, old := dialDaemon(t, "evensong://"+addrs[0], "a"), dialDaemon(t, "evensong://"+addrs[0], "b"), dialDaemon(t, addrs[0], "old")
 	for _, c := range []*client.Conn{a, b, old} {
 		if err := c.Join(ctx, "g"); err != nil {
 			t.Fatal(err)
@@ -243,8 +227,8 @@ func TestEvict(t *testing.T) {
 // TestOwnRefusals: refusals in the handshake have code, reason and sentence.
 func TestOwnRefusals(t *testing.T) {
 	_, addrs := cluster(t, 1)
-	ctx := context20(t)
-	dial(t, "evensong://"+addrs[0], "taken")
+	ctx := within(t)
+	dialDaemon(t, "evensong://"+addrs[0], "taken")
 	for _, r := range []struct {
 		name string
 		opt  client.Option
@@ -263,7 +247,7 @@ func TestOwnRefusals(t *testing.T) {
 			t.Errorf("%s: no reason in %v", r.name, err)
 		}
 	}
-	c := dial(t, "evensong://"+addrs[0], "c")
+	c := dialDaemon(t, "evensong://"+addrs[0], "c")
 	for _, g := range []string{"", "#x", "a\nb", strings.Repeat("x", 256), "\xff"} {
 		if err := c.Join(ctx, g); !errors.Is(err, client.ErrIllegalGroup) {
 			t.Errorf("join %q: %v", g, err)
@@ -281,7 +265,7 @@ func TestOwnRefusals(t *testing.T) {
 // all of it is said.
 func TestRoamer(t *testing.T) {
 	ds, addrs := cluster(t, 2)
-	ctx := context20(t)
+	ctx := within(t)
 	r, err := client.Roam(ctx, []string{"evensong://" + addrs[0]}, client.WithName("wanderer"))
 	if err != nil {
 		t.Fatal(err)
@@ -290,7 +274,7 @@ func TestRoamer(t *testing.T) {
 	for len(r.Conn().Peers()) == 0 { // the other daemon's listeners are known a moment after the ring has formed
 		next[*client.Peers](t, r)
 	}
-	stays := dial(t, "evensong://"+addrs[1], "stays")
+	stays := dialDaemon(t, "evensong://"+addrs[1], "stays")
 	for _, join := range []func(context.Context, string) error{r.Join, stays.Join} {
 		if err := join(ctx, "g"); err != nil {
 			t.Fatal(err)
