@@ -49,16 +49,19 @@ func (c *Conn) Next(ctx context.Context) (Event, error) {
 //
 // The loop ends without an error after Close, and with one, delivered as its last pair, when the session is lost or ctx
 // ends. Leaving the loop early loses no event. Pooled messages are not released by the loop.
-func (c *Conn) Events(ctx context.Context) iter.Seq2[Event, error] {
+func (c *Conn) Events(ctx context.Context) iter.Seq2[Event, error] { return loop(ctx, c.Next) }
+
+// loop is next as a loop.
+func loop(ctx context.Context, next func(context.Context) (Event, error)) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		for {
-			// Next prefers events to ctx; here a busy group must not keep a canceled loop alive.
+			// next prefers events to ctx; here a busy group must not keep a canceled loop alive.
 			err := ctx.Err()
 			var ev Event
 			if err != nil {
 				err = wrap("receive", err)
 			} else {
-				ev, err = c.Next(ctx)
+				ev, err = next(ctx)
 			}
 			if err != nil {
 				if !errors.Is(err, ErrClosed) {

@@ -195,22 +195,7 @@ func (r *Roamer) Next(ctx context.Context) (Event, error) {
 }
 
 // Events is Next as a loop, as Conn.Events is.
-func (r *Roamer) Events(ctx context.Context) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
-		for {
-			ev, err := r.Next(ctx)
-			if err != nil {
-				if !errors.Is(err, ErrClosed) {
-					yield(nil, err)
-				}
-				return
-			}
-			if !yield(ev, nil) {
-				return
-			}
-		}
-	}
-}
+func (r *Roamer) Events(ctx context.Context) iter.Seq2[Event, error] { return loop(ctx, r.Next) }
 
 // move finds another daemon and queues the event about it.
 func (r *Roamer) move(ctx context.Context) error {
