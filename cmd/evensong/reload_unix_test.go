@@ -6,15 +6,12 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // safeBuffer is a bytes.Buffer for two goroutines.
@@ -49,30 +46,17 @@ func TestHangupReloads(t *testing.T) {
 		}
 	}
 	write("")
-	free, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bind := free.LocalAddr().String()
-	free.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	var log safeBuffer
-	ended := make(chan error, 1)
-	go func() {
-		cmd := newServeCommand()
-		cmd.SetArgs([]string{"-n", "a", "-c", "spread.conf", "--bind", bind, "--listen", "127.0.0.1:0", "--unix-socket", filepath.Join(dir, "s"), "--admin-socket", "none"})
-		cmd.SilenceErrors, cmd.SilenceUsage = true, true
-		cmd.SetErr(&log)
-		ended <- cmd.ExecuteContext(ctx)
+	defer func() {
+		if t.Failed() {
+			t.Log(log.String())
+		}
 	}()
+	cancel, ended := serveInside(t, &log, "-n", "a", "-c", "spread.conf", "--unix-socket", filepath.Join(dir, "s"), "--admin-socket", "none")
+	defer cancel()
 	until := func(want string) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); !strings.Contains(log.String(), want); time.Sleep(2 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("waited in vain for %q\n%s", want, log.String())
-			}
-		}
+		eventually(t, want, func() bool { return strings.Contains(log.String(), want) })
 	}
 	hangup := func() {
 		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {

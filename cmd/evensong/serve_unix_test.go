@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,6 +23,27 @@ func eventually(t *testing.T, what string, ok func() bool) {
 			t.Fatal("waited in vain for ", what)
 		}
 	}
+}
+
+// serveInside runs "evensong serve" in this process, on loopback, until cancel is called.
+func serveInside(t *testing.T, log io.Writer, args ...string) (cancel func(), ended <-chan error) {
+	t.Helper()
+	free, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bind := free.LocalAddr().String()
+	free.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		cmd := newServeCommand()
+		cmd.SetArgs(append(args, "--bind", bind, "--listen", "127.0.0.1:0"))
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetErr(log)
+		done <- cmd.ExecuteContext(ctx)
+	}()
+	return cancel, done
 }
 
 // TestServiceManager runs a daemon as a service manager would: it is told when the daemon is ready, that it is alive, and
@@ -60,21 +82,8 @@ DebugFlags = { PRINT EXIT STATUS }
 		b, _ := os.ReadFile(path)
 		return string(b)
 	}
-	free, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bind := free.LocalAddr().String()
-	free.Close()
-	ctx, cancel := context.WithCancel(context.Background())
+	cancel, ended := serveInside(t, os.Stderr, "-n", "a", "-c", conf, "--unix-socket", filepath.Join(dir, "s"))
 	defer cancel()
-	ended := make(chan error, 1)
-	go func() {
-		cmd := newServeCommand()
-		cmd.SetArgs([]string{"-n", "a", "-c", conf, "--bind", bind, "--listen", "127.0.0.1:0", "--unix-socket", filepath.Join(dir, "s")})
-		cmd.SilenceErrors, cmd.SilenceUsage = true, true
-		ended <- cmd.ExecuteContext(ctx)
-	}()
 	for _, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1"} {
 		if got := hear(); got != want {
 			t.Fatalf("the manager heard %q, want %q\n%s", got, want, read(log))

@@ -24,7 +24,9 @@ const (
 )
 
 // sessionHelp is what the help of these commands says about them.
-const sessionHelp = `Environment: ` + envServer + `, ` + envUser + ` and ` + envPassword + ` stand for -s, -u and -p, which win over them.
+const sessionHelp = `With evensong:// in front of its address the daemon is spoken to in Evensong's own dialect: longer names, larger messages.
+
+Environment: ` + envServer + `, ` + envUser + ` and ` + envPassword + ` stand for -s, -u and -p, which win over them.
 
 Exit status: 0 if all went well, 1 if the daemon cannot be reached or the session is lost, 2 for wrong use, 5 if the
 daemon refuses the session or a request.`
