@@ -10,9 +10,10 @@
 // and of docs/wire/own-dialect.md, which the first three bytes choose: own.go, queue_own.go. What the operator's rules permit
 // to a client is in access.go, why a session ends in reason.go.
 //
-// Below it is package frame, the encoding. Above it package node decides what concerns several sessions: whether a name
-// is free, what a join means, when there is room for more input, and what a session receives. For the way out the
-// package has an Arena, in which node encodes each delivery once, and a Queue per session that refers to it.
+// Below it are package frame, the encoding, and package access, which judges by rules. Above it package node decides what
+// concerns several sessions: whether a name is free, what a join means, when there is room for more input, and what a
+// session receives. For the way out the package has an Arena, in which node encodes each delivery at most once in each
+// dialect, and a Queue per session that refers to it.
 //
 // # States and inputs
 //
