@@ -24,11 +24,14 @@ func Announced(listen []netip.AddrPort, self netip.Addr) (list []string) {
 }
 
 // program is what clients are told that they talk to.
-func program() string {
+func program() string { return "evensong " + version() }
+
+// version is that of this build.
+func version() string {
 	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" && b.Main.Version != "(devel)" {
-		return "evensong " + b.Main.Version
+		return b.Main.Version
 	}
-	return "evensong development"
+	return "development"
 }
 
 // unannounce tells the clients of other daemons that they must not come here any more.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"runtime/debug"
 	"runtime/metrics"
 	"slices"
 	"time"
@@ -434,12 +433,4 @@ func names(ps []evs.ProcID) []string {
 		out[i] = p.Name
 	}
 	return out
-}
-
-// version is that of the program, as the build has written it down.
-func version() string {
-	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" && b.Main.Version != "(devel)" {
-		return b.Main.Version
-	}
-	return "development"
 }

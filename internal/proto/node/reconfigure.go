@@ -17,11 +17,12 @@ import (
 //   - Accelerated, for the rings that this daemon forms from now on
 //   - MaxSessions, InputBytes, and what is done about slow clients: SlowPolicy, SessionStall, SessionWait, QueueMemory
 //   - Session: the access rules for everybody, also for clients that are here; authentication methods for those that were
-//     not asked for theirs yet; all else of it, and SessionBytes, SessionHardBytes and SessionQueue, for clients that come
-//     from now on
+//     not asked for theirs yet; all else of it, and MessageBytes, SessionBytes, SessionHardBytes and SessionQueue, for
+//     clients that come from now on
 //
 // What a daemon is born with stays as it is, whatever next says: Me, so that nobody sees another daemon; Cluster;
-// Ring.PacketBytes, for which the buffers are made; Stable and StoredRingSeq; LeaveTime and Trace.
+// Ring.PacketBytes, for which the buffers are made; Stable and StoredRingSeq; LeaveTime and Trace. Listeners are what
+// SetListeners says.
 //
 // It may be called in every state, during a membership change as well, and causes none by itself (P-31).
 // It reports everything that is wrong with next, and then changes nothing.
