@@ -19,19 +19,6 @@ func (m *Machine) HandleUser(id uint64, uid uint32) {
 	}
 }
 
-// SetAccess replaces the authentication methods and the access rules. Open sessions stay open and are judged by the new
-// rules from now on; those in the handshake may finish with the methods that they were offered. An error leaves
-// everything as it was. Neither argument may be changed afterwards; rules may be nil.
-func (m *Machine) SetAccess(methods []session.AuthMethod, rules *access.Rules) error {
-	next := *m.sessions
-	next.Methods, next.Rules = methods, rules
-	if err := next.Validate(); err != nil {
-		return err
-	}
-	m.setSessions(&next)
-	return nil
-}
-
 // setSessions replaces the configuration of sessions, see session.Machine.Reconfigure for those that are here.
 func (m *Machine) setSessions(next *session.Config) {
 	m.sessions = next

@@ -36,9 +36,7 @@ func guarded(t *testing.T, rules *access.Rules) (c *cluster, x, y *testConn) {
 	c.pass(100 * time.Millisecond)
 	c.messages(x)
 	c.messages(y)
-	if err := c.nodes[0].m.SetAccess([]session.AuthMethod{session.Null()}, rules); err != nil {
-		t.Fatal(err)
-	}
+	c.setAccess(0, rules, session.Null())
 	return c, x, y
 }
 
@@ -190,12 +188,15 @@ func TestRefusalsAreBounded(t *testing.T) {
 	}
 }
 
-// TestSetAccessRefusesNonsense and keeps what was there.
-func TestSetAccessRefusesNonsense(t *testing.T) {
+// TestReconfigureRefusesMethods that cannot be, and keeps what was there.
+func TestReconfigureRefusesMethods(t *testing.T) {
 	c := newCluster(t, "a")
+	n := c.nodes[0]
 	bad := session.Null()
 	bad.Name = "two words"
-	if err := c.nodes[0].m.SetAccess([]session.AuthMethod{bad}, nil); err == nil {
+	next := n.m.cfg
+	next.Session.Methods = []session.AuthMethod{bad}
+	if err := n.m.Reconfigure(c.now, next, &n.fx); err == nil {
 		t.Error("no error")
 	}
 	c.connect(0, "x", false)
@@ -206,9 +207,7 @@ func TestHandleUser(t *testing.T) {
 	c := newCluster(t, "a")
 	n := c.nodes[0]
 	rules := &access.Rules{Deny: true, List: []access.Rule{{Allow: true, Points: access.AllPoints, UID: []access.UIDs{{Low: 1000, High: 1000}}}}}
-	if err := n.m.SetAccess([]session.AuthMethod{session.Null()}, rules); err != nil {
-		t.Fatal(err)
-	}
+	c.setAccess(0, rules, session.Null())
 	for uid, want := range map[uint32]string{1000: "", 1001: session.ReasonRules.String()} {
 		id := n.m.HandleAccept(c.now, true, netip.AddrPort{}, &n.fx)
 		k := &testConn{id: id}

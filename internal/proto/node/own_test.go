@@ -400,9 +400,7 @@ func TestQueriesUnderRules(t *testing.T) {
 	c.pass(50 * time.Millisecond)
 	c.events(x, map[evs.ViewID]string{})
 	rules := rulesOf("secret", access.See)
-	if err := c.nodes[0].m.SetAccess([]session.AuthMethod{session.Null()}, rules); err != nil {
-		t.Fatal(err)
-	}
+	c.setAccess(0, rules, session.Null())
 	ask := append(frame.AppendOwnListGroups(nil, 1, 0, ""), frame.AppendOwnListMembers(nil, 2, 0, 0, "secret")...)
 	c.send(x.testConn, ask)
 	c.want(x, map[evs.ViewID]string{}, "groups 1 0 open:1 secret:1", `members 2 0 0/1 v1 ["#x#a"]`)
@@ -603,9 +601,7 @@ func TestFarewell(t *testing.T) {
 func TestOwnRequestsRefusedByRules(t *testing.T) {
 	c := newCluster(t, "a")
 	x := c.dialOwn(0, "x")
-	if err := c.nodes[0].m.SetAccess([]session.AuthMethod{session.Null()}, rulesOf("secret", access.Join, access.Multicast)); err != nil {
-		t.Fatal(err)
-	}
+	c.setAccess(0, rulesOf("secret", access.Join, access.Multicast), session.Null())
 	c.send(x.testConn, append(frame.AppendOwnJoin(nil, 3, "secret"), castOwn(0, evs.Agreed, nil, "other", "secret")...))
 	by := rulesOf("secret", access.Join, access.Multicast).List[0].String()
 	c.want(x, nil, `reject 3 -9 JOIN "secret": the access rules do not permit this: `+by, `reject 0 -9 MULTICAST "secret": the access rules do not permit this: `+by)

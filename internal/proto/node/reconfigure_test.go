@@ -9,9 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"evensong/internal/proto/access"
 	"evensong/internal/proto/frame"
 	"evensong/internal/proto/membership"
 	"evensong/internal/proto/ring"
+	"evensong/internal/proto/session"
 )
 
 // reconfigure changes node i as a daemon that has read its file again would.
@@ -24,6 +26,12 @@ func (c *cluster) reconfigure(i int, change func(*Config)) {
 		c.t.Fatal(err)
 	}
 	c.after(i)
+}
+
+// setAccess has node i judge by other rules, and offer other methods to those who connect from now on.
+func (c *cluster) setAccess(i int, rules *access.Rules, methods ...session.AuthMethod) {
+	c.t.Helper()
+	c.reconfigure(i, func(n *Config) { n.Session.Methods, n.Session.Rules = methods, rules })
 }
 
 // Windows and timers change under load, one daemon after the other: no configuration changes, nothing is lost or

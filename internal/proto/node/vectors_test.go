@@ -132,13 +132,9 @@ func (p *replay) before(name string) {
 		ip := session.AuthMethod{Name: frame.AuthIP, Required: true, Check: func(peer netip.Addr, _ []byte) bool {
 			return access.Networks{netip.MustParsePrefix("10.0.0.0/8")}.Contains(peer)
 		}}
-		if err := p.nodes[0].m.SetAccess([]session.AuthMethod{session.Null(), ip}, nil); err != nil {
-			p.t.Fatal(err)
-		}
+		p.setAccess(0, nil, session.Null(), ip)
 	case "06-handshake-old-versions":
-		if err := p.nodes[0].m.SetAccess([]session.AuthMethod{session.Null()}, nil); err != nil {
-			p.t.Fatal(err)
-		}
+		p.setAccess(0, nil, session.Null())
 	case "20-network-partition":
 		p.side = []int{0, 1, 1}
 		p.pass(2 * time.Second)
