@@ -20,8 +20,8 @@ import (
 //	*Lost        the session of a Roamer is lost
 //	*Moved       a Roamer has another session
 //
-// The set is closed: a switch over these is complete. A Conn gives the first six. Events are values of their receiver; nothing in the package
-// keeps or changes one after it was returned.
+// The set is closed: a switch over these is complete. A Conn gives the first six. Events are values of their receiver;
+// nothing in the package keeps or changes one after it was returned.
 type Event interface {
 	// GroupName is the group the event is about; for a message the first of its destinations, empty if it has none.
 	GroupName() string

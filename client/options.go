@@ -83,8 +83,9 @@ func WithReceiveQueue(bytes int) Option { return func(o *options) { o.receiveQue
 func WithSendBuffer(bytes int) Option { return func(o *options) { o.sendBuffer = bytes } }
 
 // WithMaxMessage sets the limit for a message's data plus 32 bytes per destination. The default, MaxMessage, is what
-// every daemon takes. In Evensong's own dialect it has no effect: the daemon says what it takes. Up to MaxMessageEvensong is allowed and is for Evensong daemons only: the original's daemon stops
-// when it gets a message between the two (client-protocol 3.5).
+// every daemon takes. Up to MaxMessageEvensong is allowed and is for Evensong daemons only: the original's daemon stops
+// when it gets a message between the two (client-protocol 3.5). In Evensong's own dialect the option has no effect: the
+// daemon says what it takes.
 func WithMaxMessage(bytes int) Option { return func(o *options) { o.maxMessage = bytes } }
 
 // WithPooledMessages takes each *Message and its Data from a pool. The receiver must call Release when it is done with

@@ -7,7 +7,8 @@
 // A history is a list of evs.Trace records in which the records of each process, and those of each session, keep their
 // own order. Nothing else is assumed about the order of the list: safety is decided without a global clock. (The order
 // of incarnations of one name, and of sessions that share a name, is taken from Step, then At, then the place in the
-// list; so either all times of a history are of one clock, or they are zero.) A history may hold daemon-level records only, session-level records only, or both.
+// list; so either all times of a history are of one clock, or they are zero.) A history may hold daemon-level records only,
+// session-level records only, or both.
 //
 // Every rule is a checker of its own with a verdict of its own:
 //
