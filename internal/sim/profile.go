@@ -94,7 +94,7 @@ func (w *World) build(p *Profile) time.Duration {
 	}
 	allStable := w.chance(0.6)
 	accelerated := w.chance(0.8)
-	if !p.calm {
+	if !p.calm && !p.wide { // a window of one packet carries hardly anything over such distances
 		w.vary(&q)
 	}
 	w.net = newNetwork(n, q)

@@ -44,7 +44,7 @@ type Config struct {
 	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/10
 	Hold              time.Duration // an idle token is held this long by the representative; default TokenTimeout/12
 	HurryInterval     time.Duration // a member that waits for a held token asks this often; default Hold/5
-	FailToReceive     int           // rotations in which one member's aru may stand still, at least for TokenTimeout; default 100
+	FailToReceive     int           // rotations in which one member's aru may stand still, at least for TokenTimeout; default 100, or 20 with a TokenTimeout of a second or more
 }
 
 // MaxSpan is twice the largest MaxGap.
@@ -67,9 +67,14 @@ func (c Config) WithDefaults() Config {
 	def(&c.AcceleratedWindow, min(20, c.PersonalWindow))
 	def(&c.MaxGap, 2048)
 	def(&c.PacketBytes, 1472)
-	def(&c.FailToReceive, 100)
 	if c.TokenTimeout == 0 {
 		c.TokenTimeout = 250 * time.Millisecond
+	}
+	if c.FailToReceive == 0 {
+		c.FailToReceive = 100
+		if c.TokenTimeout >= time.Second {
+			c.FailToReceive = 20 // where timeouts are long, rotations may take half a second each
+		}
 	}
 	if c.TokenRetransmit == 0 {
 		c.TokenRetransmit = c.TokenTimeout / 10
