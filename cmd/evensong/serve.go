@@ -85,7 +85,7 @@ func runSpread(args []string, stderr io.Writer) int {
 	}
 	cmd.SetArgs(flags)
 	cmd.SetErr(stderr)
-	cmd.SilenceErrors = true
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	err := cmd.ExecuteContext(context.Background())
 	if err == nil {
 		return 0

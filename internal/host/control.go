@@ -264,7 +264,7 @@ func (c *control) Group(ctx context.Context, name string) (admin.Group, error) {
 			return
 		}
 		found = true
-		g.View = fmt.Sprintf("%d.%d.%d", id[0], id[1], id[2])
+		g.View = fmt.Sprintf("%08x.%08x.%d", id[0], id[1], id[2])
 		g.Size, g.Here = t.Size(name)
 		for i, x := range t.Members(name) {
 			if i == admin.MaxGroupMembers {

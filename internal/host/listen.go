@@ -84,7 +84,7 @@ func listenUnix(path string, mode fs.FileMode, group string) (*listener, error) 
 		switch {
 		case err == nil:
 			c.Close()
-			return nil, errors.New("already running: another daemon answers there")
+			return nil, errors.New("already running: another daemon answers there; choose another path with --unix-socket, or none")
 		case !isRefused(err):
 			return nil, fmt.Errorf("cannot tell whether another daemon is running there: %w", err)
 		}

@@ -122,7 +122,7 @@ func (r *Reach) several(ctx context.Context) ([]Target, error) {
 // heals then; otherwise the partition ends with its lease.
 func Partition(ctx context.Context, r Reach, o Output, components map[string]int, lease time.Duration, keep bool, w io.Writer) error {
 	r.All = true // a cut that only one side knows is another one
-	ts, err := r.Targets(ctx)
+	ts, err := r.ofOneCluster(ctx)
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func Partition(ctx context.Context, r Reach, o Output, components map[string]int
 // Heal ends a partition at all daemons that are reached.
 func Heal(ctx context.Context, r Reach, o Output, w io.Writer) error {
 	r.All = true
-	ts, err := r.Targets(ctx)
+	ts, err := r.ofOneCluster(ctx)
 	if err != nil {
 		return err
 	}

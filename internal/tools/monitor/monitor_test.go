@@ -414,6 +414,41 @@ func TestReach(t *testing.T) {
 	}
 }
 
+// Daemons of two clusters on one host share a name: what is meant for one reaches neither by the name alone, and a partition
+// of all that can be found cuts nobody.
+func TestTwoClustersOfOneName(t *testing.T) {
+	a, b := newRing(t, true, "x"), newRing(t, true, "x")
+	var paths []string
+	for _, r := range []*ring{a, b} {
+		for _, s := range admin.Sockets(r.dir) {
+			paths = append(paths, s.Path)
+		}
+	}
+	// Both sockets in one directory, as if they had the same runtime directory.
+	dir := t.TempDir()
+	for _, p := range paths {
+		if err := os.Symlink(p, filepath.Join(dir, filepath.Base(p))); err != nil {
+			t.Skip("no links on this system: ", err)
+		}
+	}
+	named := Reach{Dir: dir, Admin: []string{"x"}}
+	for _, err := range []error{
+		Terminate(t.Context(), named, Output{}, io.Discard),
+		Set(t.Context(), named, Output{}, admin.Settings{}, io.Discard),
+	} {
+		if code(err) != exitUsage || !strings.Contains(err.Error(), "several daemons") || !strings.Contains(err.Error(), "or --admin "+dir) {
+			t.Errorf("by name: %v", err)
+		}
+	}
+	err := Partition(t.Context(), Reach{Dir: dir}, Output{}, map[string]int{"x": 1}, time.Minute, false, io.Discard)
+	if code(err) != exitUsage || !strings.Contains(err.Error(), "2 clusters") {
+		t.Errorf("partition of everything: %v", err)
+	}
+	run(t, func(w io.Writer) error {
+		return Set(t.Context(), Reach{Admin: paths[:1]}, Output{}, admin.Settings{}, w)
+	})
+}
+
 func TestParseComponents(t *testing.T) {
 	for text, want := range map[string]string{
 		"a,b/c": "a,b/c", "a": "a", " a , b / c ": "a,b/c", "c/a/b": "c/a/b",

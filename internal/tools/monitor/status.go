@@ -294,6 +294,7 @@ func writeStatus(w io.Writer, r *Report) error {
 	row("clients", "sessions %d of %d, groups %d, accepted %d, refused %d, deliveries %d", s.Clients.Sessions, s.Host.MaxSessions, s.Clients.Groups,
 		s.Clients.Accepted, s.Clients.RefusedSessions, s.Clients.Deliveries)
 	row("closed", "%s", counts(s.Clients.Closed))
+	row("rules refused", "%s", counts(s.Clients.RefusedRequests))
 	blocked := ""
 	if s.Clients.Blocked {
 		blocked = "; everybody waits for a slow client"

@@ -64,6 +64,7 @@ type Reach struct {
 // Target is one daemon to speak to.
 type Target struct {
 	Name   string // of the daemon, as far as it is known without asking
+	At     string // path or address of its admin plane
 	Client *admin.Client
 }
 
@@ -110,22 +111,29 @@ func (r *Reach) Targets(ctx context.Context) ([]Target, error) {
 	for _, a := range r.Admin {
 		switch {
 		case strings.ContainsAny(a, `/\`) || strings.HasPrefix(a, "unix:"), strings.Contains(a, ":") && !isName(sockets, a):
-			out = append(out, Target{Client: admin.NewClient(a, o)})
+			out = append(out, Target{At: a, Client: admin.NewClient(a, o)})
 		default:
-			n := len(out)
+			var same []Target
 			for _, s := range sockets {
 				if s.Name == a {
-					out = append(out, Target{s.Name, admin.NewClient(s.Path, o)})
+					same = append(same, Target{s.Name, s.Path, admin.NewClient(s.Path, o)})
 				}
 			}
-			if len(out) == n {
+			// Daemons of different clusters may share a name; what is meant for one of them must not reach another.
+			if living := alive(same); len(living) > 1 {
+				return nil, usage("%q is the name of several daemons here; give the socket of one: --admin %s", a, strings.Join(places(living), ", or --admin "))
+			} else if len(living) == 1 {
+				same = living
+			}
+			out = append(out, same...)
+			if len(same) == 0 {
 				return nil, usage("%q is no daemon with an admin socket in %s (%s), no path of a socket and no HOST:PORT", a, r.dir(), found(sockets))
 			}
 		}
 	}
 	if len(r.Admin) == 0 {
 		for _, s := range sockets {
-			out = append(out, Target{s.Name, admin.NewClient(s.Path, o)})
+			out = append(out, Target{s.Name, s.Path, admin.NewClient(s.Path, o)})
 		}
 		if out = alive(out); len(out) == 0 {
 			return nil, fmt.Errorf("no daemon has an admin socket in %s; is one running here, as this user? --admin says where else to look", r.dir())
@@ -135,6 +143,41 @@ func (r *Reach) Targets(ctx context.Context) ([]Target, error) {
 		return r.widen(ctx, out, o), nil
 	}
 	return out, nil
+}
+
+// places are where targets are reached.
+func places(ts []Target) (list []string) {
+	for _, t := range ts {
+		list = append(list, t.At)
+	}
+	return list
+}
+
+// ofOneCluster are the targets of a command that is about a cluster as a whole. Daemons of several clusters are an error: a
+// partition of one must not cut another that has daemons of the same names.
+func (r *Reach) ofOneCluster(ctx context.Context) ([]Target, error) {
+	ts, err := r.Targets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	places := map[string]string{}
+	for _, t := range ts {
+		c, cancel := r.limit(ctx)
+		s, err := t.Client.Status(c)
+		cancel()
+		if err == nil {
+			places[s.Cluster] = t.At
+		}
+	}
+	if len(places) < 2 {
+		return ts, nil
+	}
+	var list []string
+	for cluster, at := range places {
+		list = append(list, fmt.Sprintf("--admin %s for cluster %q", at, cluster))
+	}
+	slices.Sort(list)
+	return nil, usage("there are daemons of %d clusters here; choose one: %s", len(list), strings.Join(list, ", "))
 }
 
 func isName(sockets []admin.Socket, name string) bool {
@@ -201,7 +244,7 @@ func (r *Reach) widen(ctx context.Context, ts []Target, o admin.DialOptions) []T
 		}
 		if at != "" {
 			have[x.Name] = true
-			ts = append(ts, Target{x.Name, admin.NewClient(at, o)})
+			ts = append(ts, Target{x.Name, at, admin.NewClient(at, o)})
 		}
 	}
 	return ts
@@ -217,7 +260,6 @@ func (r *Reach) One(ctx context.Context, reading bool) (Target, error) {
 		}
 		return ts[0], nil
 	}
-	var names []string
 	cluster, same := "", true
 	for i, t := range ts {
 		c, cancel := r.limit(ctx)
@@ -227,14 +269,17 @@ func (r *Reach) One(ctx context.Context, reading bool) (Target, error) {
 			same = false
 			continue
 		}
-		names = append(names, s.Name)
 		same = same && (i == 0 || s.Cluster == cluster)
 		cluster = s.Cluster
 	}
 	if reading && same {
 		return ts[0], nil
 	}
-	return Target{}, usage("there are several daemons here (%s); choose one with --admin NAME", strings.Join(names, ", "))
+	var list []string
+	for _, t := range ts {
+		list = append(list, cmp.Or(t.Name, "?")+" at "+t.At)
+	}
+	return Target{}, usage("there are several daemons here (%s); choose one with --admin NAME, or its socket if names are the same", strings.Join(list, ", "))
 }
 
 // exit gives an error of the admin plane the exit status that belongs to it.
