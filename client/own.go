@@ -36,13 +36,14 @@ type ownSession struct {
 	welcome frame.OwnWelcomeInfo
 	ping    time.Duration // interval in force; zero: none
 
-	mu       sync.Mutex
-	daemons  []Peer
-	asked    map[uint32]chan answer // requests that wait
-	last     uint32                 // request number
-	stream   uint16                 // of the last message in pieces
-	err      error                  // why no answer will come any more
-	sentSize uint64                 // what the outbox had accepted at the last look, for pings
+	stream   uint16 // of the last message in pieces; under the lock of the outbox
+	sentSize uint64 // what the outbox had accepted at the last look; of the goroutine that sends pings
+
+	mu      sync.Mutex
+	daemons []Peer
+	asked   map[uint32]chan answer // requests that wait
+	last    uint32                 // request number
+	err     error                  // why no answer will come any more
 }
 
 // answer is what a daemon says to a request.
