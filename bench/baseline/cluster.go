@@ -72,7 +72,7 @@ func startCluster(ctx context.Context, o *options, dir string, n int) (*cluster,
 		if err != nil {
 			return c, err
 		}
-		k.Codes = map[int]error{exitChanged: errChanged}
+		k.Codes = map[int]error{run.ExitChanged: run.ErrChanged}
 		c.clients = append(c.clients, k)
 	}
 	for _, k := range c.clients {
@@ -165,7 +165,7 @@ func (c *cluster) measure(ctx context.Context, o *options, k key) (row, error) {
 		if err != nil {
 			return r, err
 		}
-		var ping report
+		var ping run.Report
 		if err := json.Unmarshal([]byte(answer), &ping); err != nil {
 			return r, err
 		}
@@ -203,7 +203,7 @@ func (c *cluster) measure(ctx context.Context, o *options, k key) (row, error) {
 	}
 	var deliveries, own float64
 	for _, a := range answers {
-		var l report
+		var l run.Report
 		if err := json.Unmarshal([]byte(a), &l); err != nil {
 			return r, err
 		}

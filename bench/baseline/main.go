@@ -92,8 +92,8 @@ func role(err error) int {
 		return 0
 	}
 	fmt.Fprintf(os.Stderr, "baseline %s: %v\n", os.Args[1], err)
-	if errors.Is(err, errChanged) {
-		return exitChanged
+	if errors.Is(err, run.ErrChanged) {
+		return run.ExitChanged
 	}
 	return 1
 }
@@ -103,7 +103,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs := flag.NewFlagSet("baseline", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	daemons := fs.String("daemons", "1,3,4", "`NUMBERS` of daemons")
-	bytes := fs.String("bytes", "100,1350,8192", "payload `BYTES`, at least "+strconv.Itoa(minPayload))
+	bytes := fs.String("bytes", "100,1350,8192", "payload `BYTES`, at least "+strconv.Itoa(run.MinPayload))
 	service := fs.String("service", "agreed,safe", "`SERVICES`: agreed, safe")
 	quick := fs.Bool("quick", false, "1 and 3 daemons, 100 and 1350 bytes, agreed, half a second each")
 	fs.IntVar(&o.window, "window", 200, "`MESSAGES` of its own that a client keeps in flight")
@@ -143,14 +143,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 	}
 	var err error
-	if o.daemons, err = numbers("daemons", *daemons, 1, maxClients); err != nil {
+	if o.daemons, err = numbers("daemons", *daemons, 1, run.MaxMembers); err != nil {
 		return o, err
 	}
-	if o.bytes, err = numbers("bytes", *bytes, minPayload, 100_000); err != nil {
+	if o.bytes, err = numbers("bytes", *bytes, run.MinPayload, 100_000); err != nil {
 		return o, err
 	}
 	for s := range strings.SplitSeq(*service, ",") {
-		if _, ok := services[s]; !ok {
+		if s != "agreed" && s != "safe" {
 			return o, fmt.Errorf("-service %s: want agreed or safe", s)
 		}
 		o.services = append(o.services, s)
@@ -247,7 +247,7 @@ func measureCluster(ctx context.Context, o *options, dir string, n, round int, c
 			err = fmt.Errorf("%d daemons, %s, %d bytes: %w%s", n, cell.Service, cell.Bytes, err, c.lastWords())
 			c.stop()
 			c = nil
-			if ctx.Err() != nil || try == tries || !errors.Is(err, errChanged) {
+			if ctx.Err() != nil || try == tries || !errors.Is(err, run.ErrChanged) {
 				return err
 			}
 			p.Note("once more: %v", err)

@@ -126,7 +126,10 @@ func (c *Child) LastLine() string {
 }
 
 // Terminate asks the child to end and waits for it.
-func (c *Child) Terminate() { c.End(func() { _ = c.cmd.Process.Signal(Terminate) }) }
+func (c *Child) Terminate() { c.End(func() { _ = c.Signal() }) }
+
+// Signal asks the child to end and does not wait.
+func (c *Child) Signal() error { return c.cmd.Process.Signal(Terminate) }
 
 // End waits for the child after asking it, then kills it.
 func (c *Child) End(ask func()) {

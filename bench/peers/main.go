@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Peers compares Evensong with others that multicast, on one Linux machine, as root: corosync's closed process groups,
+// and what the sockets carry without any order. Every figure is a ratio of two systems that were measured in turn within
+// one run; what a machine does at another time, or another machine, does not matter.
+//
+//	apt-get install corosync libcpg-dev gcc iproute2
+//	go run ./bench/peers -against corosync-knet,corosync-udpu           # 4 nodes, 100 bytes
+//	go run ./bench/peers -what evensong+safe -against evensong -bytes 100,1350
+//	go run ./bench/peers -against corosync -bytes 100,1350,8192,65000   # the best of a sweep over its settings
+//	go run ./bench/peers -against corosync-udpu -measure load,ping,low,half
+//	go run ./bench/peers -what evensong+causal -against raw-multicast -o markdown
+//
+// Each node is a network namespace; cables join them in one bridge, which carries multicast. A system has a network of its
+// own, and both of a pair run beside each other, one of them idle. On each node is a daemon and a member, a process that
+// sends to all, itself included, and counts what it receives. Members of Evensong are this program again, in the role
+// "member", with the Go client; those of others are in the folder c, compiled when they are needed. They do the same.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"evensong/bench/run"
+)
+
+// options are what the flags say.
+type options struct {
+	what     []system
+	against  []system
+	nodes    []int
+	bytes    []int
+	measures []string
+	pairs    int
+	window   int
+	lead     int
+	low      float64
+	warm     time.Duration
+	time     time.Duration
+	sweep    []string // settings of corosync that are tried
+	sweeps   time.Duration
+	serve    []string
+	output   string
+	binary   string
+	quiet    bool
+}
+
+// Ways to send, each measured by itself.
+const (
+	load = "load" // as much as the window allows
+	ping = "ping" // one member, one message in flight
+	low  = "low"  // by schedule, slowly
+	half = "half" // by schedule, half of what the second system carries
+)
+
+// defaultSweep are the settings of corosync that are tried beside its defaults, for each transport.
+const defaultSweep = "default,window_size=100+max_messages=50,window_size=300+max_messages=100,window_size=300+max_messages=100+netmtu=8000"
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "member" { // not for people
+		os.Exit(role(os.Args[2:]))
+	}
+	o, err := parse(os.Args[1:], os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "peers: %v\n", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, run.Terminate)
+	defer stop()
+	err = measure(ctx, o, os.Stdout, os.Stderr)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "peers: %v\n", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// role is the life of a member of Evensong: ADDRESS ME MEMBERS.
+func role(args []string) int {
+	err := errors.New("the role member is started by the program itself")
+	if len(args) == 3 {
+		me, err1 := strconv.Atoi(args[1])
+		n, err2 := strconv.Atoi(args[2])
+		if err = errors.Join(err1, err2); err == nil {
+			err = run.EvensongMember(context.Background(), args[0], me, n, func(ctx context.Context, l run.Link) error {
+				return run.Member(ctx, l, me, n, os.Stdin, os.Stdout)
+			})
+		}
+	}
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "peers member: %v\n", err)
+	if errors.Is(err, run.ErrChanged) {
+		return run.ExitChanged
+	}
+	return 1
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	o := options{}
+	fs := flag.NewFlagSet("peers", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	what := fs.String("what", evensong, "`SYSTEMS` that are compared")
+	against := fs.String("against", corosync, "`SYSTEMS` each of them is compared with: "+strings.Join(names(), ", ")+
+		".\nOptions follow with +: evensong+SERVICE (fifo, causal, agreed, safe), evensong+unicast, evensong+--FLAG=VALUE of serve,\ncorosync-TRANSPORT+SETTING=VALUE of totem or system; corosync alone is the best of -sweep with all transports")
+	nodes := fs.String("nodes", "4", "`NUMBERS` of nodes")
+	bytes := fs.String("bytes", "100", "payload `BYTES`, at least "+strconv.Itoa(run.MinPayload))
+	measures := fs.String("measure", load, "`WAYS` to send: load, ping (one in flight), low (by schedule), half (by schedule, half of what the second of the pair carries)")
+	fs.IntVar(&o.pairs, "pairs", 9, "`PAIRS` of runs of each comparison; medians are shown")
+	fs.IntVar(&o.window, "window", 200, "load: `MESSAGES` of its own that a member keeps in flight")
+	fs.IntVar(&o.lead, "lead", 4<<20, "load: `BYTES` that a member may be ahead of the slowest receiver")
+	fs.Float64Var(&o.low, "rate", 100, "low: `MESSAGES` per second of each member")
+	fs.DurationVar(&o.warm, "warm", 300*time.Millisecond, "warm-up before each run")
+	fs.DurationVar(&o.time, "time", time.Second, "time of each run")
+	sweep := fs.String("sweep", defaultSweep, "`SETTINGS` of corosync to try with each transport, each as behind corosync-TRANSPORT+")
+	fs.DurationVar(&o.sweeps, "sweep-time", time.Second, "time of each run of the sweep")
+	serve := fs.String("serve", "", "further `FLAGS` of each daemon of Evensong, separated by blanks")
+	fs.StringVar(&o.output, "o", "text", "output: text, markdown, json")
+	fs.StringVar(&o.binary, "binary", "", "evensong program to measure (default: built from this checkout)")
+	fs.BoolVar(&o.quiet, "quiet", false, "no progress")
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	if fs.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	var err error
+	if o.nodes, err = numbers("nodes", *nodes, 1, run.MaxMembers); err != nil {
+		return o, err
+	}
+	if o.bytes, err = numbers("bytes", *bytes, run.MinPayload, 65000); err != nil {
+		return o, err
+	}
+	for _, list := range []struct {
+		name, text string
+		to         *[]system
+	}{{"what", *what, &o.what}, {"against", *against, &o.against}} {
+		for text := range strings.SplitSeq(list.text, ",") {
+			s, err := parseSystem(text)
+			if err != nil {
+				return o, fmt.Errorf("-%s %w", list.name, err)
+			}
+			*list.to = append(*list.to, s)
+		}
+	}
+	for _, s := range o.what {
+		if s.name == corosync {
+			return o, fmt.Errorf("-what %s: the best of a sweep can only be on the other side", corosync)
+		}
+	}
+	for m := range strings.SplitSeq(*measures, ",") {
+		if !slices.Contains([]string{load, ping, low, half}, m) {
+			return o, fmt.Errorf("-measure %s: want some of load, ping, low, half", m)
+		}
+		o.measures = append(o.measures, m)
+	}
+	o.serve = strings.Fields(*serve)
+	o.sweep = strings.Split(*sweep, ",")
+	for _, s := range o.sweep {
+		if _, err := parseSystem(candidate(transports[0], s)); err != nil {
+			return o, fmt.Errorf("-sweep %s: %w", s, err)
+		}
+	}
+	switch {
+	case o.pairs < 1 || o.window < 1 || o.lead < 1 || o.low <= 0 || o.warm < 0 || o.time <= 0 || o.sweeps <= 0:
+		return o, errors.New("numbers and times must be positive")
+	case o.output != "text" && o.output != "markdown" && o.output != "json":
+		return o, fmt.Errorf("-o %s: want text, markdown or json", o.output)
+	}
+	return o, nil
+}
+
+// candidate is corosync with one setting of a sweep.
+func candidate(transport, setting string) string {
+	if setting == "default" {
+		return corosync + "-" + transport
+	}
+	return corosync + "-" + transport + "+" + setting
+}
+
+func numbers(name, list string, low, high int) ([]int, error) {
+	var out []int
+	for s := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < low || n > high {
+			return nil, fmt.Errorf("-%s %s: want numbers from %d to %d, separated by commas", name, s, low, high)
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+// words is the command that repeats this measurement.
+func (o *options) words() string {
+	list := func(v []int) string { return strings.Trim(strings.ReplaceAll(fmt.Sprint(v), " ", ","), "[]") }
+	systems := func(v []system) string {
+		var t []string
+		for _, s := range v {
+			t = append(t, s.text)
+		}
+		return strings.Join(t, ",")
+	}
+	s := fmt.Sprintf("go run ./bench/peers -what %s -against %s -nodes %s -bytes %s -measure %s -pairs %d -window %d -lead %d -warm %v -time %v",
+		systems(o.what), systems(o.against), list(o.nodes), list(o.bytes), strings.Join(o.measures, ","), o.pairs, o.window, o.lead, o.warm, o.time)
+	if slices.Contains(o.measures, low) {
+		s += fmt.Sprintf(" -rate %v", o.low)
+	}
+	if slices.ContainsFunc(o.against, func(s system) bool { return s.name == corosync }) {
+		s += fmt.Sprintf(" -sweep %s -sweep-time %v", strings.Join(o.sweep, ","), o.sweeps)
+	}
+	if len(o.serve) > 0 {
+		s += fmt.Sprintf(" -serve %q", strings.Join(o.serve, " "))
+	}
+	return s
+}
+
+// measure measures everything and writes the result.
+func measure(ctx context.Context, o options, stdout io.Writer, stderr *os.File) error {
+	if os.Geteuid() != 0 {
+		return errors.New("network namespaces need root, on Linux")
+	}
+	sweepUp()
+	dir, err := os.MkdirTemp("", "evensong-peers-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	p := &run.Progress{W: stderr, Terminal: term.IsTerminal(int(stderr.Fd())), Off: o.quiet}
+	defer p.Done()
+	if o.binary == "" {
+		p.Say("building evensong")
+		if o.binary, err = run.Build(ctx, dir); err != nil {
+			return err
+		}
+	}
+	b := &bench{o: &o, dir: dir, p: p}
+	b.r = result{Machine: run.Machine(), Commit: run.Commit(ctx), Options: o.words(), Time: time.Now().UTC().Truncate(time.Second)}
+	for _, n := range o.nodes {
+		for _, against := range o.against {
+			for _, what := range o.what {
+				if err := b.compare(ctx, what, against, n); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	p.Done()
+	return b.r.write(stdout, o.output)
+}

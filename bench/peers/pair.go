@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"evensong/bench/run"
+)
+
+// bench is one run of this program.
+type bench struct {
+	o       *options
+	dir     string
+	p       *run.Progress
+	r       result
+	started int // clusters
+
+	bests map[[2]int]system // of the sweeps, by nodes and bytes
+}
+
+// sample is what one run of one system gave. Times are microseconds; what was not measured is zero.
+type sample struct {
+	rate     float64 // messages per second and receiver, the mean of all
+	cpu      float64 // of daemons and members, per delivery
+	daemons  float64 // the daemons' part of it
+	p50, p99 float64 // of own messages: the mean of the members' medians, the worst of their 99th percentiles
+	lost     float64 // share of what was sent
+}
+
+// figures are those of a sample that a way of sending is about.
+var figures = map[string][]struct {
+	name string
+	of   func(sample) float64
+}{
+	load: {
+		{"messages/s per receiver", func(s sample) float64 { return s.rate }},
+		{"CPU µs per delivery", func(s sample) float64 { return s.cpu }},
+		{"... of which daemons", func(s sample) float64 { return s.daemons }},
+		{"under load, p50 µs", func(s sample) float64 { return s.p50 }},
+		{"under load, p99 µs", func(s sample) float64 { return s.p99 }},
+	},
+	ping: {
+		{"one in flight, p50 µs", func(s sample) float64 { return s.p50 }},
+		{"one in flight, p99 µs", func(s sample) float64 { return s.p99 }},
+	},
+	low: {
+		{"low rate, p50 µs", func(s sample) float64 { return s.p50 }},
+		{"low rate, p99 µs", func(s sample) float64 { return s.p99 }},
+		{"low rate, CPU µs per delivery", func(s sample) float64 { return s.cpu }},
+	},
+	half: {
+		{"half of the second's rate, p50 µs", func(s sample) float64 { return s.p50 }},
+		{"half of the second's rate, p99 µs", func(s sample) float64 { return s.p99 }},
+		{"half of the second's rate, CPU µs per delivery", func(s sample) float64 { return s.cpu }},
+	},
+}
+
+// tries is how often a pair is begun again, with new daemons, before the run gives up.
+const tries = 3
+
+// compare measures two systems on n nodes.
+func (b *bench) compare(ctx context.Context, what, against system, n int) error {
+	if against.name != corosync {
+		return b.compareSizes(ctx, what, against, n, b.o.bytes)
+	}
+	if err := b.sweep(ctx, n); err != nil {
+		return err
+	}
+	// Sizes that have the same best share its daemons.
+	done := map[string]bool{}
+	for _, bytes := range b.o.bytes {
+		best := b.bests[[2]int{n, bytes}]
+		if done[best.text] {
+			continue
+		}
+		done[best.text] = true
+		var sizes []int
+		for _, other := range b.o.bytes {
+			if b.bests[[2]int{n, other}].text == best.text {
+				sizes = append(sizes, other)
+			}
+		}
+		if err := b.compareSizes(ctx, what, best, n, sizes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// duel is two systems that run beside each other.
+type duel struct {
+	b        *bench
+	n        int
+	systems  [2]system
+	clusters [2]*cluster
+}
+
+func (d *duel) start(ctx context.Context) error {
+	for i, s := range d.systems {
+		if d.clusters[i] != nil {
+			continue
+		}
+		d.b.p.Say("starting %s on %d nodes", s.text, d.n)
+		var err error
+		if d.clusters[i], err = d.b.start(ctx, s, d.n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *duel) stop() {
+	for i := range d.clusters {
+		d.clusters[i].stop()
+		d.clusters[i] = nil
+	}
+}
+
+func (b *bench) compareSizes(ctx context.Context, what, against system, n int, sizes []int) error {
+	d := &duel{b: b, n: n, systems: [2]system{what, against}}
+	defer d.stop()
+	for _, bytes := range sizes {
+		var most []float64 // what the second one carries
+		for _, way := range b.o.measures {
+			rate := 0.0 // of each member, for those ways that need one
+			switch way {
+			case low:
+				rate = b.o.low
+			case half:
+				if most == nil {
+					s, err := d.once(ctx, 1, load, bytes, 0)
+					if err != nil {
+						return err
+					}
+					most = []float64{s.rate}
+				}
+				rate = median(most) / float64(2*n)
+			}
+			rows := make([]row, len(figures[way]))
+			for i := range b.o.pairs {
+				b.p.Say("%d nodes, %s : %s, %d bytes, %s, pair %d of %d", n, what.text, against.text, bytes, way, i+1, b.o.pairs)
+				var s [2]sample
+				for k := range 2 {
+					side := (i + k) % 2 // each is first in turn
+					var err error
+					if s[side], err = d.once(ctx, side, way, bytes, rate); err != nil {
+						return err
+					}
+				}
+				if way == load {
+					most = append(most, s[1].rate)
+				}
+				for k, f := range figures[way] {
+					rows[k].First = append(rows[k].First, f.of(s[0]))
+					rows[k].Second = append(rows[k].Second, f.of(s[1]))
+				}
+				for k := range s {
+					if s[k].lost > 0.01 {
+						b.p.Note("%s lost %.0f %% of what was sent", d.systems[k].text, 100*s[k].lost)
+					}
+				}
+			}
+			for k, f := range figures[way] {
+				r := &rows[k]
+				r.Nodes, r.Bytes, r.What, r.Against, r.Figure = n, bytes, what.text, against.text, f.name
+				r.ratio()
+				b.r.Rows = append(b.r.Rows, *r)
+			}
+		}
+	}
+	return nil
+}
+
+// once runs one side, with new daemons if the configuration changed, which on a busy machine happens: a daemon was not
+// scheduled for as long as a token timeout.
+func (d *duel) once(ctx context.Context, side int, way string, bytes int, rate float64) (sample, error) {
+	for try := 1; ; try++ {
+		err := d.start(ctx)
+		var s sample
+		if err == nil {
+			s, err = d.b.run(ctx, d.clusters[side], d.systems[side].service, way, bytes, rate, d.b.o.time)
+		}
+		if err == nil {
+			return s, nil
+		}
+		err = fmt.Errorf("%s, %d nodes, %d bytes, %s: %w%s", d.systems[side].text, d.n, bytes, way, err, d.clusters[side].lastWords())
+		d.stop()
+		if ctx.Err() != nil || try == tries || !errors.Is(err, run.ErrChanged) {
+			return s, err
+		}
+		d.b.p.Note("once more: %v", err)
+	}
+}
+
+// run measures a cluster once.
+func (b *bench) run(ctx context.Context, c *cluster, service, way string, bytes int, rate float64, length time.Duration) (s sample, err error) {
+	senders := c.members
+	var order string
+	switch way {
+	case load:
+		order = fmt.Sprintf("send %s %d %d %d together", service, bytes, b.o.window, b.o.lead)
+	case ping:
+		order = fmt.Sprintf("send %s %d 1 %d alone", service, bytes, b.o.lead)
+		senders = senders[:1]
+	default:
+		order = fmt.Sprintf("pace %s %d %f", service, bytes, rate)
+	}
+	if _, err := all(ctx, senders, order); err != nil {
+		return s, err
+	}
+	if err := run.Pause(ctx, b.o.warm); err != nil {
+		return s, err
+	}
+	if _, err := all(ctx, c.members, "mark"); err != nil {
+		return s, err
+	}
+	daemons, members := used(c.daemons), used(c.members)
+	if err := run.Pause(ctx, length); err != nil {
+		return s, err
+	}
+	daemons, members = used(c.daemons)-daemons, used(c.members)-members
+	answers, err := all(ctx, c.members, "report")
+	if err != nil {
+		return s, err
+	}
+	if _, err := all(ctx, senders, "stop"); err != nil {
+		return s, err
+	}
+	var received, lost float64
+	for i, a := range answers {
+		var r run.Report
+		if err := json.Unmarshal([]byte(a), &r); err != nil {
+			return s, fmt.Errorf("%s: %q: %w", c.members[i].Name, a, err)
+		}
+		s.rate += float64(r.Received) / r.Seconds / float64(len(answers))
+		received += float64(r.Received)
+		lost += float64(r.Lost)
+		if i < len(senders) {
+			if r.Own == 0 {
+				return s, fmt.Errorf("%s: nothing of its own was delivered", c.members[i].Name)
+			}
+			s.p50 += r.P50 / float64(len(senders))
+			s.p99 = max(s.p99, r.P99)
+		}
+	}
+	s.daemons = daemons.Seconds() * 1e6 / received
+	s.cpu = s.daemons + members.Seconds()*1e6/received
+	s.lost = lost / (received + lost)
+	return s, nil
+}
+
+// all asks each member the same and returns the answers.
+func all(ctx context.Context, members []*run.Child, command string) ([]string, error) {
+	for _, m := range members {
+		if err := m.Tell(command); err != nil {
+			return nil, err
+		}
+	}
+	var out []string
+	for _, m := range members {
+		answer, err := m.Ask(ctx, "")
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", strings.Fields(command)[0], err)
+		}
+		out = append(out, answer)
+	}
+	return out, nil
+}
+
+// used is user and system time of processes since they started.
+func used(list []*run.Child) (t time.Duration) {
+	for _, k := range list {
+		t += run.ProcessTime(k.PID())
+	}
+	return t
+}
+
+// sweep finds the best settings of corosync for each size.
+func (b *bench) sweep(ctx context.Context, n int) error {
+	if b.bests == nil {
+		b.bests = map[[2]int]system{}
+	}
+	rates := map[int]float64{}
+	for _, bytes := range b.o.bytes {
+		if _, ok := b.bests[[2]int{n, bytes}]; ok {
+			return nil
+		}
+	}
+	for _, t := range transports {
+		for _, setting := range b.o.sweep {
+			s, err := parseSystem(candidate(t, setting))
+			if err != nil {
+				return err
+			}
+			if err := b.try(ctx, s, n, rates); ctx.Err() != nil {
+				return ctx.Err()
+			} else if err != nil { // it refuses the setting, or does not hold together with it
+				b.p.Note("sweep: %s on %d nodes: %v", s.text, n, err)
+			}
+		}
+	}
+	for _, bytes := range b.o.bytes {
+		if b.bests[[2]int{n, bytes}].text == "" {
+			return fmt.Errorf("sweep: no settings of corosync work with %d nodes and %d bytes", n, bytes)
+		}
+	}
+	return nil
+}
+
+// try is a candidate's turn in the sweep. The best rate of each size is in rates.
+func (b *bench) try(ctx context.Context, s system, n int, rates map[int]float64) error {
+	b.p.Say("sweep: %s on %d nodes", s.text, n)
+	c, err := b.start(ctx, s, n)
+	defer c.stop()
+	if err != nil {
+		return err
+	}
+	for _, bytes := range b.o.bytes {
+		m, err := b.run(ctx, c, s.service, load, bytes, 0, b.o.sweeps)
+		if err != nil {
+			return err
+		}
+		b.r.Sweep = append(b.r.Sweep, swept{n, bytes, s.text, m.rate})
+		if m.rate > rates[bytes] {
+			rates[bytes], b.bests[[2]int{n, bytes}] = m.rate, s
+		}
+	}
+	return nil
+}
