@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Peers compares Evensong with others that multicast, on one Linux machine, as root: corosync's closed process groups,
-// and what the sockets carry without any order. Every figure is a ratio of two systems that were measured in turn within
+// NATS, which orders the messages of one sender only, and what the sockets carry without any order. Every figure is a ratio of two systems that were measured in turn within
 // one run; what a machine does at another time, or another machine, does not matter.
 //
-//	apt-get install corosync libcpg-dev gcc iproute2
+//	apt-get install corosync libcpg-dev nats-server gcc iproute2
 //	go run ./bench/peers -against corosync-knet,corosync-udpu           # 4 nodes, 100 bytes
 //	go run ./bench/peers -what evensong+safe -against evensong -bytes 100,1350
 //	go run ./bench/peers -against corosync -bytes 100,1350,8192,65000   # the best of a sweep over its settings
 //	go run ./bench/peers -against corosync-udpu -measure load,ping,low,half
+//	go run ./bench/peers -against nats -nodes 1 -members 2 -one-sender
 //	go run ./bench/peers -what evensong+causal -against raw-multicast -o markdown
 //
 // Each node is a network namespace; cables join them in one bridge, which carries multicast. A system has a network of its
 // own, and both of a pair run beside each other, one of them idle. On each node is a daemon and a member, a process that
 // sends to all, itself included, and counts what it receives. Members of Evensong are this program again, in the role
-// "member", with the Go client; those of others are in the folder c, compiled when they are needed. They do the same.
+// "member", with the Go client; those of others are in the folders c and nats, built when they are needed. They do the same.
 package main
 
 import (
@@ -41,6 +42,8 @@ type options struct {
 	against  []system
 	nodes    []int
 	bytes    []int
+	members  int  // at least; more than nodes share them
+	one      bool // only the first one sends
 	measures []string
 	pairs    int
 	window   int
@@ -124,6 +127,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	nodes := fs.String("nodes", "4", "`NUMBERS` of nodes")
 	bytes := fs.String("bytes", "100", "payload `BYTES`, at least "+strconv.Itoa(run.MinPayload))
 	measures := fs.String("measure", load, "`WAYS` to send: load, ping (one in flight), low (by schedule), half (by schedule, half of what the second of the pair carries)")
+	fs.IntVar(&o.members, "members", 0, "`MEMBERS`, if there are more than nodes, in turn on each; not for raw sockets")
+	fs.BoolVar(&o.one, "one-sender", false, "only the first member sends")
 	fs.IntVar(&o.pairs, "pairs", 9, "`PAIRS` of runs of each comparison; medians are shown")
 	fs.IntVar(&o.window, "window", 200, "load: `MESSAGES` of its own that a member keeps in flight")
 	fs.IntVar(&o.lead, "lead", 4<<20, "load: `BYTES` that a member may be ahead of the slowest receiver")
@@ -179,7 +184,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 			return o, fmt.Errorf("-sweep %s: %w", s, err)
 		}
 	}
+	for _, s := range slices.Concat(o.what, o.against) {
+		if o.members > 0 && strings.HasPrefix(s.name, "raw-") {
+			return o, fmt.Errorf("-members %d: %s has one on each node", o.members, s.text)
+		}
+	}
 	switch {
+	case o.members < 0 || o.members > run.MaxMembers:
+		return o, fmt.Errorf("-members %d: want at most %d", o.members, run.MaxMembers)
 	case o.pairs < 1 || o.window < 1 || o.lead < 1 || o.low <= 0 || o.warm < 0 || o.time <= 0 || o.sweeps <= 0:
 		return o, errors.New("numbers and times must be positive")
 	case o.output != "text" && o.output != "markdown" && o.output != "json":
@@ -220,6 +232,12 @@ func (o *options) words() string {
 	}
 	s := fmt.Sprintf("go run ./bench/peers -what %s -against %s -nodes %s -bytes %s -measure %s -pairs %d -window %d -lead %d -warm %v -time %v",
 		systems(o.what), systems(o.against), list(o.nodes), list(o.bytes), strings.Join(o.measures, ","), o.pairs, o.window, o.lead, o.warm, o.time)
+	if o.members > 0 {
+		s += fmt.Sprintf(" -members %d", o.members)
+	}
+	if o.one {
+		s += " -one-sender"
+	}
 	if slices.Contains(o.measures, low) {
 		s += fmt.Sprintf(" -rate %v", o.low)
 	}

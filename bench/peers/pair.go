@@ -24,6 +24,9 @@ type bench struct {
 	bests map[[2]int]system // of the sweeps, by nodes and bytes
 }
 
+// members is how many there are on n nodes.
+func (b *bench) members(n int) int { return max(n, b.o.members) }
+
 // sample is what one run of one system gave. Times are microseconds; what was not measured is zero.
 type sample struct {
 	rate     float64 // messages per second and receiver, the mean of all
@@ -60,6 +63,9 @@ var figures = map[string][]struct {
 		{"half of the second's rate, CPU µs per delivery", func(s sample) float64 { return s.cpu }},
 	},
 }
+
+// errNothing says that a run was too short for the state of the machine.
+var errNothing = errors.New("nothing of its own was delivered")
 
 // tries is how often a pair is begun again, with new daemons, before the run gives up.
 const tries = 3
@@ -140,7 +146,10 @@ func (b *bench) compareSizes(ctx context.Context, what, against system, n int, s
 					}
 					most = []float64{s.rate}
 				}
-				rate = median(most) / float64(2*n)
+				rate = median(most) / 2
+				if !b.o.one {
+					rate /= float64(b.members(n))
+				}
 			}
 			rows := make([]row, len(figures[way]))
 			for i := range b.o.pairs {
@@ -177,8 +186,8 @@ func (b *bench) compareSizes(ctx context.Context, what, against system, n int, s
 	return nil
 }
 
-// once runs one side, with new daemons if the configuration changed, which on a busy machine happens: a daemon was not
-// scheduled for as long as a token timeout.
+// once runs one side, again and with new daemons if nothing came through or the configuration changed, which on a busy
+// machine happens: a daemon was not scheduled for as long as a token timeout.
 func (d *duel) once(ctx context.Context, side int, way string, bytes int, rate float64) (sample, error) {
 	for try := 1; ; try++ {
 		err := d.start(ctx)
@@ -191,7 +200,7 @@ func (d *duel) once(ctx context.Context, side int, way string, bytes int, rate f
 		}
 		err = fmt.Errorf("%s, %d nodes, %d bytes, %s: %w%s", d.systems[side].text, d.n, bytes, way, err, d.clusters[side].lastWords())
 		d.stop()
-		if ctx.Err() != nil || try == tries || !errors.Is(err, run.ErrChanged) {
+		if ctx.Err() != nil || try == tries || !errors.Is(err, run.ErrChanged) && !errors.Is(err, errNothing) {
 			return s, err
 		}
 		d.b.p.Note("once more: %v", err)
@@ -200,11 +209,14 @@ func (d *duel) once(ctx context.Context, side int, way string, bytes int, rate f
 
 // run measures a cluster once.
 func (b *bench) run(ctx context.Context, c *cluster, service, way string, bytes int, rate float64, length time.Duration) (s sample, err error) {
-	senders := c.members
+	senders, alone := c.members, "together"
+	if b.o.one {
+		senders, alone = senders[:1], "alone"
+	}
 	var order string
 	switch way {
 	case load:
-		order = fmt.Sprintf("send %s %d %d %d together", service, bytes, b.o.window, b.o.lead)
+		order = fmt.Sprintf("send %s %d %d %d %s", service, bytes, b.o.window, b.o.lead, alone)
 	case ping:
 		order = fmt.Sprintf("send %s %d 1 %d alone", service, bytes, b.o.lead)
 		senders = senders[:1]
@@ -243,7 +255,7 @@ func (b *bench) run(ctx context.Context, c *cluster, service, way string, bytes 
 		lost += float64(r.Lost)
 		if i < len(senders) {
 			if r.Own == 0 {
-				return s, fmt.Errorf("%s: nothing of its own was delivered", c.members[i].Name)
+				return s, fmt.Errorf("%s: %w", c.members[i].Name, errNothing)
 			}
 			s.p50 += r.P50 / float64(len(senders))
 			s.p99 = max(s.p99, r.P99)

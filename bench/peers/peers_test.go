@@ -23,6 +23,12 @@ func TestOptions(t *testing.T) {
 			"-sweep default,window_size=100+netmtu=8000 -time 2s",
 			"-what evensong -against corosync -nodes 4 -bytes 100 -measure load -pairs 9 -window 200 -lead 4194304 -warm 300ms -time 2s -sweep default,window_size=100+netmtu=8000 -sweep-time 1s",
 		},
+		{
+			"-against nats -nodes 1 -members 2 -one-sender",
+			"-what evensong -against nats -nodes 1 -bytes 100 -measure load -pairs 9 -window 200 -lead 4194304 -warm 300ms -time 1s -members 2 -one-sender",
+		},
+		{"-against raw-unix -members 2", "-members 2: raw-unix has one on each node"},
+		{"-members 9", "-members 9: want at most 8"},
 		{"-what corosync", "-what corosync: the best of a sweep can only be on the other side"},
 		{"-against spread", "-against spread: want one of"},
 		{"-against raw-unix+safe", `-against raw-unix+safe: raw-unix has no option "safe"`},

@@ -29,6 +29,7 @@ type system struct {
 const (
 	evensong     = "evensong"
 	corosync     = "corosync" // the best of a sweep
+	nats         = "nats"     // no order among senders
 	rawMulticast = "raw-multicast"
 	rawUnicast   = "raw-unicast"
 	rawUnix      = "raw-unix"
@@ -42,7 +43,7 @@ func names() []string {
 	for _, t := range transports {
 		all = append(all, corosync+"-"+t)
 	}
-	return append(all, rawMulticast, rawUnicast, rawUnix)
+	return append(all, nats, rawMulticast, rawUnicast, rawUnix)
 }
 
 func parseSystem(text string) (system, error) {
@@ -91,6 +92,8 @@ func (b *bench) start(ctx context.Context, s system, n int) (c *cluster, err err
 		err = b.startEvensong(c, s, dir, n)
 	case strings.HasPrefix(s.name, corosync+"-"):
 		err = b.startCorosync(ctx, c, s, dir, n)
+	case s.name == nats:
+		err = b.startNats(ctx, c, dir, n)
 	default:
 		err = b.startRaw(c, s, dir, n)
 	}
@@ -184,7 +187,11 @@ func (b *bench) startEvensong(c *cluster, s system, dir string, n int) error {
 		if err := startIn(&c.daemons, dir, fmt.Sprintf("daemon%d", i+1), args); err != nil {
 			return err
 		}
-		if err := startIn(&c.members, dir, fmt.Sprintf("member%d", i+1), []string{self, "member", "unix:" + socket, fmt.Sprint(i), fmt.Sprint(n)}); err != nil {
+	}
+	for i := range b.members(n) {
+		socket := filepath.Join(dir, fmt.Sprintf("%d.s", i%n+1))
+		args := []string{self, "member", "unix:" + socket, fmt.Sprint(i), fmt.Sprint(b.members(n))}
+		if err := startIn(&c.members, dir, fmt.Sprintf("member%d", i+1), args); err != nil {
 			return err
 		}
 	}
@@ -207,7 +214,8 @@ func (b *bench) startCorosync(ctx context.Context, c *cluster, s system, dir str
 			return err
 		}
 	}
-	for i, d := range c.daemons {
+	for i := range b.members(n) {
+		d := c.daemons[i%n]
 		for try := 0; ; try++ { // until it is corosync itself: then it has its mounts, which the member shares
 			name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", d.PID()))
 			if strings.TrimSpace(string(name)) == "corosync" {
@@ -220,7 +228,7 @@ func (b *bench) startCorosync(ctx context.Context, c *cluster, s system, dir str
 				return err
 			}
 		}
-		args := []string{"nsenter", "-t", fmt.Sprint(d.PID()), "-m", "-n", member, fmt.Sprint(i), fmt.Sprint(n)}
+		args := []string{"nsenter", "-t", fmt.Sprint(d.PID()), "-m", "-n", member, fmt.Sprint(i), fmt.Sprint(b.members(n))}
 		if err := startIn(&c.members, dir, fmt.Sprintf("member%d", i+1), args); err != nil {
 			return err
 		}
@@ -255,6 +263,43 @@ func corosyncConf(s system, i, n int) string {
 	}
 	return fmt.Sprintf("totem {\n%s}\nnodelist {\n%s}\nlogging {\n    to_stderr: yes\n    to_syslog: no\n    to_logfile: no\n}\nsystem {\n    sched_rr: %s\n%s}\n",
 		t.String(), nodes.String(), rr, sys.String())
+}
+
+// startNats starts a cluster of servers, each with a route to all others.
+func (b *bench) startNats(ctx context.Context, c *cluster, dir string, n int) error {
+	member := filepath.Join(b.dir, "natsmember")
+	if _, err := os.Stat(member); err != nil {
+		top, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "evensong").Output()
+		if err != nil {
+			return fmt.Errorf("find the module evensong: %w", err)
+		}
+		at := filepath.Join(strings.TrimSpace(string(top)), "bench", "peers", "nats")
+		if err := command(ctx, "", "go", "build", "-C", at, "-o", member, "."); err != nil {
+			return err
+		}
+	}
+	for i := range n {
+		args := []string{"nats-server", "-a", address(i), "-p", "4222", "-n", fmt.Sprintf("d%d", i+1)}
+		if n > 1 {
+			var routes []string
+			for k := range n {
+				if k != i {
+					routes = append(routes, "nats://"+address(k)+":6222")
+				}
+			}
+			args = append(args, "--cluster_name", "bench", "--cluster", "nats://"+address(i)+":6222", "--routes", strings.Join(routes, ","))
+		}
+		if err := startIn(&c.daemons, dir, fmt.Sprintf("daemon%d", i+1), c.net.in(i, args...)); err != nil {
+			return err
+		}
+	}
+	for i := range b.members(n) {
+		args := c.net.in(i%n, member, "nats://"+address(i%n)+":4222", fmt.Sprint(i), fmt.Sprint(b.members(n)))
+		if err := startIn(&c.members, dir, fmt.Sprintf("member%d", i+1), args); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *bench) startRaw(c *cluster, s system, dir string, n int) error {
