@@ -48,6 +48,7 @@ type core struct {
 	now   time.Duration // of the current turn
 
 	dropsError, dropsFull uint64 // what is logged of the transport's drops
+	runsRefused           bool   // that there are such runs is logged
 
 	draining bool // no client is taken any more
 	leaving  bool
@@ -135,6 +136,10 @@ func (c *core) watchDrops() {
 	if n := t.DropsError.Load(); n != c.dropsError {
 		c.note(slog.LevelWarn, "datagrams refused by the system", slog.Uint64("datagrams", n-c.dropsError), slog.Any("reason", t.LastError()))
 		c.dropsError = n
+	}
+	if !c.runsRefused && t.RunsRefused.Load() > 0 {
+		c.runsRefused = true // once: it is about a route, and costs nothing but speed
+		c.note(slog.LevelInfo, "datagrams go one by one where the system refuses several at once", slog.Any("reason", t.LastRefusal()))
 	}
 	if n := t.DropsFull.Load(); n != c.dropsFull {
 		c.note(slog.LevelWarn, "datagrams dropped, the send buffer is full", slog.Uint64("datagrams", n-c.dropsFull))

@@ -24,9 +24,13 @@ const haveEpoll = true
 const (
 	// eventsPerTurn is how many ready descriptors one turn serves.
 	eventsPerTurn = 128
-	// batchesPerTurn is how many batches of datagrams are taken before clients get a turn. More than one window of
-	// packets never waits in a healthy ring.
-	batchesPerTurn = 8
+	// batchesPerTurn is how many batches of datagrams are taken before clients get a turn, and datagramsPerTurn after how
+	// many no further batch is taken: a batch of runs may hold many. More than one window of packets never waits in a
+	// healthy ring.
+	batchesPerTurn   = 8
+	datagramsPerTurn = 256
+	// datagramsPerTick is how many datagrams are handled with one look at the clock.
+	datagramsPerTick = 64
 	// opsPerBreath is how many operations on clients pass between two looks at the datagram sockets, and bytesPerBreath
 	// how many bytes of clients: either takes some ten microseconds or more, and the token may be waiting.
 	opsPerBreath   = 8
@@ -401,19 +405,24 @@ func (l *epollLoop) readMail() {
 func (l *epollLoop) receive(batches int) error {
 	l.ops, l.opBytes = 0, 0
 	for i := len(l.udp.FDs()) - 1; i >= 0; i-- {
+		taken := 0
 		for range batches {
 			ds, err := l.udp.Receive(i)
 			if err != nil {
 				return err
 			}
+			taken += len(ds)
 			for j := range ds {
 				if l.stopped {
 					break
 				}
+				if j%datagramsPerTick == datagramsPerTick-1 {
+					l.tick()
+				}
 				l.m.HandleDatagram(l.now, ds[j].From, ds[j].Bytes, &l.fx)
 				l.perform()
 			}
-			if !l.udp.Full(len(ds)) {
+			if !l.udp.Full() || taken >= datagramsPerTurn {
 				break
 			}
 			l.tick()

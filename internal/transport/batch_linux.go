@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -22,8 +23,10 @@ const (
 	// batchIn is how many datagrams one receive call takes. More would only lengthen the time until the token that
 	// may be among them is passed on.
 	batchIn = 32
-	// batchOut is how many datagrams one send call takes: a token visit's packets, usually.
+	// batchOut is how many messages one send call takes: a token visit's packets, usually. With segmentation a message is
+	// a run of datagrams; iovsOut bounds the datagrams of all.
 	batchOut = 64
+	iovsOut  = 4 * batchOut
 	// slotBytes is the room for one datagram, a little more than packet.MaxDatagram. Pages that small datagrams never
 	// touch stay unallocated.
 	slotBytes = 64 << 10
@@ -40,32 +43,41 @@ type mmsghdr struct {
 // Batch is a transport that moves many datagrams with one system call (recvmmsg, sendmmsg) on raw sockets that never
 // block. One goroutine owns it, except for Stats. It allocates nothing per packet.
 //
-// Sends are staged as a list of (address, bytes) and flushed as one call; that list is where a run of equally long
-// packets to one address could become one segmented send (UDP_SEGMENT). Receive returns a list of datagrams that is
-// longer than the list of slots as soon as a slot holds several (UDP_GRO).
+// Sends are staged as a list of messages and flushed as one call. Where the kernel offers segmentation (UDP_SEGMENT) a
+// message is a run of datagrams to one address, which passes through the kernel as if it were one; and a receive slot may
+// hold several datagrams (UDP_GRO). What the kernel does not offer is found at the start, what a route does not carry
+// when it refuses the first run.
 type Batch struct {
-	fds   []int // the main socket, one for each further address, then one for each group that needs its own
-	is4   bool
-	local netip.AddrPort
-	homes *homes
-	plan  planner
-	stats Stats
+	fds     []int // the main socket, one for each further address, then one for each group that needs its own
+	is4     bool
+	many    bool // sendmmsg and recvmmsg exist and are allowed
+	segment bool // runs are sent with UDP_SEGMENT
+	local   netip.AddrPort
+	homes   *homes
+	plan    planner
+	stats   Stats
 
 	in struct {
-		hdrs  [batchIn]mmsghdr
-		iovs  [batchIn]unix.Iovec
-		names [batchIn]unix.RawSockaddrInet6 // holds either family
-		slots []byte
-		out   [batchIn]Datagram
+		hdrs     [batchIn]mmsghdr
+		iovs     [batchIn]unix.Iovec
+		names    [batchIn]unix.RawSockaddrInet6 // holds either family
+		controls [batchIn]control
+		slots    []byte
+		out      []Datagram
+		full     bool // the last receive filled all slots
 	}
 	out struct {
-		hdrs   [batchOut]mmsghdr
-		iovs   [batchOut]unix.Iovec
-		names  [batchOut]unix.RawSockaddrInet6
-		group  [batchOut]bool
-		from   [batchOut]uint8 // index of the socket that sends it
-		staged int
+		hdrs     [batchOut]mmsghdr
+		names    [batchOut]unix.RawSockaddrInet6
+		controls [batchOut]control
+		runs     [batchOut]run
+		staged   int // messages
+		iovs     [iovsOut]unix.Iovec
+		used     int                     // of iovs
+		single   [segmentsPerRun]mmsghdr // the datagrams of a run that was refused, and what they are
+		alone    [segmentsPerRun]run
 	}
+	refused map[netip.AddrPort]refusal
 
 	// Turning a raw address into a netip.AddrPort and back is a handful of moves, except for zones, which are names in
 	// the one and interface numbers in the other. These are remembered.
@@ -75,12 +87,17 @@ type Batch struct {
 
 // OpenBatch binds the sockets of a valid cfg and joins its groups.
 func OpenBatch(cfg Config) (*Batch, error) {
-	b := &Batch{is4: cfg.Bind.Addr().Is4(), plan: planner{groups: cfg.Groups}, zoneNames: make(map[uint32]string), zoneNumber: make(map[string]uint32)}
+	b := &Batch{is4: cfg.Bind.Addr().Is4(), many: true, refused: make(map[netip.AddrPort]refusal), plan: planner{groups: cfg.Groups}, zoneNames: make(map[uint32]string), zoneNumber: make(map[string]uint32)}
 	if err := b.open(cfg); err != nil {
 		b.Close()
 		return nil, err
 	}
+	if err := b.choose(cfg.Path); err != nil {
+		b.Close()
+		return nil, err
+	}
 	b.in.slots = make([]byte, batchIn*slotBytes)
+	b.in.out = make([]Datagram, 0, batchIn)
 	for i := range b.in.hdrs {
 		h := &b.in.hdrs[i]
 		b.in.iovs[i].Base = &b.in.slots[i*slotBytes]
@@ -88,12 +105,10 @@ func OpenBatch(cfg Config) (*Batch, error) {
 		h.Name = (*byte)(unsafe.Pointer(&b.in.names[i]))
 		h.Iov = &b.in.iovs[i]
 		h.SetIovlen(1)
+		h.Control = (*byte)(unsafe.Pointer(&b.in.controls[i]))
 	}
 	for i := range b.out.hdrs {
-		h := &b.out.hdrs[i]
-		h.Name = (*byte)(unsafe.Pointer(&b.out.names[i]))
-		h.Iov = &b.out.iovs[i]
-		h.SetIovlen(1)
+		b.out.hdrs[i].Name = (*byte)(unsafe.Pointer(&b.out.names[i]))
 	}
 	return b, nil
 }
@@ -270,26 +285,33 @@ func (b *Batch) Close() error {
 	return errors.Join(errs...)
 }
 
-// Full reports whether n datagrams are all that one Receive could give, so that more may be waiting.
-func (b *Batch) Full(n int) bool { return n >= batchIn }
+// Full reports whether the last Receive took all that one can take, so that more may be waiting.
+func (b *Batch) Full() bool { return b.in.full }
 
-// Receive returns the datagrams that wait at socket i now, at most a batch, in the order of their arrival; none if
-// none wait. The result is borrowed until the next Receive.
+// Receive returns the datagrams that wait at socket i now, at most a batch of slots, in the order of their arrival; none
+// if none wait. The result is borrowed until the next Receive.
 func (b *Batch) Receive(i int) ([]Datagram, error) {
 	for j := range b.in.hdrs {
-		b.in.hdrs[j].Namelen = uint32(unsafe.Sizeof(b.in.names[j]))
+		h := &b.in.hdrs[j]
+		h.Namelen = uint32(unsafe.Sizeof(b.in.names[j]))
+		h.SetControllen(int(unsafe.Sizeof(b.in.controls[j])))
 	}
+	b.in.full = false
 	var n int
 	for tries := 0; ; tries++ {
-		b.stats.ReceiveCalls.Add(1)
-		r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(b.fds[i]), uintptr(unsafe.Pointer(&b.in.hdrs[0])), batchIn, unix.MSG_DONTWAIT, 0, 0)
-		if errno == 0 {
-			n = int(r)
+		var errno unix.Errno
+		if n, errno = b.recvmmsg(b.fds[i]); errno == 0 {
 			break
 		}
 		switch errno {
 		case unix.EAGAIN:
 			return nil, nil
+		case unix.ENOSYS, unix.EPERM: // a filter of system calls that came later than the start, and knows only the older ones
+			if !b.many {
+				return nil, os.NewSyscallError("recvmsg", errno)
+			}
+			b.many = false
+			continue
 		case unix.EBADF, unix.ENOTSOCK, unix.EFAULT, unix.EINVAL:
 			return nil, os.NewSyscallError("recvmmsg", errno)
 		}
@@ -299,8 +321,9 @@ func (b *Batch) Receive(i int) ([]Datagram, error) {
 			return nil, nil
 		}
 	}
+	b.in.full = n == batchIn
 	out := b.in.out[:0]
-	var bytes uint64
+	var bytes, runs, inRuns uint64
 	for j := range n {
 		h := &b.in.hdrs[j]
 		if h.Flags&unix.MSG_TRUNC != 0 {
@@ -312,30 +335,100 @@ func (b *Batch) Receive(i int) ([]Datagram, error) {
 			continue // an empty datagram is no packet of ours
 		}
 		bytes += uint64(h.n)
-		at := j * slotBytes
-		out = append(out, Datagram{From: from, Bytes: b.in.slots[at : at+int(h.n) : at+int(h.n)]})
+		at, end := j*slotBytes, j*slotBytes+int(h.n)
+		size := b.in.controls[j].segment(h)
+		if size == 0 || at+size >= end {
+			out = append(out, Datagram{From: from, Bytes: b.in.slots[at:end:end]})
+			continue
+		}
+		runs++
+		for ; at < end; at += size {
+			to := min(at+size, end)
+			out = append(out, Datagram{From: from, Bytes: b.in.slots[at:to:to]})
+			inRuns++
+		}
 	}
+	b.in.out = out
 	b.stats.DatagramsIn.Add(uint64(len(out)))
 	b.stats.BytesIn.Add(bytes)
+	if runs > 0 {
+		b.stats.RunsIn.Add(runs)
+		b.stats.RunDatagramsIn.Add(inRuns)
+	}
 	return out, nil
 }
 
-// Send performs sends in order with as few calls as possible. It never waits.
-func (b *Batch) Send(sends []packet.Send) {
-	for i := range sends {
-		s := &sends[i]
-		to, groups := b.plan.destinations(s)
-		for j, a := range to {
-			b.stage(a, s.Bytes, j < groups)
+// recvmmsg fills slots with what waits at fd, and returns how many.
+func (b *Batch) recvmmsg(fd int) (int, unix.Errno) {
+	if b.many {
+		b.stats.ReceiveCalls.Add(1)
+		r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in.hdrs[0])), batchIn, unix.MSG_DONTWAIT, 0, 0)
+		return int(r), errno
+	}
+	for j := range b.in.hdrs {
+		b.stats.ReceiveCalls.Add(1)
+		r, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in.hdrs[j].Msghdr)), unix.MSG_DONTWAIT)
+		if errno != 0 {
+			if j > 0 {
+				errno = 0
+			}
+			return j, errno
 		}
+		b.in.hdrs[j].n = uint32(r)
+	}
+	return batchIn, 0
+}
+
+// Send performs sends with as few calls as possible, in the order described with the package. It never waits.
+func (b *Batch) Send(sends []packet.Send) {
+	for i := 0; i < len(sends); { // a block of sends to the same addresses
+		to, groups := b.plan.destinations(&sends[i])
+		n := 1
+		if b.segment && len(to) > 0 {
+			for i+n < len(sends) && sends[i+n].Ring == sends[i].Ring && slices.Equal(sends[i+n].To, sends[i].To) {
+				n++
+			}
+		}
+		// What follows to one of these addresses alone, a token, may join the run that goes there if that is the last.
+		last := len(to) - 1
+		if b.segment && last > 0 && i+n < len(sends) {
+			if next := &sends[i+n]; len(next.To) == 1 {
+				if k := slices.Index(to, next.To[0]); k >= groups {
+					last = k
+				}
+			}
+		}
+		for k := range to {
+			if k != last {
+				b.stageAll(to[k], sends[i:i+n], k < groups)
+			}
+		}
+		if last >= 0 {
+			b.stageAll(to[last], sends[i:i+n], last < groups)
+		}
+		i += n
 	}
 	b.flush()
 	runtime.KeepAlive(sends)
 }
 
+func (b *Batch) stageAll(to netip.AddrPort, sends []packet.Send, group bool) {
+	for i := range sends {
+		b.stage(to, sends[i].Bytes, group)
+	}
+}
+
 // stage appends one datagram to what the next flush sends.
 func (b *Batch) stage(to netip.AddrPort, p []byte, group bool) {
 	if len(p) == 0 {
+		return
+	}
+	if b.out.used == iovsOut {
+		b.flush()
+	}
+	if k := b.out.staged - 1; k >= 0 && b.out.runs[k].takes(to, len(p)) {
+		b.put(p)
+		b.out.runs[k].add(len(p))
 		return
 	}
 	if b.out.staged == batchOut {
@@ -347,31 +440,53 @@ func (b *Batch) stage(to netip.AddrPort, p []byte, group bool) {
 		b.stats.dropError(err)
 		return
 	}
-	b.out.hdrs[k].Namelen = n
-	b.out.iovs[k].Base = &p[0]
-	b.out.iovs[k].SetLen(len(p))
-	b.out.group[k] = group
-	b.out.from[k] = uint8(b.homes.from(to.Addr()))
+	h := &b.out.hdrs[k]
+	h.Namelen = n
+	h.Iov = &b.out.iovs[b.out.used]
+	b.put(p)
+	b.out.runs[k] = run{to: to, from: uint8(b.homes.from(to.Addr())), group: group, size: len(p), bytes: len(p), n: 1, closed: !b.segment || b.refuses(to, len(p))}
 	b.out.staged++
 }
 
-// flush sends what is staged. A datagram that the kernel refuses is dropped and the rest goes on: a small token may
-// still find room where a large packet did not.
+func (b *Batch) put(p []byte) {
+	v := &b.out.iovs[b.out.used]
+	v.Base = &p[0]
+	v.SetLen(len(p))
+	b.out.used++
+}
+
+// flush sends what is staged.
 func (b *Batch) flush() {
 	n := b.out.staged
-	b.out.staged = 0
+	b.out.staged, b.out.used = 0, 0
+	for k := range n {
+		h, r := &b.out.hdrs[k], &b.out.runs[k]
+		h.SetIovlen(r.n)
+		if r.n == 1 {
+			h.Control = nil
+			h.SetControllen(0)
+			continue
+		}
+		h.Control = (*byte)(unsafe.Pointer(&b.out.controls[k]))
+		h.SetControllen(b.out.controls[k].setSegment(r.size))
+	}
+	b.push(b.out.hdrs[:n], b.out.runs[:n])
+}
+
+// push sends messages, of which runs says what they are. A datagram that the kernel refuses is dropped and the rest goes
+// on: a small token may still find room where a large packet did not. Of a run that it refuses only the form is given up.
+func (b *Batch) push(hdrs []mmsghdr, runs []run) {
 	refused := 0
-	for at := 0; at < n; {
-		end := n
-		if b.homes != nil { // a run that leaves by one socket
-			for end = at + 1; end < n && b.out.from[end] == b.out.from[at]; end++ {
+	for at := 0; at < len(hdrs); {
+		end := len(hdrs)
+		if b.homes != nil { // those that leave by one socket
+			for end = at + 1; end < len(hdrs) && runs[end].from == runs[at].from; end++ {
 			}
 		}
-		b.stats.SendCalls.Add(1)
-		r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(b.fds[b.out.from[at]]), uintptr(unsafe.Pointer(&b.out.hdrs[at])), uintptr(end-at), unix.MSG_DONTWAIT, 0, 0)
+		n, errno := b.sendmmsg(b.fds[runs[at].from], hdrs[at:end])
 		if errno == 0 {
-			b.sent(at, at+int(r))
-			at += int(r)
+			b.sent(runs[at : at+n])
+			at += n
 			refused = 0
 			continue
 		}
@@ -381,28 +496,70 @@ func (b *Batch) flush() {
 		case errno == unix.ECONNREFUSED && refused < 2:
 			refused++ // an ICMP answer to an earlier datagram; reporting it took the place of sending this one
 			continue
+		case errno == unix.ENOSYS && b.many:
+			b.many = false
+			continue
 		case errno == unix.EAGAIN || errno == unix.ENOBUFS || errno == unix.ENOMEM:
-			b.stats.DropsFull.Add(1)
+			b.stats.DropsFull.Add(uint64(runs[at].n))
+		case runs[at].n > 1 && refusesRuns(errno):
+			b.refuse(&runs[at], errno)
+			b.pushAlone(&hdrs[at], &runs[at])
 		default:
-			b.stats.dropError(os.NewSyscallError("sendmmsg", errno))
+			for range runs[at].n {
+				b.stats.dropError(os.NewSyscallError("sendmmsg", errno))
+			}
 		}
 		refused = 0
 		at++
 	}
 }
 
-func (b *Batch) sent(from, to int) {
-	var bytes, groups uint64
-	for k := from; k < to; k++ {
-		bytes += uint64(b.out.iovs[k].Len)
-		if b.out.group[k] {
-			groups++
+// pushAlone sends the datagrams of a run one by one.
+func (b *Batch) pushAlone(h *mmsghdr, r *run) {
+	iovs := unsafe.Slice(h.Iov, r.n)
+	for i := range iovs {
+		s := &b.out.single[i]
+		s.Msghdr = unix.Msghdr{Name: h.Name, Namelen: h.Namelen, Iov: &iovs[i]}
+		s.SetIovlen(1)
+		b.out.alone[i] = run{from: r.from, group: r.group, bytes: int(iovs[i].Len), n: 1}
+	}
+	b.push(b.out.single[:r.n], b.out.alone[:r.n])
+}
+
+// sendmmsg sends the first messages of hdrs, and returns how many.
+func (b *Batch) sendmmsg(fd int, hdrs []mmsghdr) (int, unix.Errno) {
+	b.stats.SendCalls.Add(1)
+	if b.many {
+		r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&hdrs[0])), uintptr(len(hdrs)), unix.MSG_DONTWAIT, 0, 0)
+		return int(r), errno
+	}
+	_, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&hdrs[0].Msghdr)), unix.MSG_DONTWAIT)
+	return 1, errno
+}
+
+// sent counts what went out.
+func (b *Batch) sent(rs []run) {
+	var datagrams, bytes, groups, runs, inRuns uint64
+	for i := range rs {
+		r := &rs[i]
+		datagrams += uint64(r.n)
+		bytes += uint64(r.bytes)
+		if r.group {
+			groups += uint64(r.n)
+		}
+		if r.n > 1 {
+			runs++
+			inRuns += uint64(r.n)
 		}
 	}
-	b.stats.DatagramsOut.Add(uint64(to - from))
+	b.stats.DatagramsOut.Add(datagrams)
 	b.stats.BytesOut.Add(bytes)
 	if groups > 0 {
 		b.stats.GroupSends.Add(groups)
+	}
+	if runs > 0 {
+		b.stats.RunsOut.Add(runs)
+		b.stats.RunDatagramsOut.Add(inRuns)
 	}
 }
 

@@ -12,46 +12,67 @@ import (
 	"evensong/internal/proto/packet"
 )
 
-func init() {
-	kinds["batch"] = func(t *testing.T, cfg Config) (opened, error) {
-		b, err := OpenBatch(cfg)
-		if err != nil {
-			return opened{}, err
-		}
-		in := make(chan Datagram, 10000)
-		stop, done := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(done)
-			var polls []unix.PollFd
-			for _, fd := range b.FDs() {
-				polls = append(polls, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
-			}
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				unix.Poll(polls, 10)
-				for i := range polls {
-					ds, err := b.Receive(i)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					for _, d := range ds {
-						in <- Datagram{From: d.From, Bytes: bytes.Clone(d.Bytes)}
-					}
-				}
-			}
-		}()
-		t.Cleanup(func() {
-			close(stop)
-			<-done
-			b.Close()
-		})
-		return opened{b, in}, nil
+// paths are the ways of datagrams that this system offers.
+func paths() []Path {
+	out := []Path{PathBatch, PathSingle}
+	if b, err := OpenBatch(Config{Bind: netip.MustParseAddrPort("127.0.0.1:0"), Path: PathSegment}); err == nil {
+		b.Close()
+		out = append(out, PathSegment)
 	}
+	return out
+}
+
+func init() {
+	for _, p := range paths() {
+		kinds["batch/"+p.String()] = func(t *testing.T, cfg Config) (opened, error) {
+			cfg.Path = p
+			return read(t, cfg)
+		}
+	}
+}
+
+// read opens a Batch and reads it.
+func read(t *testing.T, cfg Config) (opened, error) {
+	b, err := OpenBatch(cfg)
+	if err != nil {
+		return opened{}, err
+	}
+	if cfg.Path != PathAuto && b.Stats().Path() != cfg.Path {
+		t.Errorf("path %v in use, want %v", b.Stats().Path(), cfg.Path)
+	}
+	in := make(chan Datagram, 10000)
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		var polls []unix.PollFd
+		for _, fd := range b.FDs() {
+			polls = append(polls, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+		}
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			unix.Poll(polls, 10)
+			for i := range polls {
+				ds, err := b.Receive(i)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, d := range ds {
+					in <- Datagram{From: d.From, Bytes: bytes.Clone(d.Bytes)}
+				}
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(stop)
+		<-done
+		b.Close()
+	})
+	return opened{b, in}, nil
 }
 
 func openBatch(t testing.TB, cfg Config) *Batch {
@@ -63,8 +84,15 @@ func openBatch(t testing.TB, cfg Config) *Batch {
 	return b
 }
 
+// on is a configuration with a path.
+func on(p Path, addr string) Config {
+	cfg := bindTo(addr)
+	cfg.Path = p
+	return cfg
+}
+
 func TestBatchUsesFewCalls(t *testing.T) {
-	a, b := openBatch(t, bindTo("127.0.0.1:0")), openBatch(t, bindTo("127.0.0.1:0"))
+	a, b := openBatch(t, on(PathBatch, "127.0.0.1:0")), openBatch(t, on(PathBatch, "127.0.0.1:0"))
 	sends := make([]packet.Send, 60)
 	for i := range sends {
 		sends[i] = packet.Send{To: []netip.AddrPort{b.LocalAddr()}, Bytes: []byte{byte(i)}}
@@ -76,7 +104,7 @@ func TestBatchUsesFewCalls(t *testing.T) {
 	next := 0
 	for _, want := range []int{batchIn, 60 - batchIn, 0} {
 		ds, err := b.Receive(0)
-		if err != nil || len(ds) != want || b.Full(len(ds)) != (want == batchIn) {
+		if err != nil || len(ds) != want || b.Full() != (want == batchIn) {
 			t.Fatalf("received %d, %v; want %d", len(ds), err, want)
 		}
 		for _, d := range ds {
@@ -93,29 +121,47 @@ func TestBatchDoesNotAllocate(t *testing.T) {
 		if addr[0] == '[' && !hasIPv6() {
 			continue
 		}
-		a, b := openBatch(t, bindTo(addr)), openBatch(t, bindTo(addr))
-		p := make([]byte, 1350)
-		to := []netip.AddrPort{b.LocalAddr()}
-		sends := []packet.Send{{To: to, Bytes: p}, {To: to, Bytes: p[:50]}, {To: to, Bytes: p}}
-		got := 0
-		n := testing.AllocsPerRun(200, func() {
-			a.Send(sends)
-			ds, _ := b.Receive(0)
-			got += len(ds)
-		})
-		if n != 0 {
-			t.Errorf("%s: %v allocations per turn", addr, n)
-		}
-		if got < 600 {
-			t.Errorf("%s: %d datagrams", addr, got)
+		for _, path := range paths() {
+			for _, refused := range []bool{false, true} {
+				a, b := openBatch(t, on(path, addr)), openBatch(t, on(path, addr))
+				if refused {
+					refuseRuns(t, a)
+				}
+				p := make([]byte, 1350)
+				to := []netip.AddrPort{b.LocalAddr()}
+				sends := []packet.Send{{To: to, Bytes: p}, {To: to, Bytes: p}, {To: to, Bytes: p[:50]}, {To: to, Bytes: p}}
+				got := 0
+				n := testing.AllocsPerRun(200, func() {
+					a.Send(sends)
+					for {
+						ds, _ := b.Receive(0)
+						got += len(ds)
+						if len(ds) == 0 {
+							return
+						}
+					}
+				})
+				if n != 0 {
+					t.Errorf("%s, %v: %v allocations per turn", addr, path, n)
+				}
+				if got < 800 {
+					t.Errorf("%s, %v: %d datagrams", addr, path, got)
+				}
+			}
 		}
 	}
 }
 
 func BenchmarkBatch(b *testing.B) {
+	for _, path := range paths() {
+		b.Run(path.String(), func(b *testing.B) { benchmarkPath(b, path) })
+	}
+}
+
+func benchmarkPath(b *testing.B, path Path) {
 	for _, size := range []int{100, 1350, 8192, 65000} {
 		b.Run(sizeName(size), func(b *testing.B) {
-			x, y := openBatch(b, bindTo("127.0.0.1:0")), openBatch(b, bindTo("127.0.0.1:0"))
+			x, y := openBatch(b, on(path, "127.0.0.1:0")), openBatch(b, on(path, "127.0.0.1:0"))
 			p := make([]byte, size)
 			sends := make([]packet.Send, 16)
 			for i := range sends {

@@ -38,6 +38,9 @@ var _ Conn = (*Portable)(nil)
 
 // OpenPortable binds the sockets of a valid cfg and joins its groups.
 func OpenPortable(cfg Config) (*Portable, error) {
+	if cfg.Path == PathSegment || cfg.Path == PathBatch {
+		return nil, fmt.Errorf("%v: %w", cfg.Path, ErrPath)
+	}
 	network := "udp4"
 	if cfg.Bind.Addr().Is6() {
 		network = "udp6"
@@ -50,6 +53,7 @@ func OpenPortable(cfg Config) (*Portable, error) {
 		return nil, err
 	}
 	p := &Portable{main: main, is4: cfg.Bind.Addr().Is4(), conns: []*net.UDPConn{main}, plan: planner{groups: cfg.Groups}}
+	p.stats.path.Store(uint32(PathSingle))
 	_ = main.SetWriteDeadline(time.Now().Add(portableSendWait))
 	p.local = main.LocalAddr().(*net.UDPAddr).AddrPort()
 	for _, a := range cfg.Also {

@@ -8,8 +8,10 @@
 // goroutine of its own. Mem is a network inside the process for tests.
 //
 // All of them perform packet.Sends in the order given, which protocols rely on (the accelerated ring sends its token
-// before its last data packets), never block the sender for longer than a moment, and drop rather than wait: a
-// datagram that found no room is counted, and the protocol above repairs the loss like any other.
+// before its last data packets). Only Sends that follow each other and go to the same addresses may be taken together:
+// each address gets them in order, and one address after the other. No transport blocks the sender for longer than a
+// moment, and all drop rather than wait: a datagram that found no room is counted, and the protocol above repairs the
+// loss like any other.
 //
 // Where a group address (IP multicast or broadcast) is configured, a Send to the whole ring goes out once for all
 // members that the group reaches. Everything else is unicast, which needs nothing from the network.
@@ -38,6 +40,8 @@ type Config struct {
 	// Also are further addresses of a host with several networks: it receives at each, and what goes to a daemon in the
 	// network of one of them is sent from there, everything else from Bind. All are specific, as Bind then must be.
 	Also []netip.AddrPort
+	// Path is how datagrams are handed to the kernel and taken from it. Zero means the best that it offers.
+	Path Path
 	// BufferBytes is wanted for the socket buffers; the kernel may grant less. Zero means DefaultBufferBytes.
 	BufferBytes int
 	// Groups are the multicast or broadcast addresses that reach several daemons at once. None means unicast only.
@@ -51,6 +55,41 @@ type Config struct {
 	// daemon then gets its own datagrams, too, and must ignore them.
 	Loop bool
 }
+
+// A Path is a way of datagrams into the kernel and out of it.
+type Path uint8
+
+const (
+	// PathAuto takes the first of the others that works here, and another one where a route refuses it later.
+	PathAuto Path = iota
+	// PathSegment hands runs of equally long datagrams over as one (UDP_SEGMENT, UDP_GRO), many runs with a system call.
+	// To ask for it is an error where the kernel does not offer it; routes may still refuse it.
+	PathSegment
+	// PathBatch moves many datagrams with a system call (sendmmsg, recvmmsg). To ask for it is an error where there is no
+	// such call.
+	PathBatch
+	// PathSingle moves one datagram with a system call.
+	PathSingle
+)
+
+var pathNames = [...]string{"auto", "segment", "batch", "single"}
+
+// String is the name as it stands in a configuration.
+func (p Path) String() string {
+	if int(p) < len(pathNames) {
+		return pathNames[p]
+	}
+	return "unknown path"
+}
+
+// ParsePath is the path of a name.
+func ParsePath(name string) (Path, bool) {
+	i := slices.Index(pathNames[:], name)
+	return Path(max(i, 0)), i >= 0
+}
+
+// ErrPath means that the system does not offer the Path that was asked for.
+var ErrPath = errors.New("the system does not offer this path of datagrams")
 
 // Group is one address that reaches several daemons.
 type Group struct {
@@ -134,13 +173,30 @@ type Stats struct {
 	ReceiveCalls, SendCalls atomic.Uint64
 	// GroupSends is how many datagrams went to a group address in place of several unicasts.
 	GroupSends atomic.Uint64
+	// RunsOut counts messages handed to the kernel that were several datagrams at once, RunDatagramsOut the datagrams in
+	// them; RunsIn and RunDatagramsIn those taken from it. RunsRefused counts runs that it refused and whose datagrams
+	// then went one by one.
+	RunsOut, RunDatagramsOut, RunsIn, RunDatagramsIn, RunsRefused atomic.Uint64
 	// DropsFull counts datagrams not sent because the kernel had no room (for Mem: the receiver), DropsError those it
 	// refused for another reason, DropsTruncated those received that were longer than MaxDatagram.
 	DropsFull, DropsError, DropsTruncated atomic.Uint64
 	// ReceiveBuffer and SendBuffer are the sizes in bytes that the kernel granted; zero where unknown.
 	ReceiveBuffer, SendBuffer atomic.Int64
 
-	lastError atomic.Pointer[error]
+	path        atomic.Uint32
+	lastError   atomic.Pointer[error]
+	lastRefusal atomic.Pointer[error]
+}
+
+// Path is the one in use, never PathAuto once the transport is open.
+func (s *Stats) Path() Path { return Path(s.path.Load()) }
+
+// LastRefusal is the most recent reason for a RunsRefused, or nil.
+func (s *Stats) LastRefusal() error {
+	if e := s.lastRefusal.Load(); e != nil {
+		return *e
+	}
+	return nil
 }
 
 // LastError is the most recent reason for a DropsError, or nil.
