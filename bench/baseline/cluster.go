@@ -54,6 +54,9 @@ func startCluster(ctx context.Context, o *options, dir string, n int) (*cluster,
 				args = append(args, "--peer", name(j)+"="+udp(j))
 			}
 		}
+		if o.path != "" {
+			args = append(args, "--datagram-path", o.path)
+		}
 		program, e := o.binary, env
 		if o.counters {
 			program, args[0] = self, "daemon"

@@ -52,6 +52,7 @@ type options struct {
 	profile  string
 	binary   string
 	counters bool
+	path     string
 	quiet    bool
 }
 
@@ -116,6 +117,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.profile, "profile", "", "write a CPU profile of each daemon and client process into `DIR`")
 	fs.StringVar(&o.binary, "binary", "", "evensong program to measure (default: built from this checkout)")
 	fs.BoolVar(&o.counters, "counters", false, "run the daemons in this program and show system calls per delivery")
+	fs.StringVar(&o.path, "datagram-path", "", "`PATH` of the daemons' datagrams: segment, batch or single (default: theirs)")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -261,6 +263,9 @@ func (o *options) words() string {
 	list := func(v []int) string { return strings.Trim(strings.ReplaceAll(fmt.Sprint(v), " ", ","), "[]") }
 	s := fmt.Sprintf("go run ./bench/baseline -daemons %s -bytes %s -service %s -window %d -lead %d -warm %v -time %v -ping %v -repeat %d",
 		list(o.daemons), list(o.bytes), strings.Join(o.services, ","), o.window, o.lead, o.warm, o.load, o.ping, o.repeat)
+	if o.path != "" {
+		s += " -datagram-path " + o.path
+	}
 	if o.counters {
 		s += " -counters"
 	}

@@ -140,8 +140,8 @@ func syscalls(r *row) string {
 		return "-"
 	}
 	k := func(v float64) string { return fmt.Sprintf("%.0f", v*1000) }
-	return fmt.Sprintf("%s: wait %s, recv %s, send %s, read %s, write %s; datagrams in %s, out %s",
-		k(c.sum()), k(c.Waits), k(c.Receives), k(c.Sends), k(c.Reads), k(c.Writes), k(c.DatagramsIn), k(c.DatagramsOut))
+	return fmt.Sprintf("%s: wait %s, recv %s, send %s, read %s, write %s; datagrams in %s, out %s; runs in %s, out %s",
+		k(c.sum()), k(c.Waits), k(c.Receives), k(c.Sends), k(c.Reads), k(c.Writes), k(c.DatagramsIn), k(c.DatagramsOut), k(c.RunsIn), k(c.RunsOut))
 }
 
 // thousands writes a whole number with spaces between groups of three digits.

@@ -81,12 +81,14 @@ func switches(pid int) int64 {
 type calls struct {
 	Waits, Receives, Sends, Reads, Writes float64
 	DatagramsIn, DatagramsOut             float64
+	RunsIn, RunsOut                       float64 // of several datagrams that passed the kernel as one
 }
 
 func (a calls) each(b calls, f func(x, y float64) float64) calls {
 	return calls{
 		f(a.Waits, b.Waits), f(a.Receives, b.Receives), f(a.Sends, b.Sends), f(a.Reads, b.Reads), f(a.Writes, b.Writes),
 		f(a.DatagramsIn, b.DatagramsIn), f(a.DatagramsOut, b.DatagramsOut),
+		f(a.RunsIn, b.RunsIn), f(a.RunsOut, b.RunsOut),
 	}
 }
 
@@ -135,6 +137,7 @@ func runDaemon(args []string, in io.Reader, out io.Writer) error {
 		if t := s.Transport; t != nil {
 			k.Receives, k.Sends = float64(t.ReceiveCalls.Load()), float64(t.SendCalls.Load())
 			k.DatagramsIn, k.DatagramsOut = float64(t.DatagramsIn.Load()), float64(t.DatagramsOut.Load())
+			k.RunsIn, k.RunsOut = float64(t.RunsIn.Load()), float64(t.RunsOut.Load())
 		}
 		if err := json.NewEncoder(out).Encode(k); err != nil {
 			return err

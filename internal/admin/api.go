@@ -149,7 +149,7 @@ type Order struct {
 }
 
 // Packets counts data packets between daemons, and datagrams of all kinds. A retransmission goes to one daemon, to all of
-// a segment with one datagram, or to all; the three add up to Retransmitted.
+// a segment with one datagram, or to all; the three add up to Retransmitted. InRuns are the datagrams of the runs.
 type Packets struct {
 	Sent                   uint64 `json:"sent"`     // originated here, each counted once
 	Received               uint64 `json:"received"` // of others, new here
@@ -162,7 +162,14 @@ type Packets struct {
 	DatagramsReceived uint64            `json:"datagrams_received"`
 	BytesSent         uint64            `json:"bytes_sent"`
 	BytesReceived     uint64            `json:"bytes_received"`
-	Ignored           map[string]uint64 `json:"ignored"` // by reason
+	SendCalls         uint64            `json:"send_calls"` // system calls that datagrams took
+	ReceiveCalls      uint64            `json:"receive_calls"`
+	RunsSent          uint64            `json:"runs_sent"` // several datagrams that passed the system as one
+	InRunsSent        uint64            `json:"in_runs_sent"`
+	RunsReceived      uint64            `json:"runs_received"`
+	InRunsReceived    uint64            `json:"in_runs_received"`
+	RunsRefused       uint64            `json:"runs_refused"` // by the system; their datagrams went one by one
+	Ignored           map[string]uint64 `json:"ignored"`      // by reason
 }
 
 // Windows are flow control: most packets per token round.
@@ -219,6 +226,7 @@ type HostState struct {
 	Goroutines    int      `json:"goroutines"`      // of the process
 	HeapBytes     uint64   `json:"heap_bytes"`      // in use
 	Listen        []string `json:"listen"`          // where clients connect
+	DatagramPath  string   `json:"datagram_path"`   // segment, batch or single
 	Datagrams     string   `json:"datagrams"`       // where other daemons' packets are received
 	AdminSockets  []string `json:"admin_endpoints"` // where this API is
 }

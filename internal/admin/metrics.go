@@ -92,6 +92,13 @@ var metrics = []metric{
 	{"evensong_datagrams_received_total", "Datagrams of all kinds.", counter, "", one(func(s *Status) uint64 { return s.Packets.DatagramsReceived })},
 	{"evensong_datagrams_sent_bytes_total", "Bytes of the datagrams sent, without headers of the network.", counter, "", one(func(s *Status) uint64 { return s.Packets.BytesSent })},
 	{"evensong_datagrams_received_bytes_total", "Bytes of the datagrams received, without headers of the network.", counter, "", one(func(s *Status) uint64 { return s.Packets.BytesReceived })},
+	{"evensong_datagram_send_calls_total", "System calls that sent datagrams.", counter, "", one(func(s *Status) uint64 { return s.Packets.SendCalls })},
+	{"evensong_datagram_receive_calls_total", "System calls that received datagrams, those that found none included.", counter, "", one(func(s *Status) uint64 { return s.Packets.ReceiveCalls })},
+	{"evensong_datagram_runs_sent_total", "Runs of datagrams that were given to the system as one.", counter, "", one(func(s *Status) uint64 { return s.Packets.RunsSent })},
+	{"evensong_datagram_runs_sent_datagrams_total", "Datagrams in these runs.", counter, "", one(func(s *Status) uint64 { return s.Packets.InRunsSent })},
+	{"evensong_datagram_runs_received_total", "Runs of datagrams that came from the system as one.", counter, "", one(func(s *Status) uint64 { return s.Packets.RunsReceived })},
+	{"evensong_datagram_runs_received_datagrams_total", "Datagrams in these runs.", counter, "", one(func(s *Status) uint64 { return s.Packets.InRunsReceived })},
+	{"evensong_datagram_runs_refused_total", "Runs that the system refused; their datagrams went one by one.", counter, "", one(func(s *Status) uint64 { return s.Packets.RunsRefused })},
 	{"evensong_datagram_send_errors_total", "Datagrams that the system refused to send.", counter, "", one(func(s *Status) uint64 { return s.Host.SendErrors })},
 	{"evensong_datagram_sends_dropped_total", "Datagrams not sent because the system had no room.", counter, "", one(func(s *Status) uint64 { return s.Host.SendsDropped })},
 

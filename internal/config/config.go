@@ -200,6 +200,9 @@ type Local struct {
 	// or a number; empty: that of the daemon.
 	UnixMode  fs.FileMode
 	UnixGroup string
+	// DatagramPath is how datagrams pass into the kernel and out of it: auto, segment, batch or single. Empty: auto, the
+	// best that the system offers.
+	DatagramPath string
 	// StateDir holds what must survive a restart, the stored ring sequence number above all. Empty: nothing does.
 	StateDir string
 	// RuntimeDir holds sockets; the original changes its root there when started by root. Empty: evensong in

@@ -68,7 +68,8 @@ type given struct {
 var (
 	eventTypes = []string{"ACM", "CONFIGURATION", "DATA_LINK", "DEBUG", "EVENTS", "EXIT", "FLOW_CONTROL", "GROUPS", "MEMBERSHIP",
 		"MEMORY", "NETWORK", "PRINT", "PROTOCOL", "SECURITY", "SESSION", "SKIPLIST", "STATUS"}
-	priorities = []string{"CRITICAL", "ERROR", "FATAL", "INFO", "WARNING", "pDEBUG"}
+	datagramPaths = []string{"auto", "segment", "batch", "single"}
+	priorities    = []string{"CRITICAL", "ERROR", "FATAL", "INFO", "WARNING", "pDEBUG"}
 )
 
 var (
@@ -88,6 +89,8 @@ func init() { // not an initializer: the setters report by way of keywords
 		"MaxSessionMessages": {kind: kindNumber, low: 0, high: math.MaxInt32, set: (*reader).setMaxSessionMessages},
 		"SocketPortReuse":    {kind: kindTri, set: func(r *reader, g given) { r.cfg.Local.SocketPortReuse = g.tri }},
 		"DangerousMonitor":   {kind: kindBool, set: func(r *reader, g given) { r.cfg.DangerousMonitor = g.yes }},
+
+		"DatagramPath": {kind: kindWord, words: datagramPaths, set: func(r *reader, g given) { r.cfg.Local.DatagramPath = g.str }},
 
 		"RuntimeDir":  {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Local.RuntimeDir = g.str }},
 		"DaemonUser":  {kind: kindText, high: maxUserName, set: func(r *reader, g given) { r.cfg.Local.User = g.str }},

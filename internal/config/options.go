@@ -108,6 +108,14 @@ var options = append([]Option{
 		set: one(func(c *Config, v string) (err error) { c.Local.UnixMode, err = parseMode(v); return err })},
 	{Name: "unix-group", Key: "UnixSocketGroup", Usage: "`GROUP` of these sockets, a name or a number", Default: "that of the daemon",
 		set: one(func(c *Config, v string) error { c.Local.UnixGroup = v; return checkPath(v) })},
+	{Name: "datagram-path", Key: "DatagramPath", Usage: "`PATH` of datagrams into the kernel: auto, segment, batch or single", Default: "auto: the best that the system offers",
+		set: one(func(c *Config, v string) error {
+			if v = strings.ToLower(v); !slices.Contains(datagramPaths, v) {
+				return fmt.Errorf("%q is no path of datagrams; write %s", v, strings.Join(datagramPaths, ", "))
+			}
+			c.Local.DatagramPath = v
+			return nil
+		})},
 	{Name: "state-dir", Usage: "`DIR` for what must survive a restart", Default: "none: ring numbers do not survive it",
 		set: one(func(c *Config, v string) error { c.Local.StateDir = v; return checkPath(v) })},
 	{Name: "runtime-dir", Key: "RuntimeDir", Usage: "`DIR` for sockets", Default: "evensong in $XDG_RUNTIME_DIR, if that is set",

@@ -47,8 +47,9 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 		}
 	}
 	rc := RingConfig(c)
+	path, _ := transport.ParsePath(cmp.Or(c.Local.DatagramPath, transport.PathAuto.String())) // config has checked it
 	h := Config{
-		Transport:    transport.Config{Bind: bind, Also: also, Groups: groupsOf(c, self), Loop: sharesHost(c, self)},
+		Transport:    transport.Config{Bind: bind, Also: also, Path: path, Groups: groupsOf(c, self), Loop: sharesHost(c, self)},
 		Listen:       listen,
 		Unix:         unixPaths(c, clientPort(listen, d.Addr.Port())),
 		UnixMode:     c.Local.UnixMode,

@@ -103,6 +103,8 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	out.Packets = admin.Packets{
 		Sent: o.Sent, Received: o.Received, Retransmitted: o.Retried - o.TokenRepeats, RetransmittedToAll: o.Retried - o.TokenRepeats,
 		DatagramsSent: t.DatagramsOut.Load(), DatagramsReceived: t.DatagramsIn.Load(), BytesSent: t.BytesOut.Load(), BytesReceived: t.BytesIn.Load(),
+		SendCalls: t.SendCalls.Load(), ReceiveCalls: t.ReceiveCalls.Load(), RunsSent: t.RunsOut.Load(), InRunsSent: t.RunDatagramsOut.Load(),
+		RunsReceived: t.RunsIn.Load(), InRunsReceived: t.RunDatagramsIn.Load(), RunsRefused: t.RunsRefused.Load(),
 		Ignored: map[string]uint64{},
 	}
 	for i, n := range o.Drops {
@@ -192,7 +194,7 @@ func (c *control) process() admin.HostState {
 		Stalls: x.Stalls(), LongestStall: admin.Duration(x.LongestStall()), SendErrors: t.DropsError.Load(), SendsDropped: t.DropsFull.Load(),
 		LogLines: x.NotesSuppressed.Load() + x.NotesLost.Load(), StoreErrors: x.StoreErrors.Load(), MaxSessions: h.reload.live.Load().maxSessions,
 		ReceiveBuffer: t.ReceiveBuffer.Load(), SendBuffer: t.SendBuffer.Load(), Goroutines: runtime.NumGoroutine(), HeapBytes: heap[0].Value.Uint64(),
-		Listen: []string{}, Datagrams: h.addr.String(), AdminSockets: h.AdminAddrs(),
+		Listen: []string{}, Datagrams: h.addr.String(), DatagramPath: t.Path().String(), AdminSockets: h.AdminAddrs(),
 	}
 	for _, a := range h.tcp {
 		s.Listen = append(s.Listen, a.String())

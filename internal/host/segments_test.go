@@ -13,6 +13,7 @@ import (
 
 	"evensong/internal/config"
 	"evensong/internal/host"
+	"evensong/internal/transport"
 )
 
 // assembled is what daemon name of a file runs with.
@@ -130,6 +131,20 @@ func TestTimerProfiles(t *testing.T) {
 		}
 		if h.TokenTimeout != r.want {
 			t.Errorf("%s: token timeout %v, want %v", r.name, h.TokenTimeout, r.want)
+		}
+	}
+}
+
+// Each name of a path of datagrams in a file is one of the transport's.
+func TestDatagramPath(t *testing.T) {
+	for word, want := range map[string]transport.Path{"": transport.PathAuto, "auto": transport.PathAuto, "segment": transport.PathSegment, "batch": transport.PathBatch, "single": transport.PathSingle} {
+		file := "Spread_Segment 10.1.0.255 { a 10.1.0.1 }\n"
+		if word != "" {
+			file += "DatagramPath = " + word + "\n"
+		}
+		h, err := assembled(t, file, "a", nil)
+		if err != nil || h.Transport.Path != want {
+			t.Errorf("%q: path %v, error %v; want %v", word, h.Transport.Path, err, want)
 		}
 	}
 }

@@ -287,6 +287,8 @@ func writeStatus(w io.Writer, r *Report) error {
 		s.Packets.Retransmitted, s.Packets.RetransmittedToOne, s.Packets.RetransmittedToSegment, s.Packets.RetransmittedToAll)
 	row("datagrams", "sent %d (%d bytes), received %d (%d bytes), refused by the system %d, no room %d", s.Packets.DatagramsSent, s.Packets.BytesSent,
 		s.Packets.DatagramsReceived, s.Packets.BytesReceived, s.Host.SendErrors, s.Host.SendsDropped)
+	row("", "path %s: %d calls to send, %d to receive; %s sent, %s received, %d runs refused", s.Host.DatagramPath, s.Packets.SendCalls, s.Packets.ReceiveCalls,
+		runs(s.Packets.RunsSent, s.Packets.InRunsSent), runs(s.Packets.RunsReceived, s.Packets.InRunsReceived), s.Packets.RunsRefused)
 	row("ignored", "%s", counts(s.Packets.Ignored))
 	row("order", "my aru %d, aru %d, highest %d, stable %d", s.Order.MyARU, s.Order.ARU, s.Order.Highest, s.Order.Stable)
 	row("delivered", "messages %d, packets %d; recovered packets %d, withheld messages %d", s.Order.DeliveredMessages, s.Order.DeliveredPackets, s.Order.Recovered, s.Order.Withheld)
@@ -373,4 +375,12 @@ func componentsText(all map[string]int) string {
 		parts = append(parts, strings.Join(by[c], ","))
 	}
 	return strings.Join(parts, "/")
+}
+
+// runs is how many runs of datagrams there were, and how long.
+func runs(n, datagrams uint64) string {
+	if n == 0 {
+		return "no runs"
+	}
+	return fmt.Sprintf("%d runs of %.1f datagrams", n, float64(datagrams)/float64(n))
 }
