@@ -57,6 +57,9 @@ func startCluster(ctx context.Context, o *options, dir string, n int) (*cluster,
 		if o.path != "" {
 			args = append(args, "--datagram-path", o.path)
 		}
+		if o.packet != 0 {
+			args = append(args, "--packet-bytes", fmt.Sprint(o.packet))
+		}
 		program, e := o.binary, env
 		if o.counters {
 			program, args[0] = self, "daemon"

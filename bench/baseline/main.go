@@ -53,6 +53,7 @@ type options struct {
 	binary   string
 	counters bool
 	path     string
+	packet   int
 	quiet    bool
 }
 
@@ -118,6 +119,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.binary, "binary", "", "evensong program to measure (default: built from this checkout)")
 	fs.BoolVar(&o.counters, "counters", false, "run the daemons in this program and show system calls per delivery")
 	fs.StringVar(&o.path, "datagram-path", "", "`PATH` of the daemons' datagrams: segment, batch or single (default: theirs)")
+	fs.IntVar(&o.packet, "packet-bytes", 0, "largest datagram of the daemons, in `BYTES` (default: theirs)")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -265,6 +267,9 @@ func (o *options) words() string {
 		list(o.daemons), list(o.bytes), strings.Join(o.services, ","), o.window, o.lead, o.warm, o.load, o.ping, o.repeat)
 	if o.path != "" {
 		s += " -datagram-path " + o.path
+	}
+	if o.packet != 0 {
+		s += fmt.Sprintf(" -packet-bytes %d", o.packet)
 	}
 	if o.counters {
 		s += " -counters"

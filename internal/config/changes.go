@@ -41,7 +41,7 @@ type Change struct {
 }
 
 // atStart are the values that a daemon uses when it starts and never again.
-var atStart = []string{"name", "cluster", "bind", "listen", "unix-socket", "UnixSocketMode", "UnixSocketGroup", "DatagramPath", "state-dir", "RuntimeDir", "DaemonUser",
+var atStart = []string{"name", "cluster", "bind", "listen", "unix-socket", "UnixSocketMode", "UnixSocketGroup", "DatagramPath", "PacketBytes", "state-dir", "RuntimeDir", "DaemonUser",
 	"DaemonGroup", "SocketPortReuse", "DebugFlags", "EventLogFile", "EventTimeStamp", "EventPreciseTimeStamp", "admin-socket", "admin-listen", "admin-token-file",
 	"admin-cert", "admin-key"}
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/participle/v2/lexer"
+
+	"evensong/internal/proto/packet"
 )
 
 const (
@@ -19,6 +21,8 @@ const (
 
 	// maxWindow is the largest number the original can read. The ring reduces what its own buffers cannot hold.
 	maxWindow = 999_999
+	// minPacket is the smallest limit for datagrams that a ring accepts.
+	minPacket = 512
 	// maxTimer bounds timers: above an hour a number is a slip of the pen.
 	maxTimer = time.Hour
 	// maxUserName is the length of user and group names in the original.
@@ -84,6 +88,7 @@ func init() { // not an initializer: the setters report by way of keywords
 		"AcceleratedWindow": {kind: kindNumber, low: 0, high: maxWindow, set: func(r *reader, g given) {
 			r.cfg.Ring.AcceleratedWindow = int(g.num)
 		}},
+		"PacketBytes":     {kind: kindNumber, low: minPacket, high: packet.MaxDatagram, set: func(r *reader, g given) { r.cfg.Ring.PacketBytes = int(g.num) }},
 		"AcceleratedRing": {kind: kindBool, set: func(r *reader, g given) { r.cfg.Ring.Accelerated = g.yes }},
 
 		"MaxSessionMessages": {kind: kindNumber, low: 0, high: math.MaxInt32, set: (*reader).setMaxSessionMessages},

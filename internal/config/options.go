@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"evensong/internal/proto/frame"
+	"evensong/internal/proto/packet"
 	"evensong/internal/proto/session"
 )
 
@@ -143,6 +144,8 @@ var options = append([]Option{
 		set: integer(1, maxWindow, func(c *Config, n int64) { c.Ring.Personal = int(n) })},
 	{Name: "accelerated-window", Key: "AcceleratedWindow", Usage: "`PACKETS` of a daemon that follow the token", Default: "that of the ring",
 		set: integer(1, maxWindow, func(c *Config, n int64) { c.Ring.AcceleratedWindow = int(n) })},
+	{Name: "packet-bytes", Key: "PacketBytes", Usage: "largest datagram that this daemon sends, in `BYTES`", Default: "that of the ring",
+		set: integer(minPacket, packet.MaxDatagram, func(c *Config, n int64) { c.Ring.PacketBytes = int(n) })},
 	{Name: "accelerated-ring", Key: "AcceleratedRing", Usage: "`BOOL`: pass the token before the last packets; equal on all daemons", Default: "true if the daemons are in one network",
 		set: one(func(c *Config, v string) error { return parseBool(v, &c.Ring.Accelerated) })},
 	{Name: "max-clients", Usage: "most `CLIENTS` at a time", Default: "20000, or what the descriptor limit allows",

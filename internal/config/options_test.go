@@ -118,7 +118,7 @@ func TestOptionMistakes(t *testing.T) {
 	bad := map[string]string{
 		"name": "this-name-is-too-long-for-it", "cluster": strings.Repeat("x", 64), "peer": "b=10.0.0.2,b=10.0.0.3,c=10.0.0.999,=1",
 		"bind": "somehost", "listen": "4803", "unix-socket": "/tmp/", "unix-mode": "0444", "unix-group": "", "required-auth": "ip", "allowed-auth": "NULL,PAM",
-		"access-ip": "", "access-pword": "a\x00b", "access-policy": "ALLOW", "access-rules": "", "datagram-path": "fast",
+		"access-ip": "", "access-pword": "a\x00b", "access-policy": "ALLOW", "access-rules": "", "datagram-path": "fast", "packet-bytes": "9001B",
 		"state-dir":   strings.Repeat("x", 5000),
 		"runtime-dir": "a\x00b", "user": "a b", "group": "", "token-timeout": "5", "timer-profile": "far", "lookup-timeout": "2h", "window": "0", "personal-window": "99999999999999999999",
 		"accelerated-window": "some", "accelerated-ring": "maybe", "max-clients": "-1", "client-bytes": "9XB",

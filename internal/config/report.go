@@ -185,6 +185,7 @@ func (c *Config) values() []ReportValue {
 	}
 	add("Window", number(int64(c.Ring.Global)))
 	add("PersonalWindow", number(int64(c.Ring.Personal)))
+	add("PacketBytes", number(int64(c.Ring.PacketBytes)))
 	accelerated := truth("AcceleratedRing", c.Ring.Accelerated)
 	if c.origins["AcceleratedRing"].Where == derivedFromNetwork && (!c.Resolved() || len(c.Daemons) == 0) {
 		accelerated = "" // not known before host names are looked up

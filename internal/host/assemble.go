@@ -150,7 +150,7 @@ const wideTokenTimeout = 2 * time.Second
 
 // RingConfig is the ring's part of a configuration, with all defaults filled in.
 func RingConfig(c *config.Config) ring.Config {
-	r := ring.Config{TokenTimeout: c.Timers.TokenTimeout, PersonalWindow: c.Ring.Personal, GlobalWindow: c.Ring.Global, AcceleratedWindow: c.Ring.AcceleratedWindow}
+	r := ring.Config{TokenTimeout: c.Timers.TokenTimeout, PersonalWindow: c.Ring.Personal, GlobalWindow: c.Ring.Global, AcceleratedWindow: c.Ring.AcceleratedWindow, PacketBytes: c.Ring.PacketBytes}
 	if r.TokenTimeout == 0 && c.WideTimers() {
 		r.TokenTimeout = wideTokenTimeout
 	}

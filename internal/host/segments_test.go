@@ -148,3 +148,15 @@ func TestDatagramPath(t *testing.T) {
 		}
 	}
 }
+
+func TestPacketBytes(t *testing.T) {
+	for file, want := range map[string]int{"": 1472, "PacketBytes = 8972": 8972} {
+		c, err := config.Parse("test.conf", []byte("Spread_Segment 10.1.0.255 { a 10.1.0.1 }\n"+file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := host.RingConfig(&c).PacketBytes; n != want {
+			t.Errorf("%q: packets of %d bytes, want %d", file, n, want)
+		}
+	}
+}

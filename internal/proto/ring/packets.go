@@ -27,14 +27,18 @@ func (p *Packet) Describe(d *packet.Data) {
 }
 
 // Pool lends packets. What is put back is not lent again before Settle is called, because effects of the present input
-// may still refer to it. A daemon has one Pool, settled at the start of every input. It keeps at most maxFree packets.
+// may still refer to it. A daemon has one Pool, settled at the start of every input. It keeps at most maxFree packets, and fewer
+// where they hold more than maxFreeBytes.
 type Pool struct {
 	size  int
 	free  []*Packet
 	limbo []*Packet
 }
 
-const maxFree = 4096
+const (
+	maxFree      = 4096
+	maxFreeBytes = 16 << 20
+)
 
 // NewPool returns a pool whose buffers hold size bytes; larger ones are made as needed and not kept.
 func NewPool(size int) *Pool { return &Pool{size: size} }
@@ -55,7 +59,7 @@ func (p *Pool) Put(q *Packet) { p.limbo = append(p.limbo, q) }
 // Settle makes what was put back available again.
 func (p *Pool) Settle() {
 	for i, q := range p.limbo {
-		if len(p.free) < maxFree && cap(q.Buf) <= p.size {
+		if len(p.free) < min(maxFree, maxFreeBytes/p.size) && cap(q.Buf) <= p.size {
 			p.free = append(p.free, q)
 		}
 		p.limbo[i] = nil
