@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -178,6 +179,9 @@ func (b *bench) compareSizes(ctx context.Context, what, against system, n int, s
 			for k, f := range figures[way] {
 				r := &rows[k]
 				r.Nodes, r.Bytes, r.What, r.Against, r.Figure = n, bytes, what.text, against.text, f.name
+				if slices.Max(r.First) == 0 || slices.Max(r.Second) == 0 {
+					continue // raw sockets have no daemons
+				}
 				r.ratio()
 				b.r.Rows = append(b.r.Rows, *r)
 			}
