@@ -133,58 +133,72 @@ func (b *bench) compareSizes(ctx context.Context, what, against system, n int, s
 	d := &duel{b: b, n: n, systems: [2]system{what, against}}
 	defer d.stop()
 	for _, bytes := range sizes {
-		var most []float64 // what the second one carries
-		for _, way := range b.o.measures {
-			rate := 0.0 // of each member, for those ways that need one
-			switch way {
-			case low:
-				rate = b.o.low
-			case half:
-				if most == nil {
-					s, err := d.once(ctx, 1, load, bytes, 0)
-					if err != nil {
-						return err
-					}
-					most = []float64{s.rate}
+		err := d.compare(ctx, bytes)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil { // what else was measured is still worth something
+			b.p.Note("%v", err)
+			b.r.Failed = append(b.r.Failed, fmt.Sprintf("%s : %s, %d nodes, %d bytes", what.text, against.text, n, bytes))
+		}
+	}
+	return nil
+}
+
+// compare measures one size.
+func (d *duel) compare(ctx context.Context, bytes int) error {
+	b, n, what, against := d.b, d.n, d.systems[0], d.systems[1]
+	var most []float64 // what the second one carries
+	for _, way := range b.o.measures {
+		rate := 0.0 // of each member, for those ways that need one
+		switch way {
+		case low:
+			rate = b.o.low
+		case half:
+			if most == nil {
+				s, err := d.once(ctx, 1, load, bytes, 0)
+				if err != nil {
+					return err
 				}
-				rate = median(most) / 2
-				if !b.o.one {
-					rate /= float64(b.members(n))
+				most = []float64{s.rate}
+			}
+			rate = median(most) / 2
+			if !b.o.one {
+				rate /= float64(b.members(n))
+			}
+		}
+		rows := make([]row, len(figures[way]))
+		for i := range b.o.pairs {
+			b.p.Say("%d nodes, %s : %s, %d bytes, %s, pair %d of %d", n, what.text, against.text, bytes, way, i+1, b.o.pairs)
+			var s [2]sample
+			for k := range 2 {
+				side := (i + k) % 2 // each is first in turn
+				var err error
+				if s[side], err = d.once(ctx, side, way, bytes, rate); err != nil {
+					return err
 				}
 			}
-			rows := make([]row, len(figures[way]))
-			for i := range b.o.pairs {
-				b.p.Say("%d nodes, %s : %s, %d bytes, %s, pair %d of %d", n, what.text, against.text, bytes, way, i+1, b.o.pairs)
-				var s [2]sample
-				for k := range 2 {
-					side := (i + k) % 2 // each is first in turn
-					var err error
-					if s[side], err = d.once(ctx, side, way, bytes, rate); err != nil {
-						return err
-					}
-				}
-				if way == load {
-					most = append(most, s[1].rate)
-				}
-				for k, f := range figures[way] {
-					rows[k].First = append(rows[k].First, f.of(s[0]))
-					rows[k].Second = append(rows[k].Second, f.of(s[1]))
-				}
-				for k := range s {
-					if s[k].lost > 0.01 {
-						b.p.Note("%s lost %.0f %% of what was sent", d.systems[k].text, 100*s[k].lost)
-					}
-				}
+			if way == load {
+				most = append(most, s[1].rate)
 			}
 			for k, f := range figures[way] {
-				r := &rows[k]
-				r.Nodes, r.Bytes, r.What, r.Against, r.Figure = n, bytes, what.text, against.text, f.name
-				if slices.Max(r.First) == 0 || slices.Max(r.Second) == 0 {
-					continue // raw sockets have no daemons
-				}
-				r.ratio()
-				b.r.Rows = append(b.r.Rows, *r)
+				rows[k].First = append(rows[k].First, f.of(s[0]))
+				rows[k].Second = append(rows[k].Second, f.of(s[1]))
 			}
+			for k := range s {
+				if s[k].lost > 0.01 {
+					b.p.Note("%s lost %.0f %% of what was sent", d.systems[k].text, 100*s[k].lost)
+				}
+			}
+		}
+		for k, f := range figures[way] {
+			r := &rows[k]
+			r.Nodes, r.Bytes, r.What, r.Against, r.Figure = n, bytes, what.text, against.text, f.name
+			if slices.Max(r.First) == 0 || slices.Max(r.Second) == 0 {
+				continue // raw sockets have no daemons
+			}
+			r.ratio()
+			b.r.Rows = append(b.r.Rows, *r)
 		}
 	}
 	return nil

@@ -46,7 +46,8 @@ type result struct {
 	Options string // the command
 	Time    time.Time
 	Rows    []row
-	Sweep   []swept `json:",omitempty"`
+	Sweep   []swept  `json:",omitempty"`
+	Failed  []string `json:",omitempty"` // what could not be measured
 }
 
 // median is the middle, or the mean of both middles.
@@ -108,6 +109,9 @@ func (r *result) markdown(w io.Writer) error {
 			line(r.Sweep[i].cells())
 		}
 	}
+	for _, f := range r.Failed {
+		fmt.Fprintf(&b, "\nNot measured: %s.\n", f)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -133,6 +137,9 @@ func (r *result) text(w io.Writer) error {
 		}
 		b.WriteString("\n")
 		align(&b, table)
+	}
+	for _, f := range r.Failed {
+		fmt.Fprintf(&b, "\nnot measured: %s\n", f)
 	}
 	b.WriteString("\n" + r.line() + "\n")
 	_, err := io.WriteString(w, b.String())
