@@ -131,7 +131,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.BoolVar(&o.one, "one-sender", false, "only the first member sends")
 	fs.IntVar(&o.pairs, "pairs", 9, "`PAIRS` of runs of each comparison; medians are shown")
 	fs.IntVar(&o.window, "window", 200, "load: `MESSAGES` of its own that a member keeps in flight")
-	fs.IntVar(&o.lead, "lead", 1<<20, "load: `BYTES` that a member may be ahead of the slowest receiver")
+	fs.IntVar(&o.lead, "lead", 2<<20, "load: `BYTES` that a member may be ahead of the slowest receiver")
 	fs.Float64Var(&o.low, "rate", 100, "low: `MESSAGES` per second of each member")
 	fs.DurationVar(&o.warm, "warm", 300*time.Millisecond, "warm-up before each run")
 	fs.DurationVar(&o.time, "time", time.Second, "time of each run")

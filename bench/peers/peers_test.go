@@ -14,18 +14,18 @@ func TestOptions(t *testing.T) {
 	for _, c := range []struct {
 		args, want string // want: the command that repeats it, or the error
 	}{
-		{"-against corosync-udpu", "-what evensong -against corosync-udpu -nodes 4 -bytes 100 -measure load -pairs 9 -window 200 -lead 1048576 -warm 300ms -time 1s"},
+		{"-against corosync-udpu", "-what evensong -against corosync-udpu -nodes 4 -bytes 100 -measure load -pairs 9 -window 200 -lead 2097152 -warm 300ms -time 1s"},
 		{
 			"-what evensong+safe,evensong+unicast+--window=100 -against evensong,raw-multicast -nodes 1,8 -measure low,half -serve --token-timeout=1s",
-			`-what evensong+safe,evensong+unicast+--window=100 -against evensong,raw-multicast -nodes 1,8 -bytes 100 -measure low,half -pairs 9 -window 200 -lead 1048576 -warm 300ms -time 1s -rate 100 -serve "--token-timeout=1s"`,
+			`-what evensong+safe,evensong+unicast+--window=100 -against evensong,raw-multicast -nodes 1,8 -bytes 100 -measure low,half -pairs 9 -window 200 -lead 2097152 -warm 300ms -time 1s -rate 100 -serve "--token-timeout=1s"`,
 		},
 		{
 			"-sweep default,window_size=100+netmtu=8000 -time 2s",
-			"-what evensong -against corosync -nodes 4 -bytes 100 -measure load -pairs 9 -window 200 -lead 1048576 -warm 300ms -time 2s -sweep default,window_size=100+netmtu=8000 -sweep-time 1s",
+			"-what evensong -against corosync -nodes 4 -bytes 100 -measure load -pairs 9 -window 200 -lead 2097152 -warm 300ms -time 2s -sweep default,window_size=100+netmtu=8000 -sweep-time 1s",
 		},
 		{
 			"-against nats -nodes 1 -members 2 -one-sender",
-			"-what evensong -against nats -nodes 1 -bytes 100 -measure load -pairs 9 -window 200 -lead 1048576 -warm 300ms -time 1s -members 2 -one-sender",
+			"-what evensong -against nats -nodes 1 -bytes 100 -measure load -pairs 9 -window 200 -lead 2097152 -warm 300ms -time 1s -members 2 -one-sender",
 		},
 		{"-against raw-unix -members 2", "-members 2: raw-unix has one on each node"},
 		{"-members 9", "-members 9: want at most 8"},

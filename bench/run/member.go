@@ -173,8 +173,10 @@ func (m *member) command(ctx context.Context, c []string) (stop bool, err error)
 				return false, err
 			}
 		}
-		m.service, m.data, m.window, m.alone = c[1], make([]byte, v[0]), uint64(v[1]), c[5] == "alone"
-		m.lead = max(uint64(v[2]/v[0]), 1)
+		m.service, m.data, m.alone = c[1], make([]byte, v[0]), c[5] == "alone"
+		// What the others have is known one window late.
+		m.lead = max(uint64(v[2]/v[0]), 2)
+		m.window = min(uint64(v[1]), m.lead/2)
 		for i := range m.acked {
 			m.acked[i] = max(m.acked[i], m.got[m.me]) // all from before has been received by now
 		}
@@ -215,7 +217,12 @@ func (m *member) send(ctx context.Context) error {
 	if !m.sending {
 		return nil
 	}
-	for m.sent.Load()-m.got[m.me] < m.window && (m.alone || m.sent.Load()-m.slowest() < m.lead) {
+	for {
+		// One message is always under way: if all waited to hear what the others have, nobody would say it.
+		flying := m.sent.Load() - m.got[m.me]
+		if flying >= m.window || !m.alone && flying > 0 && m.sent.Load()-m.slowest() >= m.lead {
+			return nil
+		}
 		for i := range m.n {
 			binary.LittleEndian.PutUint64(m.data[24+8*i:], m.got[i])
 		}
@@ -223,7 +230,6 @@ func (m *member) send(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
 }
 
 // handOver sends one message that counts from when.

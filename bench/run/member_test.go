@@ -67,7 +67,7 @@ func TestMember(t *testing.T) {
 		}
 	}
 	want("", "ready")
-	for _, order := range []string{"send agreed 100 20 10000 together", "pace agreed 100 100000"} {
+	for _, order := range []string{"send agreed 100 20 10000 together", "send agreed 100 20 500 together", "send agreed 100 20 10 together", "pace agreed 100 100000"} {
 		want(order, "sending")
 		want("mark", "marked")
 		for i := range members {

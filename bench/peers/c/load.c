@@ -102,8 +102,12 @@ static void send_what_may(void) {
 		}
 		return;
 	}
-	while (sent - got[me] < window && (alone || sent - slowest() < lead))
+	for (;;) {
+		// One message is always under way: if all waited to hear what the others have, nobody would say it.
+		uint64_t flying = sent - got[me];
+		if (flying >= window || (!alone && flying > 0 && sent - slowest() >= lead)) return;
 		if (!hand_over(now())) return;
+	}
 }
 
 void received(const void *d, size_t size) {
@@ -134,7 +138,8 @@ static void command(char *line) {
 	double rate;
 	if (sscanf(line, "send %15s %lu %lu %lu %15s", service, &b, &w, &l, word) == 5) {
 		if (b < HEADER || b > MAX_BYTES || w == 0) die(1, "bad command %s", line);
-		bytes = b, window = w, lead = l / b ? l / b : 1, alone = strcmp(word, "alone") == 0;
+		bytes = b, lead = l / b > 2 ? l / b : 2, alone = strcmp(word, "alone") == 0;
+		window = w < lead / 2 ? w : lead / 2; // what the others have is known one window late
 		for (int i = 0; i < members; i++)
 			if (acked[i] < got[me]) acked[i] = got[me]; // all from before has been received by now
 		sending = true;
