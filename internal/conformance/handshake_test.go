@@ -158,12 +158,23 @@ func TestConnect(t *testing.T) {
 			p.wantEnd()
 		}})
 	}
-	// Half a name gets its code only from a client that stays: TestDeadlines. The end of what a client says is its end.
-	cases = append(cases, testCase{"ends-in-name", "client-protocol 2.1 rule 7", func(c *conversation) {
-		p := c.dial("a")
-		p.send([]byte("\x04\x04\x00\x01\x05ali"))
-		p.halfClose()
-		p.wantEnd()
-	}})
+	// It may have shut down its sending side only: what the daemon has to say reaches it, then the end.
+	ends := func(name, cites string, in func(c *conversation) []byte, out func(c *conversation) []byte) {
+		cases = append(cases, testCase{name, cites, func(c *conversation) {
+			p := c.dial("a")
+			p.send(in(c))
+			p.halfClose()
+			p.want("its answer", out(c))
+			p.wantEnd()
+		}})
+	}
+	said := func(c *conversation) []byte { return connect(c.user("a"), 1) }
+	ends("ends-in-name", "client-protocol 2.1 rule 7", func(*conversation) []byte { return []byte("\x04\x04\x00\x01\x05ali") },
+		func(*conversation) []byte { return reject(rejectIllegalName) })
+	ends("ends-behind-illegal-name", "client-protocol 2.1 rule 8, 2.5", func(*conversation) []byte { return connect("a b", 1) },
+		func(*conversation) []byte { return reject(rejectIllegalName) })
+	ends("ends-behind-name", "client-protocol 2.2", said, func(*conversation) []byte { return list("NULL") })
+	ends("ends-in-choice", "client-protocol 2.2, 2.3", func(c *conversation) []byte { return slicesJoin(said(c), choice("NULL")[:50]) },
+		func(*conversation) []byte { return slicesJoin(list("NULL"), reject(rejectAuth)) })
 	run(t, cases)
 }

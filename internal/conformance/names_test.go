@@ -170,6 +170,7 @@ func TestAuthentication(t *testing.T) {
 			p.want("the list", list("NULL"))
 			p.send(choice("NULL")[:89])
 			p.halfClose()
+			p.want("its answer", reject(rejectAuth))
 			p.wantEnd()
 		}},
 		{"no-choice", "client-protocol 2.3", func(c *conversation) {

@@ -211,8 +211,11 @@ func (l *epollLoop) read(c *client) {
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return
-	case err != nil || n == 0:
+	case err != nil:
 		l.lost(c)
+		return
+	case n == 0:
+		l.end(c)
 		return
 	}
 	l.stats.ClientBytesIn.Add(uint64(n))
@@ -353,6 +356,14 @@ func (l *epollLoop) lost(c *client) {
 	l.perform()
 }
 
+// end ends a session whose client has said all. It may have shut down its sending side only, and reads on.
+func (l *epollLoop) end(c *client) {
+	c.ended = true
+	l.m.HandleEnd(l.now, c.id, &l.fx)
+	l.perform()
+	l.beginClose(c)
+}
+
 // beginClose ends a session as the machine wants it: last bytes, shutdown, drain, close.
 func (l *epollLoop) beginClose(c *client) {
 	if c.state != clientOpen {
@@ -384,6 +395,10 @@ func (l *epollLoop) linger(c *client) {
 // shutdown ends our side of a connection. Its peer has seen all there is when it sees the end; closing at once could
 // reset the connection and lose the last bytes (client-protocol 2.5).
 func (l *epollLoop) shutdown(c *client) {
+	if c.ended {
+		l.forget(c)
+		return
+	}
 	_ = unix.Shutdown(c.fd, unix.SHUT_WR)
 	c.state = clientDraining
 	if c.blocked {

@@ -117,6 +117,7 @@ type client struct {
 	paused   bool   // rest was refused, or waits to be offered again
 	blocked  bool   // the peer does not read now
 	deaf     bool   // the peer will never read again; only input is left
+	ended    bool   // the peer will never say anything again; it may still read
 	rest     []byte
 	deadline time.Duration // when a closing connection is cut
 	drained  int

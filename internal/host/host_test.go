@@ -55,6 +55,7 @@ type echo struct {
 	locals   int
 	users    []uint32 // of Unix sockets
 	closed   int
+	ended    uint64 // the session that ended last with nothing left to write: its end may be told again
 	pings    int
 	advances []time.Duration
 	early    int // Advance before it was due
@@ -163,8 +164,26 @@ func (e *echo) HandleInput(now time.Duration, id uint64, b []byte, fx *Effects) 
 	return n
 }
 
+func (e *echo) HandleEnd(now time.Duration, id uint64, fx *Effects) {
+	e.tick(now)
+	s := e.sessions[id]
+	if s == nil || s.closing {
+		panic("ended twice")
+	}
+	s.closing = true
+	fx.Closes = append(fx.Closes, Close{Session: id, Reason: session.ReasonGone}) // must do no harm
+	if len(s.out) == 0 {
+		e.closed++
+		delete(e.sessions, id)
+		e.ended = id
+	}
+}
+
 func (e *echo) HandleClosed(now time.Duration, id uint64, fx *Effects) {
 	e.tick(now)
+	if id == e.ended {
+		return
+	}
 	if e.sessions[id] == nil {
 		panic("closed twice")
 	}
@@ -196,6 +215,7 @@ func (e *echo) HandleWritten(now time.Duration, id uint64, n int, fx *Effects) {
 	if s.out = s.out[n:]; len(s.out) == 0 {
 		s.out = nil
 		if s.closing {
+			e.closed++
 			delete(e.sessions, id)
 		}
 	}

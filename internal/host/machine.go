@@ -24,6 +24,9 @@ type Machine interface {
 	// HandleInput offers bytes of a session and returns how many were taken. If not all were, the host keeps the rest,
 	// reads no more from this session until Effects.Resumes lists it, and then offers the rest again.
 	HandleInput(now time.Duration, id uint64, b []byte, fx *Effects) int
+	// HandleEnd tells that a client will say no more. It may still read: what Output has for it is written, then the
+	// connection is closed.
+	HandleEnd(now time.Duration, id uint64, fx *Effects)
 	// HandleClosed reports the end of a session that the client caused, or that bytes of one that the machine closed
 	// will not be written. Unknown sessions are ignored.
 	HandleClosed(now time.Duration, id uint64, fx *Effects)

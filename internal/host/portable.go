@@ -101,7 +101,7 @@ type pclient struct {
 	resuming bool
 	paused   bool
 	deaf     bool
-	ended    bool // the peer has closed its side while it was closing
+	ended    bool // the peer will never say anything again; it may still read
 	rest     []byte
 	deadline time.Duration
 	drained  int
@@ -375,8 +375,15 @@ func (l *portableLoop) event(ev event) {
 	case eventEnd:
 		switch c.state {
 		case pOpen:
-			c.tell = true
-			l.close(c)
+			c.ended = ev.err == nil // it may still read
+			if !c.ended {
+				c.tell = true
+				l.close(c)
+				return
+			}
+			l.m.HandleEnd(l.now, c.id, &l.fx)
+			l.perform()
+			l.beginClose(c)
 		case pFlushing, pDraining:
 			if ev.err != nil || c.state == pDraining {
 				l.cut(c)

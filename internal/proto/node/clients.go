@@ -110,19 +110,33 @@ func (m *Machine) resume(fx *Effects) {
 	m.stalled = kept
 }
 
-// HandleClosed tells that a connection is gone: end of stream, or an error.
+// HandleEnd tells that a client will say no more, though it may still read: it gets what waits for it, then Effects.Closes
+// lists it.
+func (m *Machine) HandleEnd(now time.Duration, id uint64, fx *Effects) {
+	m.order.Settle()
+	c := m.conns[id]
+	if c == nil || c.closing {
+		return
+	}
+	c.session.HandleClosed(now, &m.sfx)
+	m.perform(now, c, fx)
+	m.finish(now, fx)
+}
+
+// HandleClosed tells that a connection is gone, and that nobody takes what waits for it.
 func (m *Machine) HandleClosed(now time.Duration, id uint64, fx *Effects) {
 	m.order.Settle()
 	c := m.conns[id]
 	if c == nil {
 		return
 	}
-	if c.closing {
-		m.forget(c)
-		return
+	if !c.closing {
+		c.session.HandleClosed(now, &m.sfx)
+		m.perform(now, c, fx)
 	}
-	c.session.HandleClosed(now, &m.sfx)
-	m.perform(now, c, fx)
+	if m.conns[id] != nil {
+		m.forget(c)
+	}
 	m.finish(now, fx)
 }
 
