@@ -176,5 +176,7 @@ func TestConnect(t *testing.T) {
 	ends("ends-behind-name", "client-protocol 2.2", said, func(*conversation) []byte { return list("NULL") })
 	ends("ends-in-choice", "client-protocol 2.2, 2.3", func(c *conversation) []byte { return slicesJoin(said(c), choice("NULL")[:50]) },
 		func(*conversation) []byte { return slicesJoin(list("NULL"), reject(rejectAuth)) })
+	ends("ends-behind-choice", "client-protocol 2.2, 2.4", func(c *conversation) []byte { return slicesJoin(said(c), choice("NULL")) },
+		func(c *conversation) []byte { return slicesJoin(list("NULL"), accept(c.private("a"))) })
 	run(t, cases)
 }

@@ -38,10 +38,17 @@ func rejection(f frame) []byte {
 
 // TestRejected: client-protocol 4.6; features D50, S7, H17. Nobody but the sender hears of it, and it stays a session.
 func TestRejected(t *testing.T) {
+	for _, loop := range []host.LoopKind{host.LoopAuto, host.LoopPortable} {
+		testRejected(t, loop)
+	}
+}
+
+func testRejected(t *testing.T, loop host.LoopKind) {
 	deny := func(point access.Point, group string) access.Rule {
 		return access.Rule{Points: access.PointsOf(point), Group: []access.Pattern{access.Pattern(group)}, Text: "deny " + group}
 	}
-	s := start(t, "strict", func(_ *host.Config, nc *node.Config) {
+	s := start(t, "strict", func(hc *host.Config, nc *node.Config) {
+		hc.Loop = loop
 		nc.Session.Rules = &access.Rules{List: []access.Rule{
 			deny(access.Join, "closed*"), deny(access.Leave, "stay*"), deny(access.Multicast, "quiet*"), deny(access.Send, "#r*"),
 			{Points: access.PointsOf(access.Open), User: []access.Pattern{"mallory"}, Text: "deny open"},
@@ -90,5 +97,16 @@ func TestRejected(t *testing.T) {
 		st.s.want("its message", n.delivered())
 		st.r.want("the message, and nothing before it", n.delivered())
 		st.stays()
+
+		// What waits for a client still reaches it when its session ends, by a header that breaks a rule or by its own wish.
+		for _, end := range []func(*peer){
+			func(p *peer) { p.send(p.message(fifo, "last", quiet).bytes(), p.message(0, "", quiet).bytes()) },
+			func(p *peer) { p.send(p.message(fifo, "last", quiet).bytes()); p.halfClose() },
+		} {
+			p := c.open("t")
+			end(p)
+			p.want("its request as it was", rejection(p.message(fifo, "last", quiet)))
+			p.wantEnd()
+		}
 	})
 }

@@ -277,8 +277,8 @@ func (m *Machine) close(now time.Duration, c *conn, why session.Reason, fx *Effe
 		m.order.CloseLane(c.id)
 		m.departed[c.id] = c.user
 		m.wake = true
-		if !c.lastWord {
-			c.queue.Discard() // as the original does: the client has gone, or must go
+		if !c.lastWord && !wanted(c, why) {
+			c.queue.Discard()
 		}
 		if c.session.Own() {
 			m.owns--
@@ -309,6 +309,10 @@ func (m *Machine) close(now time.Duration, c *conn, why session.Reason, fx *Effe
 	c.timer = 0
 	m.arm(c, now+lastBytes)
 }
+
+// wanted reports whether what waits for c is still for its client when the session ends. More than its budget is not: it would
+// be kept until the client has taken it or the time for that is over, and no other bound counts it meanwhile.
+func wanted(c *conn, why session.Reason) bool { return why.Wanted() && !c.queue.Over() }
 
 // forget drops a connection that is over. Nobody writes what Output gave last, though that was not said: its memory would
 // count as lent for good.

@@ -75,7 +75,9 @@ func (m *Machine) sayOwn(now time.Duration, c *conn, fx *Effects) {
 		return
 	}
 	if s.Close != session.Running {
-		c.queue.DropTail()
+		if !wanted(c, s.Close) {
+			c.queue.DropTail()
+		}
 		c.lastWord = true
 	}
 	m.say(now, c, s.Out, fx)

@@ -149,12 +149,13 @@ func (m *Machine) leaveOut(c *conn, service evs.Service) bool {
 }
 
 // relieve ends sessions, the one with the most waiting first, until what waits for all of them is within its bound. Whoever
-// has the most waiting is furthest behind, so what it keeps is the oldest and the least shared.
+// has the most waiting is furthest behind, so what it keeps is the oldest and the least shared. What waits for a session that
+// has ended is let go like that of others.
 func (m *Machine) relieve(now time.Duration, fx *Effects) {
 	for m.pool.LentBytes() > m.cfg.QueueMemory {
 		var worst *conn
 		for _, c := range m.conns { // in any order: the choice is by size and number
-			if c.closing || c.queue.Bytes() == 0 {
+			if c.queue.Bytes() == 0 {
 				continue
 			}
 			if worst == nil || cmp.Or(cmp.Compare(c.queue.Bytes(), worst.queue.Bytes()), cmp.Compare(worst.id, c.id)) > 0 {
@@ -163,6 +164,10 @@ func (m *Machine) relieve(now time.Duration, fx *Effects) {
 		}
 		if worst == nil {
 			return
+		}
+		if worst.closing {
+			m.forget(worst)
+			continue
 		}
 		worst.session.Close(now, session.ReasonCrowded, &m.sfx)
 		m.perform(now, worst, fx)

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"testing"
@@ -383,6 +384,59 @@ func TestPressureConfig(t *testing.T) {
 		cfg = cfg.withDefaults()
 		if cfg.validatePressure() == nil {
 			t.Errorf("accepted: %+v", cfg)
+		}
+	}
+}
+
+// What waits for a client whose session ends still reaches it, unless it asked to be disconnected or reads too slowly.
+func TestWhatWaitsAtTheEnd(t *testing.T) {
+	c := newTunedCluster(t, func(cfg *Config) { cfg.SessionBytes = 64 << 10 }, "a")
+	n := c.nodes[0]
+	x := c.connect(0, "x", true)
+	badHeader := func(k *testConn) { c.send(k, make([]byte, frame.HeaderSize)) }
+	badFrame := func(k *testConn) { c.send(k, []byte{0, 0, 0, 0, 99, 0, 0, 0}) }
+	end := func(k *testConn) { n.m.HandleEnd(c.now, k.id, &n.fx); c.after(0) }
+	for _, e := range []struct {
+		what  string
+		own   bool
+		bytes int // of the message that waits
+		end   func(k *testConn)
+		gets  bool
+	}{
+		{"a bad header", false, 1000, badHeader, true},
+		{"the end of its stream", false, 1000, end, true},
+		{"the end of its stream in a message", false, 1000, func(k *testConn) { c.send(k, []byte{1}); end(k) }, true},
+		{"its wish", false, 1000, func(k *testConn) { c.send(k, frame.AppendKill(nil, "#k#a")) }, false},
+		{"a bad header, too slow", false, 100_000, badHeader, false},
+		{"a bad frame", true, 1000, badFrame, true},
+		{"the end of its stream in the own dialect", true, 1000, end, true},
+		{"its wish in the own dialect", true, 1000, func(k *testConn) { c.send(k, frame.AppendOwnBye(nil)) }, false},
+		{"a bad frame, too slow", true, 100_000, badFrame, false},
+	} {
+		var k *testConn
+		if e.own {
+			k = c.dialOwn(0, "k").testConn
+		} else {
+			k = c.connect(0, "k", true)
+		}
+		k.deaf = true
+		c.send(x, frame.AppendMulticast(nil, "#x#a", frame.MulticastType(evs.Agreed, false), 1, []string{"#k#a"}, bytes.Repeat([]byte("k"), e.bytes)))
+		c.pass(20 * time.Millisecond)
+		e.end(k)
+		if k.reason == "" {
+			t.Fatalf("%s: not closed", e.what)
+		}
+		k.deaf = false
+		c.drain(n, k.id)
+		if got := bytes.Count(k.got, []byte("k")) >= e.bytes; got != e.gets {
+			t.Errorf("%s: the message that waited reached the client: %v, want %v", e.what, got, e.gets)
+		}
+		if e.own && k.reason != session.ReasonGone.String() && !bytes.Contains(k.got, []byte(k.reason)) {
+			t.Errorf("%s: %d bytes without the reason", e.what, len(k.got))
+		}
+		c.pass(20 * time.Millisecond)
+		if len(n.m.conns) != 1 {
+			t.Errorf("%s: %d connections left, want that of the other", e.what, len(n.m.conns))
 		}
 	}
 }

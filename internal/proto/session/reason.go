@@ -128,6 +128,20 @@ func (r Reason) Code() frame.Code {
 	return 0
 }
 
+// Wanted reports whether a client whose session ends for this reason still wants what waits for it, as far as we know: one
+// that asked to be disconnected does not (client-protocol 4.3), and one that does not read would not take it.
+func (r Reason) Wanted() bool {
+	switch r {
+	case ReasonKill, ReasonWriteFailed:
+		return false
+	}
+	switch r.Cause() {
+	case evs.DetailSlow, evs.DetailSilent:
+		return false
+	}
+	return true
+}
+
 // Cause is what the members of a group learn about a disconnect for this reason.
 func (r Reason) Cause() evs.Detail {
 	switch r {
