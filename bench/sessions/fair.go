@@ -5,12 +5,17 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"evensong/bench/run"
 	"evensong/internal/proto/frame"
 )
 
@@ -85,50 +90,89 @@ func floodUntil(c *client, stop <-chan struct{}) error {
 	}
 }
 
+// misbehave is the process of a client that behaves badly: which one, and the daemon's network and address. It says that it has
+// begun, and goes on until its standard input ends. It is not a part of the measuring process because there its goroutines
+// would keep those that measure from running.
+func misbehave(args []string, stdin io.Reader, stdout io.Writer) error {
+	if len(args) != 3 {
+		return errors.New("usage: ill NUMBER NETWORK ADDRESS")
+	}
+	k, err := strconv.Atoi(args[0])
+	if err != nil || k < 0 || k >= len(ills) {
+		return fmt.Errorf("no ill %q", args[0])
+	}
+	stop := make(chan struct{})
+	failed := make(chan error, 1)
+	go func() { failed <- ills[k].run(&daemon{network: args[1], address: args[2]}, stop) }()
+	ended := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, stdin)
+		close(ended)
+	}()
+	fmt.Fprintln(stdout, "begun")
+	select {
+	case err := <-failed:
+		if err == nil {
+			err = errors.New("has ended by itself")
+		}
+		return err
+	case <-ended:
+		close(stop)
+		<-failed // how a connection ends that is cut on purpose says nothing
+		return nil
+	}
+}
+
+// The places of an ill: nowhere, at another daemon of the machine, at the daemon that is measured. The second one is what a
+// machine of few cores makes of any load, whatever the daemon does.
+const (
+	nowhere = iota
+	elsewhere
+	here
+	places
+)
+
 // fair measures what a client that behaves badly costs another one, which sends at a pace below its fair share.
 func (b *bench) fair(ctx context.Context) error {
-	var kept, plain [8][]float64
-	var p99, p99With [8][]float64
-	for i := range b.o.pairs {
-		for k := range ills {
-			for n := range 2 {
-				with := (i+n)%2 == 1
-				b.p.Say("fair: pair %d of %d, beside a client that %s: %t", i+1, b.o.pairs, ills[k].name, with)
-				ill := ills[k].run
-				if !with {
-					ill = nil
-				}
-				rate, tail, err := b.fairRun(ctx, ill)
+	for k := range ills {
+		var rates, tails [places][]float64
+		var share, factor, own []float64
+		for i := range b.o.pairs {
+			for n := range places {
+				place := (i + n) % places // each is first in turn
+				b.p.Say("fair: a client that %s, round %d of %d, %s", ills[k].name, i+1, b.o.pairs, [...]string{"without it", "at another daemon", "at this daemon"}[place])
+				rate, tail, err := b.fairRun(ctx, k, place)
 				if err != nil {
 					return err
 				}
-				if with {
-					kept[k], p99With[k] = append(kept[k], rate), append(p99With[k], tail)
-				} else {
-					plain[k], p99[k] = append(plain[k], rate), append(p99[k], tail)
-				}
+				rates[place], tails[place] = append(rates[place], rate), append(tails[place], tail)
 			}
-		}
-	}
-	for k := range ills {
-		var share []float64
-		for i := range kept[k] {
-			share = append(share, 100*kept[k][i]/plain[k][i])
+			share = append(share, 100*rates[here][i]/rates[nowhere][i])
+			factor = append(factor, tails[here][i]/tails[nowhere][i])
+			own = append(own, tails[here][i]/tails[elsewhere][i])
 		}
 		b.r.add("a client "+ills[k].name+": the other's rate, of the undisturbed", "%", ">90", share...)
-		b.r.add("... its p99 undisturbed", "ms", "", p99[k]...)
-		b.r.add("... its p99 beside it", "ms", "", p99With[k]...)
+		b.r.add("... its p99 undisturbed", "ms", "", tails[nowhere]...)
+		b.r.add("... its p99 while that client does so at another daemon", "ms", "", tails[elsewhere]...)
+		b.r.add("... its p99 beside that client", "ms", "", tails[here]...)
+		b.r.add("... of the undisturbed", "times", "", factor...)
+		b.r.add("... of the one beside another daemon", "times", "<2", own...)
 	}
 	return nil
 }
 
 // fairRun is one run: messages received per second of those sent at the pace, and their 99th percentile in milliseconds.
-func (b *bench) fairRun(ctx context.Context, ill func(*daemon, <-chan struct{}) error) (rate, p99 float64, err error) {
+func (b *bench) fairRun(ctx context.Context, k, place int) (rate, p99 float64, err error) {
 	d, err := b.startDaemon(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer d.Terminate()
+	other, err := b.startDaemon(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer other.Terminate()
 	begun := time.Now()
 	var joined, got atomic.Int64
 	var mu sync.Mutex
@@ -167,14 +211,31 @@ func (b *bench) fairRun(ctx context.Context, ill func(*daemon, <-chan struct{}) 
 	}
 	defer sender.conn.Close()
 	sender.start(512)
-	stop := make(chan struct{})
-	failed := make(chan error, 1)
-	if ill != nil {
-		go func() { failed <- ill(d, stop) }()
-	} else {
-		failed <- nil
+	if place != nowhere {
+		target := d
+		if place == elsewhere {
+			target = other
+		}
+		self, err := os.Executable()
+		if err != nil {
+			return 0, 0, err
+		}
+		ill, err := run.Start(b.dir, "ill", run.Environment(), self, "ill", strconv.Itoa(k), target.network, target.address)
+		if err != nil {
+			return 0, 0, err
+		}
+		defer ill.End(func() { ill.In.Close() })
+		if _, err := ill.Ask(ctx, ""); err != nil {
+			return 0, 0, err
+		}
+		defer func() {
+			select {
+			case <-ill.Ended:
+				err = errors.Join(err, ill.Problem("it has ended"))
+			default:
+			}
+		}()
 	}
-	defer func() { close(stop); <-failed }()
 
 	data := make([]byte, 200)
 	tick := time.Second / time.Duration(b.o.pace)

@@ -19,8 +19,9 @@
 // reading, each first in turn, with a new daemon each. The rate of the other readers is taken until the slow one is cut off, at
 // most for -time, and divided by that of the undisturbed run.
 //
-// Part fair: a sender and a reader at a fixed pace, alone and beside a client of the same daemon that behaves badly, in
-// pairs likewise: how much of the pace is kept, and how the 99th percentile of the latency grows (GRP-17).
+// Part fair: a sender and a reader at a fixed pace, alone, beside a client of the same daemon that behaves badly, and beside one
+// that does the same at another daemon of the machine, each first in turn: how much of the pace is kept, and how the 99th
+// percentile of the latency grows (GRP-17). The last of the three is what the load alone does to this machine.
 package main
 
 import (
@@ -64,6 +65,14 @@ type options struct {
 var parts = []string{"idle", "slow", "fair"}
 
 func main() {
+	// The role of a process that this program starts; not for people.
+	if len(os.Args) > 1 && os.Args[1] == "ill" {
+		if err := misbehave(os.Args[2:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintf(os.Stderr, "sessions ill: %v\n", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o, err := parse(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return

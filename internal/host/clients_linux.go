@@ -145,8 +145,13 @@ func (l *epollLoop) pauseAccept() {
 	}
 }
 
-// serve acts on what epoll says of a connection.
-func (l *epollLoop) serve(c *client, events uint32) {
+// serve acts on what epoll says of a connection, and looks at the datagrams if it is time.
+func (l *epollLoop) serve(c *client, events uint32) error {
+	l.ready(c, events)
+	return l.breathe()
+}
+
+func (l *epollLoop) ready(c *client, events uint32) {
 	if events&unix.EPOLLOUT != 0 && c.blocked {
 		c.blocked = false
 		l.stats.ClientsBlocked.Add(-1)
@@ -203,8 +208,11 @@ func (l *epollLoop) mute(c *client) {
 // read offers the machine what a connection has.
 func (l *epollLoop) read(c *client) {
 	buf := l.buf
-	if l.restTotal > restBytes {
+	switch {
+	case l.restTotal > restBytes:
 		buf = buf[:shortReadBytes]
+	case c.greedy && l.now-l.modestAt < modestTime:
+		buf = buf[:modestReadBytes]
 	}
 	n, err := unix.Read(c.fd, buf)
 	l.stats.ClientReads.Add(1)
@@ -220,6 +228,9 @@ func (l *epollLoop) read(c *client) {
 	}
 	l.stats.ClientBytesIn.Add(uint64(n))
 	l.opBytes += n
+	if c.greedy = n >= modestReadBytes; !c.greedy {
+		l.modestAt = l.now
+	}
 	if used := l.m.HandleInput(l.now, c.id, buf[:n], &l.fx); used < n {
 		c.rest = append([]byte(nil), buf[used:n]...)
 		c.paused = true

@@ -35,6 +35,10 @@ const (
 	// how many bytes of clients: either takes some ten microseconds or more, and the token may be waiting.
 	opsPerBreath   = 8
 	bytesPerBreath = 32 << 10
+	// modestReadBytes is what one read of a client may bring while others who send little are about: a message of theirs waits
+	// as long as the work for it takes, some hundred microseconds (GRP-17). They are about until modestTime has passed.
+	modestReadBytes = 64 << 10
+	modestTime      = 20 * time.Millisecond
 	// acceptsPerTurn bounds what a storm of connections may take of a turn.
 	acceptsPerTurn = 16
 	// slicesPerWrite bounds one write (the kernel's IOV_MAX is 1024), writesPerTurn how many one client gets in a turn.
@@ -65,11 +69,13 @@ type epollLoop struct {
 	acceptAt  time.Duration // not zero: no accepting until then
 	starved   []uint64      // the kernel had no memory for what they get
 	starvedAt time.Duration // not zero: they are written to again then
+	modestAt  time.Duration // when a client was read that sends little
 	ops       int           // operations on clients since the last look at datagrams
 	opBytes   int           // bytes read from and written to them
 	restTotal int           // bytes of refused input kept
 
 	events  [eventsPerTurn]unix.EpollEvent
+	greedy  []unix.EpollEvent         // those of the turn that are for clients who send much: they come last
 	wait    struct{ sec, nsec int64 } // the kernel's timespec is 64 bits wide on all architectures
 	noWait2 bool                      // the kernel has no epoll_pwait2
 	buf     []byte
@@ -116,6 +122,7 @@ type client struct {
 	resuming bool   // in epollLoop.resumed
 	paused   bool   // rest was refused, or waits to be offered again
 	blocked  bool   // the peer does not read now
+	greedy   bool   // its last read brought modestReadBytes or more
 	deaf     bool   // the peer will never read again; only input is left
 	ended    bool   // the peer will never say anything again; it may still read
 	rest     []byte
@@ -375,18 +382,29 @@ func (l *epollLoop) turn(events []unix.EpollEvent) error {
 	}
 	l.timers()
 	l.flush() // what the datagrams delivered goes out before new input comes in
+	l.greedy = l.greedy[:0]
 	for i := range events {
 		// The event may be about a descriptor that was closed and given to somebody else in this very turn. Then all that
 		// happens is one read or write that finds nothing to do.
 		t := l.targets[events[i].Fd]
 		switch t.kind {
 		case targetClient:
-			l.serve(t.c, events[i].Events)
-			if err := l.breathe(); err != nil {
+			if t.c.greedy {
+				l.greedy = append(l.greedy, events[i])
+				continue
+			}
+			if err := l.serve(t.c, events[i].Events); err != nil {
 				return err
 			}
 		case targetListener:
 			l.accept(t.index)
+		}
+	}
+	for _, e := range l.greedy {
+		if t := l.targets[e.Fd]; t.kind == targetClient {
+			if err := l.serve(t.c, e.Events); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
