@@ -199,6 +199,8 @@ type Clients struct {
 	BlockedTime     Duration          `json:"blocked_seconds"` // how long in all, of the waits that have ended
 	BytesReceived   uint64            `json:"bytes_received"`
 	BytesSent       uint64            `json:"bytes_sent"`
+	ReadCalls       uint64            `json:"read_calls"` // system calls that took what clients sent
+	WriteCalls      uint64            `json:"write_calls"`
 	RefusedSessions uint64            `json:"refused_sessions"` // too many, or no descriptor left
 	RefusedRequests map[string]uint64 `json:"refused_requests"` // by the access rules: open, join, leave, send, multicast, see
 }
@@ -223,6 +225,9 @@ type HostState struct {
 	MaxSessions   int      `json:"max_sessions"`    // more are refused
 	ReceiveBuffer int64    `json:"receive_buffer"`  // bytes that the system granted; 0 if unknown
 	SendBuffer    int64    `json:"send_buffer"`     // likewise
+	Wakeups       uint64   `json:"wakeups"`         // how often the daemon had slept and was woken
+	PID           int      `json:"pid"`             // of the process, which other daemons may share
+	CPU           Duration `json:"cpu_seconds"`     // user and system time of the process
 	Goroutines    int      `json:"goroutines"`      // of the process
 	HeapBytes     uint64   `json:"heap_bytes"`      // in use
 	Listen        []string `json:"listen"`          // where clients connect

@@ -120,6 +120,8 @@ var metrics = []metric{
 	{"evensong_input_stalls_total", "How often a client had to wait for the token.", counter, "", one(func(s *Status) uint64 { return s.Clients.InputStalls })},
 	{"evensong_client_received_bytes_total", "Bytes that clients sent.", counter, "", one(func(s *Status) uint64 { return s.Clients.BytesReceived })},
 	{"evensong_client_sent_bytes_total", "Bytes written to clients.", counter, "", one(func(s *Status) uint64 { return s.Clients.BytesSent })},
+	{"evensong_client_read_calls_total", "System calls that took what clients sent.", counter, "", one(func(s *Status) uint64 { return s.Clients.ReadCalls })},
+	{"evensong_client_write_calls_total", "System calls that wrote to clients.", counter, "", one(func(s *Status) uint64 { return s.Clients.WriteCalls })},
 	{"evensong_deliveries_total", "Messages and views given to clients, counted for each of them.", counter, "", one(func(s *Status) uint64 { return s.Clients.Deliveries })},
 	{"evensong_groups", "Groups of the whole configuration.", gauge, "", one(func(s *Status) int { return s.Clients.Groups })},
 	{"evensong_slowest_session_bytes", "Bytes that wait for the client that most bytes wait for.", gauge, "", one(func(s *Status) int {
@@ -129,6 +131,7 @@ var metrics = []metric{
 		return s.Slow.Sessions[0].QueuedBytes
 	})},
 
+	{"evensong_wakeups_total", "How often the daemon had slept and was woken.", counter, "", one(func(s *Status) uint64 { return s.Host.Wakeups })},
 	{"evensong_stalls_total", "How often the process was not scheduled for longer than half the token timeout.", counter, "", one(func(s *Status) int64 { return s.Host.Stalls })},
 	{"evensong_longest_stall_seconds", "The longest of these times.", gauge, "", one(func(s *Status) float64 { return time.Duration(s.Host.LongestStall).Seconds() })},
 	{"evensong_log_lines_lost_total", "Log lines left out by the rate limit or because the log was too slow.", counter, "", one(func(s *Status) uint64 { return s.Host.LogLines })},

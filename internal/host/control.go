@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"runtime/metrics"
 	"slices"
@@ -116,7 +117,8 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	out.Clients = admin.Clients{
 		Sessions: st.Stats.Sessions, Groups: st.Groups, Accepted: st.Stats.Accepted, Closed: map[string]uint64{}, RefusedRequests: map[string]uint64{}, Deliveries: st.Stats.Deliveries,
 		WaitingBytes: st.Waiting, WaitingClients: st.Stalled, BlockedClients: x.ClientsBlocked.Load(), InputStalls: st.Stats.InputStalls,
-		BytesReceived: x.ClientBytesIn.Load(), BytesSent: x.ClientBytesOut.Load(), RefusedSessions: x.RejectsSessions.Load() + x.RejectsFiles.Load(),
+		BytesReceived: x.ClientBytesIn.Load(), BytesSent: x.ClientBytesOut.Load(),
+		ReadCalls: x.ClientReads.Load(), WriteCalls: x.ClientWrites.Load(), RefusedSessions: x.RejectsSessions.Load() + x.RejectsFiles.Load(),
 	}
 	for i, n := range st.Stats.Refused {
 		out.Clients.RefusedRequests[access.Point(i).String()] = n
@@ -193,7 +195,8 @@ func (c *control) process() admin.HostState {
 	s := admin.HostState{
 		Stalls: x.Stalls(), LongestStall: admin.Duration(x.LongestStall()), SendErrors: t.DropsError.Load(), SendsDropped: t.DropsFull.Load(),
 		LogLines: x.NotesSuppressed.Load() + x.NotesLost.Load(), StoreErrors: x.StoreErrors.Load(), MaxSessions: h.reload.live.Load().maxSessions,
-		ReceiveBuffer: t.ReceiveBuffer.Load(), SendBuffer: t.SendBuffer.Load(), Goroutines: runtime.NumGoroutine(), HeapBytes: heap[0].Value.Uint64(),
+		ReceiveBuffer: t.ReceiveBuffer.Load(), SendBuffer: t.SendBuffer.Load(), Wakeups: x.Wakeups.Load(), PID: os.Getpid(), CPU: admin.Duration(ProcessCPU()),
+		Goroutines: runtime.NumGoroutine(), HeapBytes: heap[0].Value.Uint64(),
 		Listen: []string{}, Datagrams: h.addr.String(), DatagramPath: t.Path().String(), AdminSockets: h.AdminAddrs(),
 	}
 	for _, a := range h.tcp {

@@ -236,6 +236,9 @@ func TestCommands(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &reports); err != nil || len(reports) != 1 || reports[0].Status.Order.DeliveredMessages == 0 || reports[0].Status.Clients.Sessions != 1 {
 		t.Errorf("status in JSON: %v\n%s", err, text)
 	}
+	if s := reports[0].Status; s.Clients.ReadCalls == 0 || s.Clients.WriteCalls == 0 || s.Host.Wakeups == 0 || s.Host.PID != os.Getpid() || s.Host.CPU <= 0 {
+		t.Errorf("no calls, wake-ups or processor time in\n%s", text)
+	}
 	text = run(t, func(w io.Writer) error { return Members(ctx, r.reach("c"), Output{}, w) })
 	if !regexp.MustCompile(`(?m)^a +1 +127\.0\.0\.1:\d+ +- +leader\n^b .*\n^c +3 .*asked$`).MatchString(text) {
 		t.Errorf("members:\n%s", text)

@@ -303,6 +303,7 @@ func writeStatus(w io.Writer, r *Report) error {
 	}
 	row("queues", "%d bytes wait for clients, %d are over their budgets (%d times so far), %d messages left out, waited for slow ones %v%s", s.Clients.QueuedBytes,
 		s.Clients.SlowClients, s.Clients.SlowTimes, s.Clients.Dropped, s.Clients.BlockedTime, blocked)
+	row("calls", "%d to read from clients, %d to write to them; woken %d times", s.Clients.ReadCalls, s.Clients.WriteCalls, s.Host.Wakeups)
 	row("waiting", "%d bytes of %d clients for the token; %d clients do not read", s.Clients.WaitingBytes, s.Clients.WaitingClients, s.Clients.BlockedClients)
 	if s.Slow.Daemon != "" {
 		row("slow", "daemon %s: the ring waits for its receipt since %d rounds", s.Slow.Daemon, s.Slow.Rounds)
@@ -310,8 +311,8 @@ func writeStatus(w io.Writer, r *Report) error {
 	for _, x := range s.Slow.Sessions {
 		row("slow", "client %s (session %d): %d bytes wait, nothing taken for %v", x.Name, x.ID, x.QueuedBytes, x.Stalled)
 	}
-	row("host", "stalls %d (longest %v), log lines lost %d, store errors %d, goroutines %d, heap %d bytes", s.Host.Stalls, s.Host.LongestStall,
-		s.Host.LogLines, s.Host.StoreErrors, s.Host.Goroutines, s.Host.HeapBytes)
+	row("host", "stalls %d (longest %v), log lines lost %d, store errors %d, process %d, CPU %v, goroutines %d, heap %d bytes", s.Host.Stalls, s.Host.LongestStall,
+		s.Host.LogLines, s.Host.StoreErrors, s.Host.PID, s.Host.CPU, s.Host.Goroutines, s.Host.HeapBytes)
 	if p := s.Partition; p != nil {
 		row("partition", "component %d of %s; ends in %v unless it is renewed", p.Component, componentsText(p.Components), p.Remaining)
 	}
