@@ -148,7 +148,7 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 	}
 	h.Reloadables = append(h.Reloadables, host.Reloadable{
 		Keys:    []string{"EventLogFile", "EventPriority", "DebugFlags", "EventTimeStamp", "EventPreciseTimeStamp"},
-		Prepare: func(next *config.Config) (func(), error) { return events.Prepare(next.Log) },
+		Prepare: func(next *config.Config) (apply, discard func(), err error) { return events.Prepare(next.Log) },
 	})
 	hangup, stopHangups := hangups()
 	defer stopHangups()

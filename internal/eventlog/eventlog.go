@@ -58,15 +58,16 @@ func (l *Log) Logger() *slog.Logger { return slog.New(&handler{log: l}) }
 
 // Apply makes the log as cfg wants it. If a new file cannot be opened, nothing changes.
 func (l *Log) Apply(cfg config.Log) error {
-	apply, err := l.Prepare(cfg)
+	apply, _, err := l.Prepare(cfg)
 	if err == nil {
 		apply()
 	}
 	return err
 }
 
-// Prepare opens what cfg wants and returns what puts cfg in force; until then nothing changes.
-func (l *Log) Prepare(cfg config.Log) (apply func(), err error) {
+// Prepare opens what cfg wants and returns what puts cfg in force; until then nothing changes. Who has called Prepare
+// without an error calls either apply or discard, which closes what was opened.
+func (l *Log) Prepare(cfg config.Log) (apply, discard func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	path := cfg.Path(l.host)
@@ -74,10 +75,10 @@ func (l *Log) Prepare(cfg config.Log) (apply func(), err error) {
 	var f *os.File
 	if another {
 		if f, err = open(path); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return func() {
+	apply = func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if another {
@@ -93,7 +94,13 @@ func (l *Log) Prepare(cfg config.Log) (apply func(), err error) {
 			}
 		}
 		l.build()
-	}, nil
+	}
+	discard = func() {
+		if f != nil {
+			f.Close()
+		}
+	}
+	return apply, discard, nil
 }
 
 // Reopen closes the file and opens it again under its name: what to do after a log was moved away. If that fails, lines
@@ -206,7 +213,7 @@ type stamper struct {
 }
 
 func (s *stamper) Write(line []byte) (int, error) {
-	s.buf = append(s.buf[:0], '[')
+	s.buf = append(s.buf[:0], '[') // operators of the original know the time in brackets
 	s.buf = append(s.buf, stamp(s.now, s.format, s.precise)...)
 	s.buf = append(append(s.buf, "] "...), line...)
 	if _, err := s.w.Write(s.buf); err != nil {
@@ -216,8 +223,14 @@ func (s *stamper) Write(line []byte) (int, error) {
 }
 
 // stamp is a time in a format of strftime. Precise adds microseconds: to the seconds if the format ends in them (%S or
-// %s), else to the seconds since 1970 behind it.
+// %s), else to the seconds since 1970 behind it. The brackets around it are the log's: a format that has them itself, as many
+// files for the original do, means the same ones.
 func stamp(t time.Time, format string, precise bool) string {
+	if inner, ok := strings.CutPrefix(format, "["); ok {
+		if inner, ok = strings.CutSuffix(inner, "]"); ok {
+			format = inner
+		}
+	}
 	if format == "" {
 		format = builtinFormat
 	}

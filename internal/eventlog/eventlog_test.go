@@ -113,17 +113,47 @@ func TestStamps(t *testing.T) {
 		{"%s", true, "1772600767.089012"},
 		{"%H:%M", true, "05:06 1772600767.089012"},
 		{"%a %b", false, "Wed Mar"},
+		{"[%a %b]", false, "Wed Mar"},
+		{"[%H:%M:%S]", true, "05:06:07.089012"},
+		{"[%d] [%H:%M]", false, "04] [05:06"},
+		{"[%d] %H:%M", false, "[04] 05:06"},
+		{"[]", false, "03/04/26 05:06:07"},
 	} {
 		if got := stamp(at, r.format, r.precise); got != r.want {
 			t.Errorf("%q, precise %v: %q, want %q", r.format, r.precise, got, r.want)
 		}
 	}
-	l, out := opened(t, config.Log{TimeStamp: true, TimeFormat: "%Y"})
-	l.Logger().Info("ready", "clients", 3)
-	year := strconv.Itoa(time.Now().Year())
-	if got, want := out.String(), "["+year+"] level=INFO msg=ready clients=3 event=PRINT\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	for _, format := range []string{"%Y", "[%Y]"} {
+		l, out := opened(t, config.Log{TimeStamp: true, TimeFormat: format})
+		l.Logger().Info("ready", "clients", 3)
+		year := strconv.Itoa(time.Now().Year())
+		if got, want := out.String(), "["+year+"] level=INFO msg=ready clients=3 event=PRINT\n"; got != want {
+			t.Errorf("%s: got %q, want %q", format, got, want)
+		}
 	}
+}
+
+// TestDiscard: a file that was opened for a configuration that is not put in force is closed again.
+func TestDiscard(t *testing.T) {
+	l, out := opened(t, config.Log{})
+	apply, discard, err := l.Prepare(config.Log{File: filepath.Join(t.TempDir(), "new.log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	discard()
+	apply() // a mistake, to see which file it has
+	l.Logger().Info("ready")
+	if err := l.Close(); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("the file was open: %v", err)
+	}
+	if out.Len() != 0 {
+		t.Errorf("standard error got %q", out)
+	}
+	// Without a file there is nothing to close.
+	if _, discard, err = l.Prepare(config.Log{}); err != nil {
+		t.Fatal(err)
+	}
+	discard()
 }
 
 // A file is appended to, has the host's name in its own, and can be moved away.

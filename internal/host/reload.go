@@ -31,10 +31,11 @@ type Reloadable struct {
 	// Keys are the values concerned, as in config.Change. A key that no part of the host knows how to change needs a
 	// restart.
 	Keys []string
-	// Prepare checks what next says and returns what puts that in force. An error refuses the reload as a whole: nothing is
-	// put in force before everything was checked. It is called on the goroutine of Reload when one of Keys has changed, or
-	// always if there are none; a nil function is nothing to do.
-	Prepare func(next *config.Config) (apply func(), err error)
+	// Prepare checks what next says and returns what puts that in force, and what gives up what it has opened or reserved
+	// for that: one of the two is called. An error refuses the reload as a whole: nothing is put in force before everything
+	// was checked. It is called on the goroutine of Reload when one of Keys has changed, or always if there are none; a nil
+	// function is nothing to do.
+	Prepare func(next *config.Config) (apply, discard func(), err error)
 }
 
 // reload is what a host knows of configurations.
@@ -131,17 +132,25 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 	}
 
 	report, changes := h.compare(&next, name)
-	var apply []func()
+	var apply, discard []func()
+	defer func() {
+		for _, f := range discard {
+			f()
+		}
+	}()
 	for _, part := range cfg.Reloadables {
 		if len(part.Keys) > 0 && !slices.ContainsFunc(changes, func(c config.Change) bool { return slices.Contains(part.Keys, c.Key) }) {
 			continue
 		}
-		f, err := part.Prepare(&next)
+		f, g, err := part.Prepare(&next)
 		if err != nil {
 			return refuse("%w", err)
 		}
 		if f != nil {
 			apply = append(apply, f)
+		}
+		if g != nil {
+			discard = append(discard, g)
 		}
 	}
 	if len(report.Changed) == 0 && !readsFiles(access) {
@@ -181,6 +190,7 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 	for _, f := range apply {
 		f()
 	}
+	discard = nil
 	return report, nil
 }
 

@@ -253,13 +253,18 @@ func TestReloadAddsAndRemoves(t *testing.T) {
 func TestReloadByOperator(t *testing.T) {
 	addr, other := freeAddr(t), freeAddr(t)
 	me := segment("a", addr)
-	var prepared, applied int
-	f := startFiled(t, "a", me, host.Reloadable{Keys: []string{"EventTimeStamp"}, Prepare: func(c *config.Config) (func(), error) {
+	var prepared, applied, discarded int
+	f := startFiled(t, "a", me, host.Reloadable{Keys: []string{"EventTimeStamp"}, Prepare: func(c *config.Config) (apply, discard func(), err error) {
 		prepared++
 		if c.Log.TimeFormat == "bad" {
-			return nil, errors.New("no such time")
+			return nil, nil, errors.New("no such time")
 		}
-		return func() { applied++ }, nil
+		return func() { applied++ }, func() { discarded++ }, nil
+	}}, host.Reloadable{Keys: []string{"EventTimeStamp"}, Prepare: func(c *config.Config) (apply, discard func(), err error) {
+		if c.Log.TimeFormat == "late" {
+			return nil, nil, errors.New("too late")
+		}
+		return nil, nil, nil
 	}})
 	operator := admin.NewClient(f.socket(), admin.DialOptions{})
 	defer operator.Close()
@@ -297,6 +302,12 @@ func TestReloadByOperator(t *testing.T) {
 	}
 	if _, err := reload(me + "EventTimeStamp = bad\nWindow = 77\n"); err == nil || !strings.Contains(err.Error(), "no such time") || applied != 1 {
 		t.Errorf("refused by a part: %v, applied %d times", err, applied)
+	}
+	if discarded != 0 {
+		t.Errorf("%d parts gave up what was in force, or what was refused", discarded)
+	}
+	if _, err := reload(me + "EventTimeStamp = late\nWindow = 77\n"); err == nil || !strings.Contains(err.Error(), "too late") || applied != 1 || discarded != 1 {
+		t.Errorf("refused by a later part: %v, applied %d times, given up %d times", err, applied, discarded)
 	}
 	if w := f.windows(); w[0] != 160 || missing() != 1 {
 		t.Errorf("windows %v, %d missing after a refusal", w, missing())
