@@ -7,60 +7,217 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"evensong/client"
-	"evensong/internal/tools/flood"
+	"evensong/internal/tools/bench"
 	"evensong/internal/tools/link"
+	"evensong/internal/tools/monitor"
 	"evensong/internal/tools/timing"
+	"evensong/internal/tools/user"
 )
 
 // newBenchCommand is "evensong bench".
 func newBenchCommand() *cobra.Command {
-	c := flood.Config{Messages: 20000, Bytes: 1350, Service: client.Agreed}
+	var c bench.Config
 	var session *sessionFlags
-	var output string
+	var reach adminFlags
+	var services, rates []string
+	var html string
+	var ring int
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure: rate and latency, group changes, links",
-		Long: `Without a subcommand: one sender, 20000 Agreed messages of 1350 bytes, always the same, so that the line compares; and
-how the latencies are distributed. "evensong flood" measures other loads.
+		Short: "Measure: rate, latency and costs; group changes; links",
+		Long: `Without flags: one session sends Agreed messages of 1350 bytes and receives them, for two seconds as fast as the cluster
+takes them and for two more at half of that rate. The last line has everything, in a form that compares.
 
-` + sessionHelp,
+Each service is measured with each size, and each of these at each rate. At the rate max a sender keeps a window of messages
+ahead of the slowest receiver. At all other rates (messages per second of all senders together, or a share of max) it sends
+by a schedule that waits for nobody, and latencies count from when a message was due. They are of every receiver, and every
+sender receives.
+
+The daemons are asked for their CPU time, wake-ups, system calls and retransmissions if their admin planes are in reach.
+With --ring the benchmark starts daemons of its own, on this machine, for as long as it takes.
+
+` + reachHelp + "\n\n" + sessionHelp,
 		Example: `  evensong bench
-  evensong bench -s 4803@db1 -o json
+  evensong bench --ring 3 --html report.html
+  evensong bench --bytes 100,1350,8192 --service agreed,safe --rate max,10000
+  evensong bench -s 4803@a -s 4803@b --receivers 4 --groups 10 --time 30s
+  evensong bench -s 4803@db1 -o json | jq .runs[0].messages.per_second
   evensong bench membership --size 20
   evensong bench link recv`,
 		Args: knownCommand,
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
-	bindOutputCompletion(cmd)
+	f := cmd.Flags()
+	bindServers(cmd, &c.Servers)
+	f.StringSliceVar(&services, "service", []string{"agreed"}, "delivery `SERVICES`: unreliable, reliable, fifo, causal, agreed, safe")
+	f.IntSliceVarP(&c.Bytes, "bytes", "b", []int{bench.DefaultBytes}, "`SIZES` of messages, from "+strconv.Itoa(bench.MinBytes))
+	f.StringSliceVar(&rates, "rate", []string{"max", "50%"}, "`RATES`: max, messages per second, or a share of max such as 50%")
+	f.IntVar(&c.Senders, "senders", 0, "how many sessions send and receive: `N` (default: one for each --server, or daemon of --ring)")
+	f.IntVar(&c.Receivers, "receivers", 0, "how many sessions beside these only receive: `N`")
+	f.IntVar(&c.Groups, "groups", 1, "how many groups everybody joins and messages go to in turn: `N`")
+	f.IntVar(&c.Window, "window", bench.DefaultWindow, "how many messages a sender may be ahead at the rate max: `N`")
+	f.DurationVar(&c.Time, "time", bench.DefaultTime, "how long each load is measured")
+	f.DurationVar(&c.Warm, "warm", bench.DefaultWarm, "how long it is under way before that")
+	f.IntVar(&ring, "ring", 0, "measure a temporary ring of `N` daemons on this machine")
+	f.StringVar(&html, "html", "", "write a page with plots to `FILE`")
+	for _, name := range []string{"bytes", "senders", "receivers", "groups", "window", "time", "warm", "ring"} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
+	_ = cmd.RegisterFlagCompletionFunc("service", cobra.FixedCompletions(user.ServiceNames, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("rate", cobra.FixedCompletions([]string{"max", "50%"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.MarkFlagFilename("html", "html")
+	reach.bind(cmd)
+	f.Lookup("timeout").Usage = "how long connecting may take, and asking a daemon"
+	reach.bindOutput(cmd)
 	session = bindSession(cmd, &c.Session, "")
+	cmd.MarkFlagsMutuallyExclusive("ring", "server")
+	cmd.MarkFlagsMutuallyExclusive("ring", "admin")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := checkOutput(output); err != nil {
+		if _, err := reach.ready(cmd); err != nil {
 			return err
 		}
+		c.Session.Timeout, c.Reach = reach.reach.Timeout, reach.reach
+		for _, name := range services {
+			service, err := user.ParseService(name)
+			if err != nil {
+				return usage(err)
+			}
+			c.Services = append(c.Services, service)
+		}
+		for _, text := range rates {
+			rate, err := bench.ParseRate(text)
+			if err != nil {
+				return usage(err)
+			}
+			c.Rates = append(c.Rates, rate)
+		}
+		if ring < 0 || ring > bench.MaxRing {
+			return usage(fmt.Errorf("--ring %d: want 1 to %d", ring, bench.MaxRing))
+		}
+		if f.Changed("senders") && c.Senders < 1 {
+			return usage(fmt.Errorf("--senders %d: want at least 1", c.Senders))
+		}
+		if c.Warm == 0 {
+			c.Warm = -1 // zero means the default there
+		}
+		if err := c.Validate(); err != nil {
+			return usage(err)
+		}
 		session.read(cmd)
-		r, err := runFlood(cmd, c)
+		ctx, stop := interruptible(cmd)
+		defer stop()
+		page, err := createPage(html)
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			return writeJSON(cmd.OutOrStdout(), r)
+		say, clearLine := progressLine(cmd.ErrOrStderr())
+		if ring > 0 {
+			say("starting %d daemons", ring)
+			r, err := bench.StartRing(ctx, ring, ringDaemon(cmd.ErrOrStderr()))
+			if err != nil {
+				clearLine()
+				return fmt.Errorf("the temporary ring: %w", err)
+			}
+			defer r.Close()
+			c.Servers, c.Reach = r.Servers, monitor.Reach{Admin: r.Admin}
 		}
-		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%d x %d bytes agreed: %.0f messages/s, %.2f MB/s, p50 %.3f ms, p99 %.3f ms, max %.3f ms\n\n",
-			r.Sent.Messages, r.Size, r.Received.MessagesPerSecond, r.Received.BytesPerSecond/1e6, 1e3*r.Latency.P50, 1e3*r.Latency.P99, 1e3*r.Latency.Max); err != nil {
+		c.Progress = func(p bench.Progress) { say("%s", progressText(p)) }
+		r, err := bench.Run(ctx, c)
+		clearLine()
+		if err != nil {
+			if ctx.Err() != nil {
+				return errors.New("interrupted")
+			}
 			return err
 		}
-		return r.Times.Write(cmd.OutOrStdout())
+		return writeBench(cmd, r, page, reach.output)
 	}
-	cmd.AddCommand(newMembershipCommand(), newLinkCommand())
+	cmd.AddCommand(newMembershipCommand(), newLinkCommand(), newRingDaemonCommand())
 	return cmd
+}
+
+// bindServers adds --server for a command that deals its sessions out to several daemons.
+func bindServers(cmd *cobra.Command, servers *[]string) {
+	cmd.Flags().StringArrayVarP(servers, "server", "s", nil, "a daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path; may be given several times (default "+client.DefaultAddress+")")
+	_ = cmd.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions)
+}
+
+// createPage opens the file of a page before anything is measured: to learn at the end that it cannot be written is late.
+func createPage(path string) (*os.File, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return os.Create(path)
+}
+
+// writeBench prints a report, and the page if one is wanted.
+func writeBench(cmd *cobra.Command, r *bench.Report, page *os.File, output string) error {
+	if page != nil {
+		if err := errors.Join(r.HTML(page), page.Close()); err != nil {
+			return err
+		}
+	}
+	if output == "json" {
+		return writeJSON(cmd.OutOrStdout(), r)
+	}
+	return r.Write(cmd.OutOrStdout())
+}
+
+// progressLine is a line that changes, on a terminal; elsewhere nothing is said.
+func progressLine(w io.Writer) (say func(format string, a ...any), clearLine func()) {
+	if !isTerminal(w) {
+		return func(string, ...any) {}, func() {}
+	}
+	return func(format string, a ...any) { fmt.Fprintf(w, "\r\x1b[K"+format, a...) }, func() { io.WriteString(w, "\r\x1b[K") }
+}
+
+// progressText is what is being done.
+func progressText(p bench.Progress) string {
+	if p.Elapsed < 0 {
+		return p.Load + ": warming up"
+	}
+	return fmt.Sprintf("%s: %.1f s of %.1f s, %.0f messages/s for each receiver", p.Load, min(p.Elapsed, p.Total).Seconds(), p.Total.Seconds(), p.Rate)
+}
+
+// ringDaemon is the command that is one daemon of a temporary ring: this program itself.
+func ringDaemon(stderr io.Writer) func() *exec.Cmd {
+	return func() *exec.Cmd {
+		program, err := os.Executable()
+		if err != nil {
+			program = os.Args[0]
+		}
+		cmd := exec.Command(program, "bench", ringDaemonName)
+		cmd.Args[0], cmd.Stderr = "evensong", stderr // whatever name this program was called by
+		return cmd
+	}
+}
+
+const ringDaemonName = "ring-daemon"
+
+// newRingDaemonCommand is one daemon of a temporary ring. Nobody calls it by hand: it ends with its input.
+func newRingDaemonCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    ringDaemonName,
+		Short:  "One daemon of a temporary ring",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			signal.Ignore(os.Interrupt) // Ctrl-C is for who measures, and ends our input
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+			return bench.Daemon(cmd.InOrStdin(), cmd.OutOrStdout(), log)
+		},
+	}
 }
 
 // newMembershipCommand is "evensong bench membership".

@@ -43,8 +43,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return runSpmonitor(args[1:], stdin, stdout, stderr)
 	}
 	root := newRootCommand()
-	started := false // arguments and flags were accepted, and the command itself ran
-	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
+	started := false                                                                                           // arguments and flags were accepted, and the command itself ran
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { started = cmd.ValidateFlagGroups() == nil } // cobra asks that later
 	root.SetArgs(args[1:])
 	root.SetIn(stdin)
 	root.SetOut(stdout)

@@ -27,8 +27,11 @@ type Histogram struct{ h *hdr.Histogram }
 func New() *Histogram { return &Histogram{hdr.New(1, int64(Longest), digits)} }
 
 // Record counts one time. One below a nanosecond counts as that.
-func (h *Histogram) Record(d time.Duration) {
-	if err := h.h.RecordValue(int64(min(max(d, 1), Longest))); err != nil {
+func (h *Histogram) Record(d time.Duration) { h.RecordN(d, 1) }
+
+// RecordN counts one time n times.
+func (h *Histogram) RecordN(d time.Duration, n uint64) {
+	if err := h.h.RecordValues(int64(min(max(d, 1), Longest)), int64(n)); err != nil {
 		panic("latency: " + err.Error()) // the range was made for it
 	}
 }
