@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"evensong/internal/proto/packet"
 )
 
 // unixBufferBytes is asked for the socket buffers of clients on Unix sockets, whose default holds only a few large
@@ -238,7 +240,28 @@ func (l *epollLoop) read(c *client) {
 		l.stats.ClientsPaused.Add(1)
 		l.update(c)
 	}
+	l.answer(c)
+}
+
+// answer performs what the input of c asked for. New packets without the token keep nobody waiting, so what c gets comes
+// before them. The machine keeps packets until all members have them, so their bytes outlive the write.
+func (l *epollLoop) answer(c *client) {
+	packets := len(l.fx.Sends) > 0
+	for i := range l.fx.Sends {
+		packets = packets && l.fx.Sends[i].Kind == packet.KindData
+	}
+	if !packets {
+		l.perform()
+		return
+	}
+	l.later = append(l.later[:0], l.fx.Sends...)
+	l.fx.Sends = l.fx.Sends[:0]
 	l.perform()
+	if c.dirty {
+		l.write(c)
+	}
+	l.udp.Send(l.later)
+	clear(l.later)
 }
 
 // resume offers the machine again what it had refused.

@@ -73,6 +73,7 @@ type epollLoop struct {
 	ops       int           // operations on clients since the last look at datagrams
 	opBytes   int           // bytes read from and written to them
 	restTotal int           // bytes of refused input kept
+	later     []packet.Send // see answer
 
 	events  [eventsPerTurn]unix.EpollEvent
 	greedy  []unix.EpollEvent         // those of the turn that are for clients who send much: they come last
@@ -366,19 +367,17 @@ func (l *epollLoop) epollWait(d time.Duration) (int, syscall.Errno) {
 
 // turn serves what is ready: other goroutines, datagrams, timers, then clients.
 func (l *epollLoop) turn(events []unix.EpollEvent) error {
-	datagrams := false
+	datagrams := len(l.udp.FDs()) // the first socket that has some
 	for i := range events {
-		switch l.targets[events[i].Fd].kind {
+		switch t := l.targets[events[i].Fd]; t.kind {
 		case targetDatagrams:
-			datagrams = true
+			datagrams = min(datagrams, t.index)
 		case targetMail:
 			l.readMail()
 		}
 	}
-	if datagrams {
-		if err := l.receive(batchesPerTurn); err != nil {
-			return err
-		}
+	if err := l.receive(datagrams, batchesPerTurn); err != nil {
+		return err
 	}
 	l.timers()
 	l.flush() // what the datagrams delivered goes out before new input comes in
@@ -420,10 +419,10 @@ func (l *epollLoop) readMail() {
 }
 
 // receive hands at most so many batches of datagrams to the machine. Group sockets come first: they carry data, and
-// the token must not overtake the data that was sent before it more than it has to.
-func (l *epollLoop) receive(batches int) error {
+// the token must not overtake the data that was sent before it more than it has to. Sockets before first are not looked at.
+func (l *epollLoop) receive(first, batches int) error {
 	l.ops, l.opBytes = 0, 0
-	for i := len(l.udp.FDs()) - 1; i >= 0; i-- {
+	for i := len(l.udp.FDs()) - 1; i >= first; i-- {
 		taken := 0
 		for range batches {
 			ds, err := l.udp.Receive(i)
@@ -456,7 +455,7 @@ func (l *epollLoop) breathe() error {
 		return nil
 	}
 	l.tick()
-	return l.receive(1)
+	return l.receive(0, 1)
 }
 
 // settle does the queued work: closes, input that is wanted again, output. What it causes in turn may stay queued;
