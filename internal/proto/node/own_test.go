@@ -197,6 +197,7 @@ func TestDialectsTogether(t *testing.T) {
 	c.pass(50 * time.Millisecond)
 	c.want(x, ids, `view chat v1 join/asked "#x#a" ["#x#a"] [] own 0`, "ack 1 done v1", `view chat v2 join/asked "#y#b" ["#x#a" "#y#b"] [] own 0`)
 	c.send(x.testConn, castOwn(2, evs.Safe, []byte("from x"), "chat"))
+	c.pass(50 * time.Millisecond)
 	c.send(y, frame.AppendMulticast(nil, "#y#b", frame.TypeAgreed, 9, []string{"chat", "none"}, []byte("from y")))
 	c.pass(50 * time.Millisecond)
 	c.want(x, ids, `message "#x#a" SAFE 7 ["chat"] "from x"`, "receipt 2", `message "#y#b" AGREED 9 ["chat" "none"] "from y"`)

@@ -363,7 +363,6 @@ func (m *Machine) visit(now time.Duration, r *ring.Machine, fx *Effects) {
 			src = &m.nothing
 		}
 		r.Visit(now, src, &m.rfx)
-		m.stats.Rotations++
 		fx.Trace = append(fx.Trace, m.originations...)
 		m.originations = m.originations[:0]
 		m.ringEffects(now, r, fx)
@@ -376,6 +375,9 @@ func (m *Machine) visit(now time.Duration, r *ring.Machine, fx *Effects) {
 		} else if r == m.ring {
 			m.deliver(&m.cursor, r.Stable(), fx)
 			r.Discard(min(m.cursor.pos, r.Stable()))
+			if m.cursor.pos < r.ARU() && r.Release() {
+				continue // a Safe message waits for the token to come round
+			}
 		}
 		if round == 8 || !r.Passing() || !m.pass(now, r, fx) {
 			return
@@ -406,6 +408,7 @@ func (m *Machine) ringEffects(now time.Duration, r *ring.Machine, fx *Effects) {
 	m.stats.Retried += uint64(e.Retried)
 	m.stats.TokenRepeats += uint64(e.Repeats)
 	m.stats.Sent += uint64(e.Sent)
+	m.stats.Rotations += uint64(e.Released)
 	lost, suspect := e.Lost, e.Suspect
 	*e = ring.Effects{Sends: e.Sends[:0]}
 	if lost == 0 {

@@ -13,7 +13,7 @@
 //	HandleData        store                      store                    store: it may save recovery some work
 //	Accept (token)    handle, maybe install      handle, maybe hold       drop (EVS-20)
 //	HandleHurry       ignore                     let a held token go      drop
-//	Wake              ignore                     let go, or send hurry    ignore
+//	Wake              ignore                     visit, or send hurry     ignore
 //	Advance           retransmit, loss           retransmit, loss, hold   nothing
 //	Reconfigure       taken, in every phase; it ends nothing by itself
 //
@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"evensong/internal/proto/evs"
@@ -42,7 +43,7 @@ type Config struct {
 	PacketBytes       int           // largest datagram; default 1472: an Ethernet frame
 	TokenTimeout      time.Duration // without a token or new data for this long, the ring is lost; default 250 ms
 	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/10
-	Hold              time.Duration // an idle token is held this long by the representative; default TokenTimeout/12
+	Hold              time.Duration // an idle token is held this long by the last sender; default TokenTimeout/12
 	HurryInterval     time.Duration // a member that waits for a held token asks this often; default Hold/5
 	FailToReceive     int           // rotations in which one member's aru may stand still, at least for TokenTimeout; default 100, or 20 with a TokenTimeout of a second or more
 }
@@ -188,7 +189,7 @@ type Machine struct {
 	sealer  *packet.Sealer
 	others  []netip.AddrPort // everybody else, for data
 	next    []netip.AddrPort // my successor, for the token
-	rep     []netip.AddrPort // the representative, for hurries
+	addrs   []netip.AddrPort // of all, for hurries
 	pool    *Pool
 	phase   Phase
 	noAccel bool
@@ -205,17 +206,27 @@ type Machine struct {
 	retryAt   time.Duration // zero: nothing to retransmit
 	lossAt    time.Duration
 	held      bool
-	holdUntil time.Duration
-	hurried   bool          // a hurry came while the token was away: do not hold it at its next visit
+	holdUntil time.Duration // zero: not held since it came
+	goOn      bool          // do not keep the token that I have
+	hurried   bool          // a hurry came while the token was away: do not keep it at its next visit
 	hurryAt   time.Duration // zero: not asking
 	self      bool          // ring of one: the token is on its way to myself
 	waiting   bool          // Accept took a token that Visit has not handled yet
+
+	// The visit under way: from take until the token goes on.
+	arrivedSeq, arrivedARU seq.Num // of the token as it came
+	begun                  bool    // requests are answered
+	visitNew, visitSent    int     // new packets sent; those sent again, too
+	alone                  bool    // for a while nobody else has sent anything, and nobody lacks anything
 
 	// Lines.
 	prevSeq   seq.Num // seq of the token at my previous visit: the limit of requests on the accelerated ring
 	putARU    seq.Num // aru I put on the token at the previous visit
 	puts      int     // visits so far
 	stable    seq.Num
+	last      int     // member that originated the highest packet I hold; the representative if there is none. An idle token rests there
+	lastSeq   seq.Num // that packet's position
+	foreign   seq.Num // the highest position of another member's packet that I hold
 	lastSent  uint32  // what I added to fcc last round
 	throttled bool    // see Throttle
 	idleSeq   seq.Num // seq at the last arrival
@@ -242,7 +253,7 @@ func New(cfg Config, id evs.RingID, members []evs.ProcID, addrs []netip.AddrPort
 	m := &Machine{
 		cfg: cfg, id: id, me: me, n: len(members), sealer: sealer, pool: pool,
 		phase: Recovering, noAccel: !accelerated, expect: uint64(me), answered: map[seq.Num]reply{},
-		lossAt: now + cfg.TokenTimeout,
+		lossAt: now + cfg.TokenTimeout, addrs: slices.Clone(addrs),
 	}
 	for i, a := range addrs {
 		if i != me {
@@ -251,7 +262,6 @@ func New(cfg Config, id evs.RingID, members []evs.ProcID, addrs []netip.AddrPort
 	}
 	if m.n > 1 {
 		m.next = []netip.AddrPort{addrs[(me+1)%m.n]}
-		m.rep = []netip.AddrPort{addrs[0]}
 	}
 	return m
 }
@@ -347,6 +357,9 @@ func (m *Machine) Start(now time.Duration) {
 // take notes that a token was accepted.
 func (m *Machine) take(now time.Duration, tokenSeq uint64) {
 	m.accepted = tokenSeq
+	m.arrivedSeq, m.arrivedARU = m.token.Seq, m.token.ARU
+	m.holdUntil = 0
+	m.begun, m.visitNew, m.visitSent, m.goOn = false, 0, 0, false
 	m.expect = tokenSeq + uint64(m.n)
 	m.retryAt, m.hurryAt = 0, 0
 	m.lossAt = now + m.cfg.TokenTimeout
@@ -370,11 +383,22 @@ func (m *Machine) HandleData(now time.Duration, d *packet.Data, datagram []byte)
 	p := m.pool.Get(len(datagram))
 	p.Buf = append(p.Buf[:0], datagram...)
 	p.Describe(d)
-	m.win.Put(d.Seq, p)
+	m.store(p)
 	if m.phase != Lost {
 		m.lossAt = now + m.cfg.TokenTimeout
 	}
 	return true
+}
+
+// store keeps a new packet.
+func (m *Machine) store(p *Packet) {
+	m.win.Put(p.Seq, p)
+	if p.Seq > m.lastSeq {
+		m.last, m.lastSeq = int(p.Sender), p.Seq
+	}
+	if int(p.Sender) != m.me && p.Seq > m.foreign {
+		m.foreign = p.Seq
+	}
 }
 
 // Deadline is when Advance must be called; zero if never.
@@ -409,8 +433,8 @@ func (m *Machine) CheckInvariants() error {
 		return fmt.Errorf("ring %v: stable line %d above the local aru %d (P-1)", m.id, m.stable, m.win.ARU())
 	case m.hasInstall && m.phase == Recovering && m.stable > m.install:
 		return fmt.Errorf("ring %v: stable line %d passed the install point %d before installation (EVS-16)", m.id, m.stable, m.install)
-	case m.held && m.me != 0:
-		return fmt.Errorf("ring %v: member %d holds the token", m.id, m.me)
+	case m.held && m.phase != Operational:
+		return fmt.Errorf("ring %v: the token is held while %v", m.id, m.phase)
 	}
 	return nil
 }

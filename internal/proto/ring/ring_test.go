@@ -314,6 +314,60 @@ func TestIdleRingWakesAtOnce(t *testing.T) {
 	w.wantAll(3)
 }
 
+// A lone sender's messages, one after the other, find the token at hand: it stays for a moment after each, and then goes round
+// once. When nothing comes any more it rests where the last message came from. Others get it at once.
+func TestLoneSenderKeepsTheToken(t *testing.T) {
+	for _, accelerated := range []bool{false, true} {
+		w := newNet(t, 1, 4, Config{}, accelerated)
+		w.start()
+		w.run(100 * time.Millisecond)
+		sender := w.members[2]
+		w.submit(2, 1)
+		w.run(w.now + 10*time.Millisecond)
+		first := sender.m.accepted
+		atOnce := 0
+		const messages = 1000
+		for range messages {
+			w.submit(2, 1)
+			if sender.src.waiting == 0 {
+				atOnce++
+			}
+			w.run(w.now + 100*time.Microsecond)
+		}
+		// A rotation takes 200 µs, two intervals, after a linger of 1041 µs.
+		if rounds := (sender.m.accepted - first) / 4; atOnce < messages*8/10 || rounds > messages/10 || rounds < messages/20 {
+			t.Errorf("accelerated %v: %d of %d messages went out at once, and the token made %d rounds", accelerated, atOnce, messages, rounds)
+		}
+		w.run(w.now + 10*time.Millisecond)
+		if !sender.m.held {
+			t.Errorf("accelerated %v: the token does not rest with the last sender", accelerated)
+		}
+		// Another one asks for it where it rests, and where it lingers.
+		total := messages + 1
+		for _, lingers := range []bool{false, true} {
+			if lingers {
+				w.submit(2, 1)
+				total++
+			}
+			asked := w.now
+			w.submit(1, 1)
+			total++
+			for w.members[1].src.waiting > 0 && w.now < asked+time.Second {
+				w.run(w.now + 50*time.Microsecond)
+			}
+			if took := w.now - asked; took > 250*time.Microsecond {
+				t.Errorf("accelerated %v, lingers %v: member 1 waited %v for the token, want a hurry and three hops", accelerated, lingers, took)
+			}
+			w.run(w.now + 20*time.Millisecond)
+			w.submit(2, 1)
+			total++
+			w.run(w.now + 20*time.Millisecond)
+		}
+		w.run(w.now + time.Second)
+		w.wantAll(total)
+	}
+}
+
 // P-6, EVS-20: old tokens, and tokens of somebody else than the predecessor, are not acted upon.
 func TestTokenDiscipline(t *testing.T) {
 	w := newNet(t, 1, 3, Config{}, true)
@@ -453,7 +507,7 @@ func TestNoAllocationPerPacket(t *testing.T) {
 	m.Start(0)
 	src := script{}
 	fx := Effects{}
-	src.waiting = 1
+	src.waiting = 30
 	m.Visit(1, &src, &fx)
 	tok := packet.Token{Ring: m.id, TokenSeq: 2, Sender: 1, ARUID: packet.NoMember}
 	round := func() {
@@ -483,7 +537,7 @@ func BenchmarkVisit(b *testing.B) {
 	m := New(cfg, evs.RingID{Seq: 1, Rep: 1}, []evs.ProcID{me, {Name: "b", Inc: 2}}, make([]netip.AddrPort, 2), 0, true, packet.NewSealer("t", me), pool, 0)
 	m.Operational()
 	m.Start(0)
-	src := script{waiting: 1}
+	src := script{waiting: 30}
 	fx := Effects{}
 	m.Visit(1, &src, &fx)
 	tok := packet.Token{Ring: m.id, TokenSeq: 2, Sender: 1, ARUID: packet.NoMember}

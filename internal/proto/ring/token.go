@@ -3,6 +3,7 @@
 package ring
 
 import (
+	"net/netip"
 	"time"
 
 	"evensong/internal/proto/packet"
@@ -59,6 +60,7 @@ func (m *Machine) Accept(now time.Duration, t *packet.Token) Verdict {
 func (m *Machine) judge(now time.Duration) Verdict {
 	t := &m.token
 	if m.phase == Recovering {
+		m.goOn = true
 		// 8.4.4. Everybody who lacks something below the install point has had the chance to lower the aru since I put
 		// it there, so all have what recovery demands, and have promised.
 		if m.putInstall && t.HasInstall && t.ARU >= t.Install {
@@ -75,44 +77,54 @@ func (m *Machine) judge(now time.Duration) Verdict {
 		m.idle++
 	}
 	m.idleSeq = t.Seq
-	hurried := m.hurried
-	m.hurried = false
-	if m.me != 0 || m.idle <= idleArrivals || hurried {
+	m.goOn, m.hurried = m.hurried, false
+	// Deviation: the step list has the representative hold it. Who sent last is who most likely sends next, and all know who
+	// that is, since they have all packets.
+	if m.last != m.me || m.idle <= idleArrivals || m.goOn {
 		return Accepted
 	}
-	m.held, m.waiting = true, false
-	m.holdUntil = now + m.cfg.Hold
-	m.retryAt = 0
+	m.hold(now + m.cfg.Hold)
 	return Held
 }
 
-// Release ends the hold of an idle token, if there is one, and reports whether Visit must be called.
+// hold keeps the token until then.
+func (m *Machine) hold(until time.Duration) {
+	m.held, m.waiting = true, false
+	m.holdUntil = until
+}
+
+// Release ends the hold of the token, if there is one, and reports whether Visit must be called, which sends it on.
 func (m *Machine) Release() bool {
 	if !m.held {
 		return false
 	}
-	m.held, m.waiting = false, true
+	m.held, m.waiting, m.goOn = false, true, true
 	return true
 }
 
-// Wake tells that there is something to send. It reports whether Visit must be called now: a held token is let go.
-// Otherwise, if the token may be held by the representative, that is asked to hurry.
+// Wake tells that there is something to send. It reports whether Visit must be called now, since the token is held here.
+// Otherwise, if it may be held elsewhere, that member is asked to hurry.
 func (m *Machine) Wake(now time.Duration, fx *Effects) bool {
 	if m.phase != Operational {
 		return false
 	}
-	if m.Release() {
+	if m.held {
+		m.held, m.waiting = false, true // whether it goes on, Visit decides
 		return true
 	}
-	if m.n > 1 && m.me != 0 && m.quiet && m.hurryAt == 0 {
-		m.sendHurry(now, fx)
+	if m.n > 1 && m.quiet && m.hurryAt == 0 {
+		if m.last == m.me {
+			m.hurryAt = now + m.cfg.HurryInterval // it rests with nobody but me; in case others see that differently
+		} else {
+			m.sendHurry(now, m.addrs[m.last:m.last+1], fx)
+		}
 	}
 	return false
 }
 
 // HandleHurry handles another member's wish for the token and reports whether Visit must be called now.
 func (m *Machine) HandleHurry() bool {
-	if m.phase != Operational || m.me != 0 {
+	if m.phase != Operational {
 		return false
 	}
 	if m.Release() {
@@ -140,25 +152,27 @@ func (m *Machine) Passing() bool { return m.self && m.phase != Lost }
 // PassVerdict is Accept for the token of a ring of one, after Pass.
 func (m *Machine) PassVerdict(now time.Duration) Verdict { return m.judge(now) }
 
-// Visit handles the accepted token: retransmissions, new packets, lines, requests, and on it goes. 8.1.3 to 8.1.9.
+// Visit handles the accepted token: retransmissions, new packets, lines, requests, and on it goes. 8.1.3 to 8.1.9. A lone
+// sender may keep it for a moment after the packets: then it is held again, and a later call goes on from there.
 func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	if !m.waiting {
 		panic("ring: visit without a token")
 	}
 	m.waiting = false
 	t := &m.token
-	arrivedSeq, arrivedARU := t.Seq, t.ARU
-	m.watchFailure(now, t, fx)
-	if fx.Lost != 0 {
-		m.GiveUp()
-		return
+	if !m.begun {
+		m.watchFailure(now, t, fx)
+		if fx.Lost != 0 {
+			m.GiveUp()
+			return
+		}
+		m.begun = true
+		m.visitSent = m.answer(t, fx) // 3: before the token, and counted against flow control
+		m.alone = m.lastSeq == t.Seq && m.foreign <= m.stable && m.visitSent == 0 && len(t.RTR) == 0
+		t.FCC -= min(t.FCC, m.lastSent) // 4: my last round's count is still in it
 	}
 
-	retransmitted := m.answer(t, fx) // 3: before the token, and counted against flow control
-
-	// 4: my last round's count is still in fcc.
-	t.FCC -= min(t.FCC, m.lastSent)
-	allowed := min(m.cfg.PersonalWindow, m.cfg.GlobalWindow-int(t.FCC)-retransmitted)
+	allowed := min(m.cfg.PersonalWindow-m.visitNew, m.cfg.GlobalWindow-int(t.FCC)-m.visitSent)
 	if room := int64(t.ARU) + int64(m.cfg.MaxGap) - int64(t.Seq); int64(allowed) > room {
 		allowed = int(room)
 	}
@@ -172,24 +186,35 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		sent++
 	}
 	fx.Sent += sent
+	m.visitNew += sent
+	m.visitSent += sent
 	if m.n == 1 {
 		fx.Sends = fx.Sends[:first]
+	}
+	if m.lingers(sent, src) {
+		m.sealNew(fx.Sends[first:], sent)
+		until := m.holdUntil
+		if m.visitNew == sent && (until == 0 || until > now+m.cfg.Hold/lingerShare) {
+			until = now + m.cfg.Hold/lingerShare
+		}
+		m.hold(until)
+		return
 	}
 
 	if m.phase == Recovering {
 		m.countBacklog(t, src)
 	}
-	m.putLine(t, arrivedSeq, arrivedARU)
-	m.request(t, arrivedSeq)
+	m.putLine(t)
+	m.request(t, m.arrivedSeq)
 
 	// 8
-	m.lastSent = uint32(sent + retransmitted)
+	m.lastSent = uint32(m.visitSent)
 	if m.throttled && m.phase == Operational {
 		m.lastSent += throttle
 	}
 	t.FCC += m.lastSent
-	m.quiet = sent == 0 && t.ARU == t.Seq && len(t.RTR) == 0
-	m.prevSeq = arrivedSeq
+	m.quiet = m.visitSent == 0 && len(t.RTR) == 0
+	m.prevSeq = m.arrivedSeq
 
 	// 9, and 8.2.2: all but the last packets of the accelerated window, the token, the rest.
 	t.TokenSeq++
@@ -199,18 +224,37 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		fx.Released++
 		return
 	}
-	m.sealNew(fx.Sends[first:])
-	m.buildCopy(t)
-	at := len(fx.Sends)
+	before := sent
 	if !m.noAccel {
-		at -= min(m.cfg.AcceleratedWindow, sent)
+		before -= min(m.cfg.AcceleratedWindow, sent)
 	}
+	m.sealNew(fx.Sends[first:], before)
+	m.buildCopy(t)
+	at := len(fx.Sends) - sent + before
 	fx.Sends = append(fx.Sends, packet.Send{})
 	copy(fx.Sends[at+1:], fx.Sends[at:])
 	fx.Sends[at] = packet.Send{To: m.next, Bytes: m.copyBuf, Kind: packet.KindToken}
 	fx.Released++
 	m.retryAt = now + m.cfg.TokenRetransmit
 	m.lossAt = now + m.cfg.TokenTimeout
+}
+
+// The token stays with a lone sender for a part of the hold time, but in all no longer than an idle one. lingerPackets is how
+// many packets it may send meanwhile, and lingerBurst how many at once: more than that is a load, which is better served by
+// many messages in each packet and the token under way.
+const (
+	lingerShare   = 4
+	lingerPackets = 16
+	lingerBurst   = 8
+)
+
+// lingers reports whether the token stays for a moment after this visit's new packets. Deviation: the step list sends it on
+// at once. Who alone sends, one message after the other, would wait a rotation for each. Not if anybody else wants the token or
+// lacks a packet, nor before all know that all have what others sent (by now everybody has put this aru on the token twice): their
+// Safe messages do not wait for this.
+func (m *Machine) lingers(sent int, src Source) bool {
+	return sent > 0 && sent <= lingerBurst && m.visitNew < min(lingerPackets, m.cfg.PersonalWindow) &&
+		m.n > 1 && m.phase == Operational && m.alone && !m.goOn && !m.hurried && !m.throttled && src.Pending() == 0
 }
 
 // throttle is more than any window, and 32 bits hold it for every member of the largest ring.
@@ -243,21 +287,17 @@ func (m *Machine) originate(t *packet.Token, src Source, more bool) *Packet {
 	m.count++
 	p.Buf = buf[:packet.DataOffset+n]
 	p.Describe(&packet.Data{Seq: t.Seq, Visit: m.accepted, Count: m.count, Sender: uint16(m.me)})
-	m.win.Put(p.Seq, p)
+	m.store(p)
 	return p
 }
 
-// sealNew writes the headers of the packets of this visit, now that it is known which follow the token.
-func (m *Machine) sealNew(sends []packet.Send) {
-	after := len(sends)
-	if !m.noAccel {
-		after -= min(m.cfg.AcceleratedWindow, after)
-	}
+// sealNew writes the headers of new packets, now that it is known that those behind the first so many follow the token.
+func (m *Machine) sealNew(sends []packet.Send, before int) {
 	base := m.token.Seq - seq.Num(len(sends))
 	for i, s := range sends {
 		p := m.Packet(base + seq.Num(i) + 1)
 		d := packet.Data{Ring: m.id, Seq: p.Seq, Visit: p.Visit, Count: p.Count, Sender: p.Sender}
-		if i >= after {
+		if i >= before {
 			d.Flags |= packet.FlagPostToken
 		}
 		packet.PutDataHeader(s.Bytes, &d)
@@ -266,7 +306,7 @@ func (m *Machine) sealNew(sends []packet.Send) {
 }
 
 // putLine applies the aru rule and moves the stable line. 8.1.6, 8.1.10.
-func (m *Machine) putLine(t *packet.Token, arrivedSeq, arrivedARU seq.Num) {
+func (m *Machine) putLine(t *packet.Token) {
 	mine := m.win.ARU()
 	if m.phase == Recovering && m.hasInstall {
 		// Until I have installed, I answer for nothing behind the install point: a message there must not become safe
@@ -274,9 +314,9 @@ func (m *Machine) putLine(t *packet.Token, arrivedSeq, arrivedARU seq.Num) {
 		mine = min(mine, m.install)
 	}
 	switch {
-	case arrivedARU == arrivedSeq && mine >= t.Seq:
+	case m.arrivedARU == m.arrivedSeq && mine >= t.Seq:
 		t.ARU = t.Seq
-	case mine < t.ARU, arrivedARU == arrivedSeq:
+	case mine < t.ARU, m.arrivedARU == m.arrivedSeq:
 		// Whenever the aru is below seq somebody must answer for it, or nobody could raise it again (P-2).
 		t.ARU, t.ARUID = min(t.ARU, mine), uint16(m.me)
 	case t.ARUID == uint16(m.me):
@@ -350,10 +390,10 @@ func (m *Machine) sendCopy(now time.Duration, fx *Effects) {
 	fx.Repeats++
 }
 
-func (m *Machine) sendHurry(now time.Duration, fx *Effects) {
+func (m *Machine) sendHurry(now time.Duration, to []netip.AddrPort, fx *Effects) {
 	b := packet.AppendHurry(make([]byte, packet.HeaderSize, packet.HeaderSize+packet.HurrySize), packet.Hurry{Ring: m.id})
 	m.sealer.Seal(b, packet.KindHurry)
-	fx.Sends = append(fx.Sends, packet.Send{To: m.rep, Bytes: b, Kind: packet.KindHurry})
+	fx.Sends = append(fx.Sends, packet.Send{To: to, Bytes: b, Kind: packet.KindHurry})
 	m.hurryAt = now + m.cfg.HurryInterval
 }
 
@@ -377,7 +417,7 @@ func (m *Machine) Advance(now time.Duration, fx *Effects) bool {
 		m.sendCopy(now, fx)
 	}
 	if m.hurryAt != 0 && now >= m.hurryAt {
-		m.sendHurry(now, fx)
+		m.sendHurry(now, m.others, fx) // whom I believed to have it has not let it go
 	}
 	return false
 }
