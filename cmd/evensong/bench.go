@@ -214,7 +214,8 @@ func newRingDaemonCommand() *cobra.Command {
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signal.Ignore(os.Interrupt) // Ctrl-C is for who measures, and ends our input
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+			// Its warnings, such as that the machine is busy, are in the report.
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelError}))
 			return bench.Daemon(cmd.InOrStdin(), cmd.OutOrStdout(), log)
 		},
 	}

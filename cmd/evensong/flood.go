@@ -12,10 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"evensong/client"
+	"evensong/internal/tools/bench"
 	"evensong/internal/tools/flood"
 	"evensong/internal/tools/user"
 )
@@ -26,6 +28,7 @@ func newFloodCommand() *cobra.Command {
 	var session *sessionFlags
 	var output string
 	var receiveOnly, sendOnly bool
+	var long longFlood
 	cmd := &cobra.Command{
 		Use:   "flood",
 		Short: "Send as many messages as the cluster takes, and measure rate and latency",
@@ -36,18 +39,22 @@ several programs, nobody starts before all are in the group, and each keeps with
 
 Give --server several times to deal the senders out to several daemons.
 
+With --for it runs for a time, or until Ctrl-C, says every now and then how it goes, checks every message, and ends with the
+report of "evensong bench".
+
 ` + sessionHelp,
 		Example: `  evensong flood
   evensong flood --messages 100000 --bytes 200 --service safe
   evensong flood --senders 3 -s 4803@a -s 4803@b -s 4803@c
   evensong flood --members 2            on two machines: starts when both are there
   evensong flood --receive-only         and in another terminal: evensong flood --send-only
+  evensong flood --for 8h --rate 5000 --every 1m --html night.html
   evensong flood -o json | jq .received.messages_per_second`,
 		Args: cobra.NoArgs,
 	}
 	service := bindService(cmd, "agreed")
 	f := cmd.Flags()
-	f.StringArrayVarP(&c.Servers, "server", "s", nil, "a daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path; may be given several times (default "+client.DefaultAddress+")")
+	bindServers(cmd, &c.Servers)
 	f.StringVar(&c.Group, "group", flood.DefaultGroup, "`GROUP` to flood")
 	f.IntVarP(&c.Messages, "messages", "m", flood.DefaultMessages, "how many messages each sender sends: `N`")
 	f.IntVarP(&c.Bytes, "bytes", "b", flood.DefaultBytes, "size of a message, 0 to "+strconv.Itoa(flood.MaxBytes))
@@ -58,10 +65,11 @@ Give --server several times to deal the senders out to several daemons.
 	f.BoolVar(&sendOnly, "send-only", false, "do not join, and do not wait for what comes back")
 	f.StringVarP(&output, "output", "o", "table", "table or json")
 	cmd.MarkFlagsMutuallyExclusive("receive-only", "send-only")
-	for _, name := range []string{"server", "group", "messages", "bytes", "window", "senders", "members"} {
+	for _, name := range []string{"group", "messages", "bytes", "window", "senders", "members"} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}
 	bindOutputCompletion(cmd)
+	long.bind(cmd)
 	session = bindSession(cmd, &c.Session, "")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var err error
@@ -91,6 +99,14 @@ Give --server several times to deal the senders out to several daemons.
 			return usage(err)
 		}
 		session.read(cmd)
+		if f.Changed("for") {
+			return long.run(cmd, c, output)
+		}
+		for _, name := range []string{"rate", "groups", "every", "html"} {
+			if f.Changed(name) {
+				return usage(fmt.Errorf("--%s goes with --for DURATION", name))
+			}
+		}
 		r, err := runFlood(cmd, c)
 		if err != nil {
 			return err
@@ -101,6 +117,73 @@ Give --server several times to deal the senders out to several daemons.
 		return r.Write(cmd.OutOrStdout())
 	}
 	return cmd
+}
+
+// longFlood are the flags of a flood that is over when its time is.
+type longFlood struct {
+	length, every time.Duration
+	rate, html    string
+	groups        int
+}
+
+func (l *longFlood) bind(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.DurationVar(&l.length, "for", 0, "send for this `DURATION`, or until Ctrl-C")
+	f.StringVar(&l.rate, "rate", "max", "with --for: how many messages per second all senders together send, by a schedule; or max")
+	f.IntVar(&l.groups, "groups", 1, "with --for: how many groups the messages go to in turn: `N`")
+	f.DurationVar(&l.every, "every", 10*time.Second, "with --for: print a line each `DURATION`")
+	f.StringVar(&l.html, "html", "", "with --for: write a page with plots to `FILE`")
+	for _, other := range []string{"messages", "members", "group", "receive-only", "send-only"} {
+		cmd.MarkFlagsMutuallyExclusive("for", other)
+	}
+	for _, name := range []string{"for", "rate", "groups", "every"} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
+	_ = cmd.MarkFlagFilename("html", "html")
+}
+
+// run floods for a time. The first Ctrl-C ends it with its report.
+func (l *longFlood) run(cmd *cobra.Command, fc flood.Config, output string) error {
+	rate, err := bench.ParseRate(l.rate)
+	if err != nil {
+		return usage(err)
+	}
+	if l.every <= 0 {
+		return usage(fmt.Errorf("--every %v: want a positive duration", l.every))
+	}
+	c := bench.Config{
+		Session: fc.Session, Servers: fc.Servers, Services: []client.Service{fc.Service}, Bytes: []int{max(fc.Bytes, 0)}, Rates: []bench.Rate{rate},
+		Senders: fc.Sessions, Groups: l.groups, Window: fc.Window, Time: l.length,
+	}
+	if err := c.Validate(); err != nil {
+		return usage(err)
+	}
+	page, err := createPage(l.html)
+	if err != nil {
+		return err
+	}
+	ctx, stop := interruptible(cmd)
+	defer stop()
+	c.Stop = ctx.Done()
+	say, clearLine := progressLine(cmd.ErrOrStderr())
+	next, last := l.every, bench.Progress{}
+	c.Progress = func(p bench.Progress) {
+		if output == "table" && p.Elapsed >= next {
+			clearLine()
+			seconds := (p.Elapsed - max(last.Elapsed, 0)).Seconds()
+			fmt.Fprintf(cmd.OutOrStdout(), "%8.1f s  %10.0f messages/s for each receiver\n", p.Elapsed.Seconds(), float64(p.Received-last.Received)/float64(c.Senders)/seconds)
+			next, last = next+l.every, p
+		} else if p.Elapsed <= 0 {
+			last = p // what was received while it warmed up
+		}
+		say("%s", progressText(p))
+	}
+	r, err := bench.Run(context.WithoutCancel(ctx), c)
+	clearLine()
+	if err != nil {
+		return err
+	}
+	return writeBench(cmd, r, page, output)
 }
 
 // runFlood floods, with progress on a terminal.

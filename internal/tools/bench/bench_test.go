@@ -293,3 +293,11 @@ func TestRates(t *testing.T) {
 		}
 	}
 }
+
+func TestPercentText(t *testing.T) {
+	for share, want := range map[float64]string{0: "0", 0.5: "50", 0.9: "90", 0.99: "99", 1 - 1e-3: "99.9", 0.99937: "99.94", 1 - 1e-6: "99.9999"} {
+		if got := percentText(share); got != want {
+			t.Errorf("%v is %s, want %s", share, got, want)
+		}
+	}
+}

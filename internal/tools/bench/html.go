@@ -66,7 +66,7 @@ func (r *Report) HTML(w io.Writer) error {
 
 // percentText is a share with as many digits as it needs.
 func percentText(share float64) string {
-	digits := int(max(0, math.Ceil(-math.Log10(1-share))-1))
+	digits := int(max(0, math.Ceil(-math.Log10(1-share)-1e-6)-2))
 	return strconv.FormatFloat(100*share, 'f', digits, 64)
 }
 
