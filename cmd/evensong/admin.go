@@ -62,10 +62,7 @@ func (f *adminFlags) bindAll(cmd *cobra.Command, what string) {
 
 // ready fills in the environment and checks the flags.
 func (f *adminFlags) ready(cmd *cobra.Command) (context.Context, error) {
-	if v := os.Getenv(envAdmin); v != "" && !cmd.Flags().Changed("admin") {
-		f.reach.Admin = strings.Split(v, ",")
-	}
-	fromEnv(cmd, "admin-token-file", envAdminToken, &f.reach.TokenFile)
+	adminFromEnv(&f.reach, cmd.Flags().Changed("admin"), cmd.Flags().Changed("admin-token-file"))
 	if f.output != "" && f.output != "table" && f.output != "json" {
 		return nil, failure{fmt.Errorf("unknown output format %q; choose table or json", f.output), exitUsage}
 	}
@@ -79,19 +76,24 @@ func (f *adminFlags) ready(cmd *cobra.Command) (context.Context, error) {
 	return ctx, nil
 }
 
+// adminFromEnv takes the environment for what no flag has said.
+func adminFromEnv(r *monitor.Reach, admin, token bool) {
+	if v := os.Getenv(envAdmin); v != "" && !admin {
+		r.Admin = strings.Split(v, ",")
+	}
+	if v, ok := os.LookupEnv(envAdminToken); ok && !token {
+		r.TokenFile = v
+	}
+}
+
 func (f *adminFlags) out() monitor.Output { return monitor.Output{JSON: f.output == "json"} }
 
-// completeDaemons are the daemons of this host.
+// completeDaemons are the daemons of this host that are there.
 func completeDaemons(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	dir, _ := cmd.Flags().GetString("runtime-dir")
-	if dir == "" {
-		dir = admin.Dir("")
-	}
-	var names []string
-	for _, s := range admin.Sockets(dir) {
-		names = append(names, s.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	ctx, cancel := context.WithTimeout(context.Background(), completionPatience)
+	defer cancel()
+	return monitor.Choices(ctx, admin.Dir(dir)), cobra.ShellCompDirectiveNoFileComp
 }
 
 // live are the names of groups, or of daemons, that a running daemon knows. A completion that takes long is no help.

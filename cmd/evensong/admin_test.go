@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,15 +65,25 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("completion %s: %d, %d bytes, %s", shell, code, len(out), stderr)
 		}
 	}
+	// Of alpha one socket is in use and one was left behind, nobody has gamma's, and two daemons are called beta.
 	dir := t.TempDir()
-	for _, name := range []string{"alpha-4803.admin", "beta-4803.admin"} {
+	for _, name := range []string{"alpha-1.admin", "gamma-1.admin"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	for _, name := range []string{"alpha-2.admin", "beta-1.admin", "beta-2.admin"} {
+		ln, err := net.Listen("unix", filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &http.Server{Handler: http.NotFoundHandler()}
+		go s.Serve(ln)
+		defer s.Close()
+	}
 	// What the scripts of the shells call.
 	for args, want := range map[string]string{
-		"status --runtime-dir " + dir + " --admin ": "alpha\nbeta\n",
+		"status --runtime-dir " + dir + " --admin ": "alpha\n" + filepath.Join(dir, "beta-1.admin") + "\n" + filepath.Join(dir, "beta-2.admin") + "\n:4\n",
 		"status -o ":         "table\njson\n",
 		"set ":               "window=\n",
 		"set log-level=":     "log-level=debug\n",
@@ -123,6 +135,19 @@ func TestParseSpmonitor(t *testing.T) {
 	var out, errs bytes.Buffer
 	if code := run([]string{"/usr/bin/spmonitor", "-z"}, strings.NewReader(""), &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "usage: spmonitor") {
 		t.Errorf("spmonitor -z: %d %s", code, errs.String())
+	}
+	t.Setenv(envAdmin, "from-env")
+	for _, args := range []string{"", "-n flag"} {
+		want := "from-env"
+		if args != "" {
+			want = "flag"
+		}
+		out.Reset()
+		// The menu goes on after a mistake; what it says about the daemon tells which one it looked for.
+		run(append([]string{"spmonitor", "-c", conf}, strings.Fields(args)...), strings.NewReader("0\n9\n"), &out, &errs)
+		if !strings.Contains(out.String(), `"`+want+`" is no daemon`) {
+			t.Errorf("spmonitor %s with %s: %s", args, envAdmin, out.String())
+		}
 	}
 	t.Setenv(envAdmin, "")
 	if code := run([]string{"spmonitor", "-c", conf}, strings.NewReader("9\n"), &out, &errs); code != 0 || !strings.Contains(out.String(), "r  reload") {

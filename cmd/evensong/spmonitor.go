@@ -20,6 +20,8 @@ const spmonitorUsage = `usage: spmonitor [-p port] [-n name] [-t seconds] [-c fi
   -n name     ask the daemon NAME first, and through it the others
   -t seconds  between two looks of status (10)
   -c file     the configuration file: where its daemons have their sockets
+Environment: ` + envAdmin + ` names daemons as -n does, which wins: names, paths of sockets, or HOST:PORT with the token in the
+file ` + envAdminToken + `.
 `
 
 // runSpmonitor is the program when it is called as spmonitor: the flags of the original's monitor, and its menu. args are
@@ -34,6 +36,7 @@ func runSpmonitor(args []string, stdin io.Reader, stdout, stderr io.Writer) int 
 		io.WriteString(stdout, spmonitorUsage)
 		return 0
 	}
+	adminFromEnv(&r, len(r.Admin) > 0, false)
 	if err := runMenu(context.Background(), r, o, stdin, stdout); err != nil {
 		fmt.Fprintf(stderr, "spmonitor: %v\n", err)
 		return exitCode(err)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"evensong/internal/admin"
@@ -120,7 +121,7 @@ func (r *Reach) Targets(ctx context.Context) ([]Target, error) {
 				}
 			}
 			// Daemons of different clusters may share a name; what is meant for one of them must not reach another.
-			if living := alive(same); len(living) > 1 {
+			if living := alive(ctx, same); len(living) > 1 {
 				return nil, usage("%q is the name of several daemons here; give the socket of one: --admin %s", a, strings.Join(places(living), ", or --admin "))
 			} else if len(living) == 1 {
 				same = living
@@ -135,7 +136,7 @@ func (r *Reach) Targets(ctx context.Context) ([]Target, error) {
 		for _, s := range sockets {
 			out = append(out, Target{s.Name, s.Path, admin.NewClient(s.Path, o)})
 		}
-		if out = alive(out); len(out) == 0 {
+		if out = alive(ctx, out); len(out) == 0 {
 			return nil, fmt.Errorf("no daemon has an admin socket in %s; is one running here, as this user? --admin says where else to look", r.dir())
 		}
 	}
@@ -195,19 +196,57 @@ func found(sockets []admin.Socket) string {
 	return "there are " + strings.Join(slices.Compact(names), ", ")
 }
 
-// alive leaves out the sockets that daemons left behind when they crashed.
-func alive(ts []Target) []Target {
+// alive leaves out the sockets that daemons left behind when they crashed. One alone stays, so that its error says what is wrong.
+func alive(ctx context.Context, ts []Target) []Target {
 	if len(ts) < 2 {
 		return ts
 	}
+	return answering(ctx, ts)
+}
+
+// answering are the targets where somebody is, in their order. All are asked at once, and none for longer than a second.
+func answering(ctx context.Context, ts []Target) []Target {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	there := make([]bool, len(ts))
+	var wg sync.WaitGroup
+	for i, t := range ts {
+		wg.Go(func() {
+			_, err := t.Client.Members(ctx)
+			u, unreachable := errors.AsType[*admin.UnreachableError](err)
+			there[i] = !unreachable || !u.Refused()
+		})
+	}
+	wg.Wait()
 	var out []Target
-	for _, t := range ts {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		_, err := t.Client.Members(ctx)
-		cancel()
-		if u, ok := errors.AsType[*admin.UnreachableError](err); !ok || !u.Refused() {
+	for i, t := range ts {
+		if there[i] {
 			out = append(out, t)
 		}
+	}
+	return out
+}
+
+// Choices are what --admin takes for the daemons that have a socket in dir and are there: a name, or the path of the socket where
+// daemons share a name.
+func Choices(ctx context.Context, dir string) []string {
+	var ts []Target
+	for _, s := range admin.Sockets(dir) {
+		ts = append(ts, Target{s.Name, s.Path, admin.NewClient(s.Path, admin.DialOptions{})})
+	}
+	ts = answering(ctx, ts)
+	named := map[string]int{}
+	for _, t := range ts {
+		named[t.Name]++
+	}
+	var out []string
+	for _, t := range ts {
+		if named[t.Name] > 1 {
+			out = append(out, t.At)
+		} else {
+			out = append(out, t.Name)
+		}
+		t.Client.Close()
 	}
 	return out
 }
