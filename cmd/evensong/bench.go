@@ -243,7 +243,7 @@ machines for example; load members end when the measuring ones are done.
   evensong bench membership --flush
   evensong bench membership --role load --size 10 -s 4803@a     on one machine,
   evensong bench membership --role measure --size 10            on another`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&c.Servers, "server", "s", nil, "a daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path; several deal the members out (default "+client.DefaultAddress+")")
@@ -339,7 +339,7 @@ func newLinkSendCommand() *cobra.Command {
 		Short: "Send numbered UDP packets to an address",
 		Example: `  evensong bench link send --to 10.0.0.2
   evensong bench link send --to 239.1.2.3 --from 10.0.0.1 --burst 20 --interval 1ms`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 	}
 	f := cmd.Flags()
 	f.StringVarP(&to, "to", "a", "127.0.0.1", "`ADDRESS` to send to; a multicast group, too")
@@ -416,7 +416,7 @@ cannot be had.`,
 		Example: `  evensong bench link recv
   evensong bench link recv --address 10.0.0.2 --port 4803 --timeout 1m
   evensong bench link recv --address 239.1.2.3 --interface eth1`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 	}
 	f := cmd.Flags()
 	f.StringVarP(&at, "address", "a", "", "local `ADDRESS` to receive at, or a multicast group to join (default: all IPv4 addresses)")

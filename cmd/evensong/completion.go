@@ -24,7 +24,7 @@ daemons and of groups.
   fish        evensong completion fish > ~/.config/fish/completions/evensong.fish
   powershell  evensong completion powershell | Out-String | Invoke-Expression`,
 		Example:   "  evensong completion bash",
-		Args:      cobra.ExactArgs(1),
+		Args:      arguments(1, 1),
 		ValidArgs: shells,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root, out := cmd.Root(), cmd.OutOrStdout()

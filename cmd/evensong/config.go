@@ -46,7 +46,6 @@ variables, these over the file, and the file over defaults.`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.SuggestionsMinimumDistance = 2
 	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigDiffCommand())
 	return cmd
 }
@@ -84,7 +83,7 @@ configuration cannot be used.`,
 		Example: `  evensong config check spread.conf
   evensong config check -c /etc/spread.conf --resolve
   evensong config check spread.conf -o json | jq .problems`,
-		Args:          cobra.MaximumNArgs(1),
+		Args:          arguments(0, 1),
 		SilenceUsage:  true,
 		SilenceErrors: false,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -110,7 +109,7 @@ func newConfigShowCommand() *cobra.Command {
 		Example: `  evensong config show --origin
   evensong config show -c spread.conf --token-timeout 300ms --origin
   EVENSONG_NAME=alpha evensong config show --all -o json`,
-		Args:         cobra.NoArgs,
+		Args:         arguments(0, 0),
 		SilenceUsage: true,
 		RunE:         func(cmd *cobra.Command, _ []string) error { return f.report(cmd, opts) },
 	}
@@ -171,7 +170,7 @@ order, the ring variant; and in the token timeout, which should be equal. Other 
 
 Exit status: 0 if they agree, 1 if they differ, 3 if one of them cannot be used.`,
 		Example:      `  ssh beta cat /etc/spread.conf | evensong config diff /etc/spread.conf -`,
-		Args:         cobra.ExactArgs(2),
+		Args:         arguments(2, 2),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.checkOutput(); err != nil {

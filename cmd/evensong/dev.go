@@ -25,7 +25,7 @@ func newDevCommand() *cobra.Command {
 The first daemon serves clients on port 4803 and /tmp/4803 if nobody has them, else on a free port that is printed.
 Nothing is written to disk, and nothing but loopback is used.`,
 		Example: "  evensong dev\n  evensong dev --for 10s\n  evensong join -s 4803@localhost demo      in another terminal",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("for") && seconds <= 0 {
 				return failure{errors.New("--for wants a positive duration, such as 10s"), exitUsage}

@@ -28,7 +28,7 @@ Over TCP it needs DangerousMonitor in the daemon's configuration.
 
 Exit status: 0 when the daemon has gone, 1 if that failed, 2 for wrong use, 5 if it refused.`,
 		Example: "  evensong drain --admin a\n  evensong drain --admin a --deadline 5m\n  evensong drain --admin a --deadline 0s     at once, but in good order",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := f.ready(cmd); err != nil {
 				return err

@@ -50,7 +50,7 @@ report of "evensong bench".
   evensong flood --receive-only         and in another terminal: evensong flood --send-only
   evensong flood --for 8h --rate 5000 --every 1m --html night.html
   evensong flood -o json | jq .received.messages_per_second`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 	}
 	service := bindService(cmd, "agreed")
 	f := cmd.Flags()

@@ -21,7 +21,7 @@ name: the members of that group, in the order of its views.
 
 Exit status: 0 after a list, 1 if there is no such group or no daemon answered, 2 for wrong use, 5 if it refused.`,
 		Example: "  evensong groups\n  evensong groups chat\n  evensong groups -o json | jq '.[].name'",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    arguments(0, 1),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp

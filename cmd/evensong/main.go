@@ -85,23 +85,12 @@ Start with "evensong dev": three daemons in one process and a conversation to wa
 		Args:          knownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(flagMistake)
+	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(newDevCommand(), newServeCommand(), newUserCommand(), newConfigCommand(), newSimCommand(), newVersionCommand())
 	root.AddCommand(adminCommands()...)
 	root.AddCommand(toolCommands()...)
 	return root
-}
-
-// knownCommand refuses words that are no subcommand, with the one that was probably meant.
-func knownCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	hint := ""
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = "; did you mean " + strings.Join(near, " or ") + "?"
-	}
-	return fmt.Errorf("there is no command %q%s", cmd.CommandPath()+" "+args[0], hint)
 }
 
 // failure is an error with an exit code of its own.

@@ -21,7 +21,7 @@ are not in it.
 
 Exit status: 0 after a list, 1 if no daemon answered, 2 for wrong use, 5 if it refused.`,
 		Example: "  evensong members\n  evensong members --admin a -o json",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, err := f.ready(cmd)
 			if err != nil {

@@ -42,7 +42,6 @@ Exit status of the menu: 0. Of the subcommands: 0 if all daemons did it, 1 if on
 			return runMenu(ctx, f.reach, o, cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
-	cmd.SuggestionsMinimumDistance = 2
 	f.bind(cmd)
 	cmd.Flags().DurationVar(&o.Interval, "interval", monitor.DefaultInterval, "`DURATION` between two looks of status in the menu")
 	status := newStatusCommand()
@@ -84,7 +83,7 @@ func monitorPartition() *cobra.Command {
 that are not. Each daemon ignores what comes from other components, as if the network had lost it. All daemons that can be
 reached are told. The partition ends after its lease, whatever happens; --keep renews it until the command ends, and heals it
 then. Dangerous: daemons need DangerousMonitor in their configuration.`,
-		"  evensong monitor partition a,b/c\n  evensong monitor partition a/b/c --lease 10m\n  evensong monitor partition a,b/c --keep", cobra.ExactArgs(1),
+		"  evensong monitor partition a,b/c\n  evensong monitor partition a/b/c --lease 10m\n  evensong monitor partition a,b/c --keep", arguments(1, 1),
 		func(_ context.Context, cmd *cobra.Command, args []string) error {
 			c, err := monitor.ParseComponents(args[0])
 			if err != nil {
@@ -108,7 +107,7 @@ then. Dangerous: daemons need DangerousMonitor in their configuration.`,
 func monitorHeal() *cobra.Command {
 	f := &adminFlags{}
 	return action(f, "heal", "End a partition before its time", "All daemons that can be reached are told. Dangerous, as partition is.",
-		"  evensong monitor heal", cobra.NoArgs, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		"  evensong monitor heal", arguments(0, 0), func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 			return monitor.Heal(ctx, f.reach, f.out(), cmd.OutOrStdout())
 		})
 }
@@ -119,7 +118,7 @@ func monitorFlow() *cobra.Command {
 	cmd := action(f, "flow", "Change flow control while daemons run",
 		`What is not given stays as it is; without flags the windows in force are shown. They are not stored, and should be the same at
 all daemons. Dangerous: daemons need DangerousMonitor in their configuration.`,
-		"  evensong monitor flow --all\n  evensong monitor flow --window 200 --personal-window 50 --all", cobra.NoArgs,
+		"  evensong monitor flow --all\n  evensong monitor flow --window 200 --personal-window 50 --all", arguments(0, 0),
 		func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 			var s admin.Settings
 			for _, x := range []struct {
@@ -147,7 +146,7 @@ all daemons. Dangerous: daemons need DangerousMonitor in their configuration.`,
 func monitorSessions() *cobra.Command {
 	f := &adminFlags{}
 	return action(f, "sessions", "List the clients of a daemon: what waits for each, since when, and what it has sent", "UP is the time since the client came, MOST the most bytes that have waited.",
-		"  evensong monitor sessions --admin a", cobra.NoArgs, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		"  evensong monitor sessions --admin a", arguments(0, 0), func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 			return monitor.Sessions(ctx, f.reach, f.out(), cmd.OutOrStdout())
 		})
 }
@@ -155,7 +154,7 @@ func monitorSessions() *cobra.Command {
 func monitorClose() *cobra.Command {
 	f := &adminFlags{}
 	return action(f, "close ID", "End a client's session", "\"evensong monitor sessions\" has the numbers. Dangerous: the daemon needs DangerousMonitor in its configuration.",
-		"  evensong monitor close 17 --admin a", cobra.ExactArgs(1), func(ctx context.Context, cmd *cobra.Command, args []string) error {
+		"  evensong monitor close 17 --admin a", arguments(1, 1), func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			id, err := strconv.ParseUint(args[0], 10, 64)
 			if err != nil {
 				return failure{fmt.Errorf("%q is no number of a session", args[0]), exitUsage}
@@ -167,7 +166,7 @@ func monitorClose() *cobra.Command {
 func monitorReload() *cobra.Command {
 	f := &adminFlags{}
 	cmd := action(f, "reload", "Have daemons read their configuration again", "SIGHUP does the same. Over TCP it is dangerous: the daemon needs DangerousMonitor in its configuration.",
-		"  evensong monitor reload --all", cobra.NoArgs, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		"  evensong monitor reload --all", arguments(0, 0), func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 			return monitor.Reload(ctx, f.reach, f.out(), cmd.OutOrStdout())
 		})
 	f.bindAll(cmd, "all daemons that can be reached")
@@ -179,7 +178,7 @@ func monitorTerminate() *cobra.Command {
 	cmd := action(f, "terminate", "Stop daemons at once, without a good-bye",
 		`The others notice it as they notice a crash, and the process ends with status 1. "evensong drain" is the friendly way. Dangerous:
 daemons need DangerousMonitor in their configuration.`,
-		"  evensong monitor terminate --admin c", cobra.NoArgs, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		"  evensong monitor terminate --admin c", arguments(0, 0), func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 			return monitor.Terminate(ctx, f.reach, f.out(), cmd.OutOrStdout())
 		})
 	f.bindAll(cmd, "all daemons that can be reached")

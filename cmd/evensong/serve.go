@@ -39,7 +39,7 @@ is taken.`,
 		Example: `  evensong serve -n a -c spread.conf
   evensong serve --name a --bind 10.0.0.1 --peer b=10.0.0.2 --peer c=10.0.0.3
   evensong serve --name solo --listen 127.0.0.1:4803 --unix-socket /tmp/4803`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "`FILE` in the format of spread.conf (default: the first of "+fmt.Sprint(config.SearchPath)+")")
 	values := config.BindFlags(cmd.Flags())
@@ -86,6 +86,7 @@ func runSpread(args []string, stderr io.Writer) int {
 	cmd.SetArgs(flags)
 	cmd.SetErr(stderr)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetFlagErrorFunc(flagMistake)
 	err := cmd.ExecuteContext(context.Background())
 	if err == nil {
 		return 0

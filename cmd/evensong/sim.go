@@ -41,7 +41,7 @@ Profiles:
 ` + strings.Join(names, "\n"),
 		Example: `  evensong sim --schedules 1000
   evensong sim --seed 4711 --profile partition --schedules 1 --history history.txt`,
-		Args:          cobra.NoArgs,
+		Args:          arguments(0, 0),
 		SilenceUsage:  true,
 		SilenceErrors: false,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -28,7 +28,7 @@ Exit status: 0 if all answered, 1 if one did not, 2 for wrong use, 5 if one refu
   evensong status --admin a -o json
   evensong status --all --watch --interval 2s
   evensong status --admin 10.0.0.1:4899 --admin 10.0.0.2:4899 --admin-token-file ~/.evensong-token`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := f.ready(cmd); err != nil {
 				return err

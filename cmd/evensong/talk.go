@@ -159,7 +159,7 @@ With a pipe as input each line is sent, and the command ends when the last one h
 		Example: `  evensong join chat
   evensong join -u alice -s 4803@db1 chat
   printf 'hello\n' | evensong join chat`,
-		Args:              cobra.MatchAll(groupArgs(1), cobra.MaximumNArgs(1)),
+		Args:              cobra.MatchAll(groupArgs(1), arguments(1, 1)),
 		ValidArgsFunction: completeGroups,
 	}
 	service := bindService(cmd, "agreed")

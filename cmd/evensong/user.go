@@ -46,7 +46,7 @@ use, 5 if the daemon refuses the session.`,
   evensong user -r                     under a name that the daemon invents
   printf 's chat\nhello\n' | evensong user -r
   printf 'd\nj chat\nr\n' | evensong user -r     join, and wait for the first view`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			session.read(cmd)
 			ctx, stop := interruptible(cmd)

@@ -53,7 +53,7 @@ func newVersionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Say which version this is, and which protocols it speaks",
 		Example: "  evensong version\n  evensong version -o json",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := thisVersion()
 			switch output {

@@ -138,8 +138,8 @@ func printable(s string) string {
 	}, s)
 }
 
-// suggest is the candidate that a writer of word most probably meant, or "". A different case alone always counts.
-func suggest(word string, candidates []string) string {
+// Suggest is the candidate that a writer of word most probably meant, or "". A different case alone always counts.
+func Suggest(word string, candidates []string) string {
 	best, bestCost := "", len(word)/3+1
 	lower := strings.ToLower(word)
 	if len(lower) > 64 {
@@ -153,9 +153,9 @@ func suggest(word string, candidates []string) string {
 	return best
 }
 
-// didYouMean is a hint made of suggest, or the fallback.
+// didYouMean is a hint made of Suggest, or the fallback.
 func didYouMean(word string, candidates []string, fallback string) string {
-	s := suggest(word, candidates)
+	s := Suggest(word, candidates)
 	switch {
 	case s == "":
 		return fallback

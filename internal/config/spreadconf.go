@@ -173,7 +173,7 @@ func wrongFormat(data []byte) (text, hint string) {
 
 // notMeantAsDirective reports whether a key in lower case is more probably one of a TOML file than a misspelled directive.
 func notMeantAsDirective(key string) bool {
-	return strings.Contains(key, "-") || suggest(key, keywords) == "" && foreignKeys[key] == ""
+	return strings.Contains(key, "-") || Suggest(key, keywords) == "" && foreignKeys[key] == ""
 }
 
 // places remembers where in the file things stand, for problems that are found after parsing.

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// TestMistyped: what is said of commands, flags and values that were mistyped. Nothing is asked of a daemon.
+func TestMistyped(t *testing.T) {
+	for _, row := range []struct {
+		args string
+		want string // the first line behind the program's name
+	}{
+		{"statsu", `there is no command "evensong statsu"; did you mean status?`},
+		{"bench membershp", `there is no command "evensong bench membershp"; did you mean membership?`},
+		{"help statsu", `there is no command "evensong statsu"; did you mean status?`},
+		{"help monitor partitoin", `there is no command "evensong monitor partitoin"; did you mean partition?`},
+		{"help status extra", `there is no command "evensong status extra"`},
+		{"status --admn x", `"evensong status" has no flag --admn; did you mean --admin?`},
+		{"status --admin-t x", `"evensong status" has no flag --admin-t; did you mean --admin-tls or --admin-token-file?`},
+		{"status -admin x", `"evensong status" has no flag -a (in -admin); did you mean --admin?`},
+		{"status -x", `"evensong status" has no flag -x`},
+		{"status --=x", `"evensong status" has no flag --=x; a flag is --NAME or --NAME=VALUE, and -- ends the flags`},
+		{"serve --nam x", `"evensong serve" has no flag --nam; did you mean --name?`},
+		{"status --timeout", `--timeout needs a value: --timeout DURATION`},
+		{"status -o", `-o, --output needs a value: --output FORMAT`},
+		{"status --timeout 5", `--timeout "5": want a duration with its unit, such as 5s or 5ms`},
+		{"status --timeout soon", `--timeout "soon": want a duration with its unit, such as 300ms, 5s or 1m30s`},
+		{"status --all=perhaps", `--all "perhaps": want true or false`},
+		{"bench membership --size x", `--size "x": want a whole number`},
+		{"bench membership --size 99999999999999999999", `--size "99999999999999999999": this number is too large`},
+		{"sim --seed -1", `--seed "-1": want a whole number that is not negative`},
+		{"pub --rate x g", `--rate "x": want a number`},
+		{"status a", `"evensong status" takes no arguments, and has "a"; usage: evensong status [flags]; --admin chooses a daemon`},
+		{"version a", `"evensong version" takes no arguments, and has "a"; usage: evensong version [flags]`},
+		{"config diff a", `"evensong config diff" needs 2 arguments, and has 1; usage: evensong config diff FILE FILE [flags]`},
+		{"monitor partition a b", `"evensong monitor partition" takes 1 argument, and has 2: "b" is too many; usage: evensong monitor partition COMPONENTS [flags]`},
+	} {
+		code, stdout, stderr := evensong(strings.Fields(row.args)...)
+		first, next, _ := strings.Cut(stderr, "\n")
+		if code != exitUsage || stdout != "" || first != "evensong: "+row.want || !strings.HasPrefix(next, "Try \"evensong ") {
+			t.Errorf("evensong %s: %d\n%swant %s", row.args, code, stderr, row.want)
+		}
+	}
+	if code, out, stderr := evensong("help", "monitor", "partition"); code != 0 || !strings.Contains(out, "--lease") || stderr != "" {
+		t.Errorf("help of a command: %d %s %s", code, out, stderr)
+	}
+}
+
+// TestNoTextOfLibraries: no command answers too many arguments, or a value of the wrong type, in the words of a library.
+func TestNoTextOfLibraries(t *testing.T) {
+	foreign := []string{"accepts ", "unknown command", "invalid argument", "strconv", "missing unit", "parse error"}
+	check := func(args ...string) {
+		_, _, stderr := evensong(args...)
+		for _, text := range foreign {
+			if strings.Contains(stderr, text) {
+				t.Errorf("evensong %s: %s", strings.Join(args, " "), stderr)
+			}
+		}
+	}
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		path := strings.Fields(cmd.CommandPath())[1:]
+		if cmd.Args != nil { // who takes any number has rules of its own
+			if err := cmd.Args(cmd, []string{"a", "b", "c"}); err != nil {
+				check(append(path, "a", "b", "c")...)
+			}
+		}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			switch f.Value.Type() {
+			case "duration", "int", "uint64", "float64", "bool":
+				check(append(path, "--"+f.Name+"=x")...)
+			}
+		})
+		for _, c := range cmd.Commands() {
+			walk(c)
+		}
+	}
+	walk(newRootCommand())
+}
