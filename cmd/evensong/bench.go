@@ -246,7 +246,7 @@ machines for example; load members end when the measuring ones are done.
 		Args: arguments(0, 0),
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&c.Servers, "server", "s", nil, "a daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path; several deal the members out (default "+client.DefaultAddress+")")
+	f.StringArrayVarP(&c.Servers, "server", "s", nil, "a daemon: `ADDRESS` is "+addressHelp+"; several deal the members out (default "+client.DefaultAddress+")")
 	f.StringVarP(&c.Group, "group", "g", timing.DefaultGroup, "`GROUP` to join and leave")
 	f.IntVar(&c.Size, "size", timing.DefaultSize, "how many members there are with the measuring one: `N`")
 	f.IntVar(&c.Count, "count", timing.DefaultCount, "how often one joins and leaves: `N`")

@@ -31,6 +31,12 @@ Environment: ` + envServer + `, ` + envUser + ` and ` + envPassword + ` stand fo
 Exit status: 0 if all went well, 1 if the daemon cannot be reached or the session is lost, 2 for wrong use, 5 if the
 daemon refuses the session or a request.`
 
+// addressHelp and nameHelp are what -s and -u take, in both dialects.
+const (
+	addressHelp = "port (this machine), port@host, host:port or unix:/path; evensong:// in front of these chooses Evensong's own dialect"
+	nameHelp    = "1 to 10 characters from $ to ~; at an evensong:// address UTF-8 without #, 253 bytes less the daemon's name at most"
+)
+
 // sessionFlags are the flags of commands that open a session with a daemon.
 type sessionFlags struct {
 	o *user.Options
@@ -40,10 +46,10 @@ type sessionFlags struct {
 func bindSession(cmd *cobra.Command, o *user.Options, name string) *sessionFlags {
 	f := cmd.Flags()
 	if f.Lookup("server") == nil { // a command may take several
-		f.StringVarP(&o.Address, "server", "s", client.DefaultAddress, "the daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path")
+		f.StringVarP(&o.Address, "server", "s", client.DefaultAddress, "the daemon: `ADDRESS` is "+addressHelp)
 		_ = cmd.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions)
 	}
-	text := "private `NAME`, 1 to 10 characters, unique at the daemon"
+	text := "private `NAME`, unique at the daemon: " + nameHelp
 	if name == "" {
 		text += " (default: the daemon invents one)"
 	}

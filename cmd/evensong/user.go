@@ -64,8 +64,9 @@ use, 5 if the daemon refuses the session.`,
 
 // spuserUsage is the help of the program under its other names.
 const spuserUsage = `usage: spuser [-u name] [-s address] [-r] [-n login -p password]
-  -u name      private name (user)
-  -s address   daemon: port (this machine), port@host, host:port or unix:/path (4803)
+  -u name      private name, 1 to 10 characters, longer in the own dialect (user)
+  -s address   daemon: port (this machine), port@host, host:port or unix:/path (4803);
+               evensong:// in front of these chooses Evensong's own dialect
   -r           let the daemon invent a private name
   -n login     name for daemons that ask for a password
   -p password  password for them
@@ -94,8 +95,9 @@ func runSpuser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 const flushUserUsage = `usage: flush_user [-u name] [-s address]
-  -u name      private name (user)
-  -s address   daemon: port (this machine), port@host, host:port or unix:/path (4803)
+  -u name      private name, 1 to 10 characters, longer in the own dialect (user)
+  -s address   daemon: port (this machine), port@host, host:port or unix:/path (4803);
+               evensong:// in front of these chooses Evensong's own dialect
 `
 
 // runFlushUser is the program when it is called as flush_user. The result is the exit status.

@@ -138,3 +138,22 @@ func TestUserCommand(t *testing.T) {
 		t.Errorf("name in use: %v", err)
 	}
 }
+
+// TestSessionHelp: the help of every command with a session tells of both dialects.
+func TestSessionHelp(t *testing.T) {
+	for _, name := range []string{"user", "pub", "sub", "join", "flood", "bench", "bench membership"} {
+		_, out, _ := evensong(append(strings.Fields(name), "--help")...)
+		for _, flag := range []string{"--server ADDRESS", "--user NAME"} {
+			_, line, _ := strings.Cut(out, flag)
+			if line, _, _ = strings.Cut(line, "\n"); !strings.Contains(line, "evensong://") {
+				t.Errorf("%s: %s%s", name, flag, line)
+			}
+		}
+	}
+	for _, name := range []string{"spuser", "flush_user", "spflooder"} {
+		var out, errs bytes.Buffer
+		if run([]string{name, "-h"}, strings.NewReader(""), &out, &errs); !strings.Contains(out.String()+errs.String(), "evensong://") {
+			t.Errorf("%s -h: %s%s", name, out.String(), errs.String())
+		}
+	}
+}

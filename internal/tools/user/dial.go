@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"evensong/client"
@@ -98,17 +99,24 @@ func Explain(err error, o Options) error {
 		return e
 	}
 	e := &ExitError{Code: exitFailure, Err: err}
+	own := strings.HasPrefix(o.Address, "evensong://")
 	code, _ := errors.AsType[client.Code](err)
 	switch code {
 	case client.ErrIllegalAddress:
 		e.Code = exitUsage
-		e.Hint = "give the daemon as port (this machine), port@host, host:port or unix:/path; the host must have an address"
+		e.Hint = "give the daemon as port (this machine), port@host, host:port or unix:/path, perhaps with evensong:// in front; the host must have an address"
 	case client.ErrIllegalName:
 		e.Code = exitUsage
-		e.Hint = fmt.Sprintf("a name has 1 to %d characters from '$' to '~'; choose another with -u, or -r for one from the daemon", client.MaxPrivateName)
+		e.Hint = fmt.Sprintf("a name has 1 to %d characters from '$' to '~' (more at an evensong:// address); choose another with -u, or -r for one from the daemon", client.MaxPrivateName)
+		if own {
+			e.Hint = "a name is UTF-8 without # and control characters, without ! at its beginning, and with the daemon's name at most 253 bytes long; choose another with -u"
+		}
 	case client.ErrIllegalGroup:
 		e.Code = exitUsage
 		e.Hint = "a group has 1 to 31 characters from '$' to '~'; a private group looks like #name#daemon"
+		if own {
+			e.Hint = "a group has 1 to 255 bytes of UTF-8 without # and control characters; a private group looks like #name#daemon"
+		}
 	case client.ErrCouldNotConnect:
 		e.Hint = "is a daemon running there? name another one with -s port@host"
 	case client.ErrNotUnique:

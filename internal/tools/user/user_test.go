@@ -310,3 +310,14 @@ func (w *watchedBuffer) waitFor(t *testing.T, part string) {
 		w.cond.Wait()
 	}
 }
+
+// TestExplainOwnDialect: what names may be is told of the dialect that is spoken.
+func TestExplainOwnDialect(t *testing.T) {
+	for _, code := range []client.Code{client.ErrIllegalName, client.ErrIllegalGroup} {
+		err := &client.Error{Code: code}
+		original, own := Explain(err, Options{Address: "4803"}).Error(), Explain(err, Options{Address: "evensong://localhost:4803"}).Error()
+		if !strings.Contains(original, "from '$' to '~'") || !strings.Contains(own, "UTF-8 without #") {
+			t.Errorf("%v: %s; in the own dialect: %s", code, original, own)
+		}
+	}
+}
