@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -222,10 +223,20 @@ func TestCommands(t *testing.T) {
 
 	text := run(t, func(w io.Writer) error { return Status(ctx, r.reach("a"), Output{}, 0, w) })
 	for _, want := range []string{"daemon a, version", "ready; operational (1 OP), groups stable (1 normal)", "3 daemons in 3 segments, leader a, accelerated ring",
-		"members        a b c", "joined: b c; why: start", "sessions 1 of", "groups 1", "dangerous commands permitted"} {
+		"members        a b c", "; why: start", "sessions 1 of", "groups 1", "dangerous commands permitted"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("status lacks %q:\n%s", want, text)
 		}
+	}
+	// On a busy machine b and c come one after the other.
+	joined := map[string]bool{}
+	for _, m := range regexp.MustCompile(`joined: ([a-c ]+); why: `).FindAllStringSubmatch(text, -1) {
+		for _, name := range strings.Fields(m[1]) {
+			joined[name] = true
+		}
+	}
+	if !maps.Equal(joined, map[string]bool{"b": true, "c": true}) {
+		t.Errorf("status tells that %v joined:\n%s", joined, text)
 	}
 	text = run(t, func(w io.Writer) error { return Status(ctx, r.reach(), Output{}, 0, w) })
 	if !regexp.MustCompile(`(?m)^a +ready .*\n^b +ready .*\n^c +ready `).MatchString(text) {
@@ -240,7 +251,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("no calls, wake-ups or processor time in\n%s", text)
 	}
 	text = run(t, func(w io.Writer) error { return Members(ctx, r.reach("c"), Output{}, w) })
-	if !regexp.MustCompile(`(?m)^a +1 +127\.0\.0\.1:\d+ +- +leader\n^b .*\n^c +3 .*asked$`).MatchString(text) {
+	if !regexp.MustCompile(`(?m)^a +1 +127\.0\.0\.1:\d+ +\S+a-\d+\.admin +leader\n^b .*\n^c +3 .*asked$`).MatchString(text) {
 		t.Errorf("members:\n%s", text)
 	}
 	text = run(t, func(w io.Writer) error { return Groups(ctx, r.reach(), Output{}, "", w) })
@@ -414,6 +425,63 @@ func TestReach(t *testing.T) {
 		if code(err) != row.code || !strings.Contains(fmt.Sprint(err), row.want) {
 			t.Errorf("%+v: %v (%d), want %q (%d)", row.reach, err, code(err), row.want, row.code)
 		}
+	}
+}
+
+// TestSaidOnce: why a daemon has no status is told in one place: in the error if it is the only one, else in the table.
+func TestSaidOnce(t *testing.T) {
+	dir := t.TempDir()
+	const why = "is it running"
+	for _, row := range []struct {
+		admin       []string
+		table, errs int // how often each says why
+	}{
+		{[]string{dir + "/x.admin"}, 0, 1},
+		{[]string{dir + "/x.admin", dir + "/y.admin"}, 2, 0},
+	} {
+		var b bytes.Buffer
+		err := Status(t.Context(), Reach{Dir: dir, Admin: row.admin}, Output{}, 0, &b)
+		if err == nil || strings.Count(b.String(), why) != row.table || strings.Count(err.Error(), why) != row.errs {
+			t.Errorf("%d daemons: error %v, output\n%s", len(row.admin), err, b.String())
+		}
+	}
+}
+
+// TestMembersSockets: members tells the admin sockets of this host, and none that belongs to another daemon of the same name.
+func TestMembersSockets(t *testing.T) {
+	r := newRing(t, false, "a", "b", "c")
+	paths := map[string]string{}
+	for _, s := range admin.Sockets(r.dir) {
+		paths[s.Name] = s.Path
+	}
+	adminOf := func(reach Reach) map[string]string {
+		t.Helper()
+		var m admin.Members
+		if err := json.Unmarshal([]byte(run(t, func(w io.Writer) error { return Members(t.Context(), reach, Output{JSON: true}, w) })), &m); err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]string{}
+		for _, x := range slices.Concat(m.Members, m.Missing) {
+			found[x.Name] = x.Admin
+		}
+		return found
+	}
+	// By name, and by a path while the commands look elsewhere.
+	for _, reach := range []Reach{r.reach("a"), {Dir: t.TempDir(), Admin: []string{paths["a"]}}} {
+		if got := adminOf(reach); !maps.Equal(got, paths) {
+			t.Errorf("%+v: %v, want %v", reach, got, paths)
+		}
+	}
+	// Another cluster's daemon is where b was.
+	other := newRing(t, false, "b")
+	if err := os.Remove(paths["b"]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(admin.Sockets(other.dir)[0].Path, paths["b"]); err != nil {
+		t.Skip("no links on this system: ", err)
+	}
+	if got := adminOf(r.reach("a")); got["b"] != "" || got["c"] != paths["c"] {
+		t.Errorf("with a foreign socket: %v", got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -24,6 +25,7 @@ func Members(ctx context.Context, r Reach, o Output, w io.Writer) error {
 	if err != nil {
 		return exit(err)
 	}
+	r.addSockets(ctx, t, m)
 	if o.JSON {
 		return o.json(w, m, false)
 	}
@@ -50,6 +52,41 @@ func Members(ctx context.Context, r Reach, o Output, w io.Writer) error {
 		line(&x, "missing")
 	}
 	return tw.Flush()
+}
+
+// addSockets adds the admin sockets of this host that are found, where the daemon that was asked was told no admin address. A
+// socket counts if its daemon says who it is: a daemon elsewhere, or of another cluster, may have the name and the port.
+func (r *Reach) addSockets(ctx context.Context, t Target, m admin.Members) {
+	sockets := admin.Sockets(r.dir())
+	if strings.ContainsAny(t.At, `/\`) {
+		if dir := filepath.Dir(strings.TrimPrefix(t.At, "unix:")); dir != filepath.Clean(r.dir()) {
+			sockets = append(sockets, admin.Sockets(dir)...)
+		}
+	}
+	cluster := ""
+	for _, list := range [][]admin.Member{m.Members, m.Missing} {
+		for i := range list {
+			x := &list[i]
+			for _, s := range sockets {
+				if x.Admin != "" || s.Name != x.Name {
+					continue
+				}
+				if x.ID == "" && cluster == "" { // missing: of its daemon only the cluster can be compared
+					asked, err := t.Client.Status(ctx)
+					if err != nil {
+						return
+					}
+					cluster = asked.Cluster
+				}
+				c := admin.NewClient(s.Path, admin.DialOptions{})
+				is, err := c.Status(ctx)
+				c.Close()
+				if err == nil && is.Name == x.Name && (is.ID == x.ID || x.ID == "" && is.Cluster == cluster && strings.HasSuffix(x.Address, fmt.Sprintf(":%d", s.Port))) {
+					x.Admin = s.Path
+				}
+			}
+		}
+	}
 }
 
 func orDash(s string) string {

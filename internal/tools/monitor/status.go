@@ -99,9 +99,10 @@ func delta(a, b *admin.Status, d time.Duration) *Delta {
 // failed is an error if no daemon answered, or one of those asked for by name did not.
 func failed(rs []*Report) error {
 	var errs []error
+	var silent []string
 	for _, r := range rs {
 		if r.err != nil {
-			errs = append(errs, r.err)
+			errs, silent = append(errs, r.err), append(silent, nameOr(r.Daemon, r.At))
 		}
 	}
 	switch {
@@ -110,7 +111,12 @@ func failed(rs []*Report) error {
 	case len(errs) == 1 && len(rs) == 1:
 		return exit(errs[0])
 	}
-	return exit(fmt.Errorf("%d of %d daemons did not answer: %w", len(errs), len(rs), errors.Join(errs...)))
+	// Why is in the reports; the exit status is that of a refusal if one of them is.
+	err := fmt.Errorf("%d of %d daemons did not answer: %s", len(errs), len(rs), strings.Join(silent, ", "))
+	if e, ok := errors.AsType[*ExitError](exit(errors.Join(errs...))); ok {
+		return &ExitError{err, e.Code}
+	}
+	return err
 }
 
 // Status asks daemons and prints what they say: once, or again and again every interval until ctx ends.
@@ -124,6 +130,9 @@ func Status(ctx context.Context, r Reach, o Output, interval time.Duration, w io
 		rs := watcher.Ask(ctx, ts)
 		if ctx.Err() != nil && interval > 0 {
 			return nil
+		}
+		if interval <= 0 && !o.JSON && len(rs) == 1 && rs[0].err != nil {
+			return failed(rs) // the error says it all
 		}
 		if err := o.reports(w, rs, interval > 0); err != nil {
 			return err
