@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -22,8 +23,9 @@ func adminCommands() []*cobra.Command {
 	}
 }
 
-// envAdmin and envAdminToken stand for --admin and --admin-token-file.
+// These stand for --admin, --admin-token-file and --runtime-dir; the last one for that of daemons, too.
 const (
+	envRuntimeDir = "EVENSONG_RUNTIME_DIR"
 	envAdmin      = "EVENSONG_ADMIN"
 	envAdminToken = "EVENSONG_ADMIN_TOKEN_FILE"
 )
@@ -34,14 +36,14 @@ type adminFlags struct {
 	output string
 }
 
-const reachHelp = `Which daemon: without --admin those whose admin sockets are in the usual place of this user. --admin takes the name of such
-a daemon, the path of a socket, or HOST:PORT with --admin-token-file; it may be repeated. ` + envAdmin + ` and
-` + envAdminToken + ` stand for the two flags.`
+const reachHelp = `Which daemon: without --admin those whose admin sockets are in the runtime directory. --admin takes the name of such
+a daemon, the path of a socket, or HOST:PORT with --admin-token-file; it may be repeated. ` + envAdmin + `,
+` + envAdminToken + ` and ` + envRuntimeDir + ` stand for --admin, --admin-token-file and --runtime-dir.`
 
 func (f *adminFlags) bind(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringSliceVar(&f.reach.Admin, "admin", nil, "`DAEMON`: name, path of a socket, or HOST:PORT; may be repeated")
-	fs.StringVar(&f.reach.Dir, "runtime-dir", "", "`DIR` with the sockets of daemons (default: where they put them)")
+	fs.StringVar(&f.reach.Dir, "runtime-dir", "", "`DIR` with the admin sockets of daemons (default: evensong in $XDG_RUNTIME_DIR, else /run/evensong for root on Linux, else evensong-UID in the directory for temporary files)")
 	fs.StringVar(&f.reach.TokenFile, "admin-token-file", "", "`FILE` with the token for daemons on TCP, readable by its owner only")
 	fs.BoolVar(&f.reach.TLS, "admin-tls", false, "speak TLS to daemons on TCP")
 	fs.StringVar(&f.reach.CAFile, "admin-ca", "", "`FILE` with the certificates to trust (PEM), for TLS")
@@ -81,6 +83,7 @@ func adminFromEnv(r *monitor.Reach, admin, token bool) {
 	if v := os.Getenv(envAdmin); v != "" && !admin {
 		r.Admin = strings.Split(v, ",")
 	}
+	r.Dir = cmp.Or(r.Dir, os.Getenv(envRuntimeDir))
 	if v, ok := os.LookupEnv(envAdminToken); ok && !token {
 		r.TokenFile = v
 	}
@@ -93,7 +96,7 @@ func completeDaemons(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.
 	dir, _ := cmd.Flags().GetString("runtime-dir")
 	ctx, cancel := context.WithTimeout(context.Background(), completionPatience)
 	defer cancel()
-	return monitor.Choices(ctx, admin.Dir(dir)), cobra.ShellCompDirectiveNoFileComp
+	return monitor.Choices(ctx, admin.Dir(cmp.Or(dir, os.Getenv(envRuntimeDir)))), cobra.ShellCompDirectiveNoFileComp
 }
 
 // live are the names of groups, or of daemons, that a running daemon knows. A completion that takes long is no help.

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,7 @@ Nothing is written to disk, and nothing but loopback is used.`,
 			ctx, stop := interruptible(cmd)
 			defer stop()
 			o.For = seconds
+			o.RuntimeDir = os.Getenv(envRuntimeDir) // where the commands look, too
 			o.Color = colorful(cmd.OutOrStdout())
 			o.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 			err := dev.Run(ctx, o, cmd.OutOrStdout())

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -82,4 +84,34 @@ func TestNoTextOfLibraries(t *testing.T) {
 		}
 	}
 	walk(newRootCommand())
+}
+
+// TestRuntimeDirTold: help and documents tell the same about the runtime directory.
+func TestRuntimeDirTold(t *testing.T) {
+	const truth = "evensong in $XDG_RUNTIME_DIR, else /run/evensong for root on Linux, else evensong-UID in the directory for temporary files"
+	texts := map[string]string{}
+	for _, command := range []string{"serve", "status", "config show"} {
+		_, texts[command], _ = evensong(append(strings.Fields(command), "--help")...)
+	}
+	for _, name := range []string{"configuration.md", "monitor.md"} {
+		b, err := os.ReadFile(filepath.Join("../../docs/operations", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[name] = string(b)
+	}
+	for name, text := range texts {
+		if !strings.Contains(strings.Join(strings.Fields(strings.ReplaceAll(text, "`", "")), " "), truth) {
+			t.Errorf("%s does not say: %s", name, truth)
+		}
+	}
+}
+
+// TestRuntimeDirVariable: commands look where daemons with the same environment put their sockets.
+func TestRuntimeDirVariable(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv(envRuntimeDir, dir)
+	if _, _, stderr := evensong("status"); !strings.Contains(stderr, "no daemon has an admin socket in "+dir) {
+		t.Errorf("status: %s", stderr)
+	}
 }

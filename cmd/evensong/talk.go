@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"time"
 
@@ -194,7 +195,7 @@ func completeGroups(cmd *cobra.Command, args []string, _ string) ([]string, cobr
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), completionPatience)
 	defer cancel()
-	return without(groupNames(ctx, admin.Dir("")), args), cobra.ShellCompDirectiveNoFileComp
+	return without(groupNames(ctx, admin.Dir(os.Getenv(envRuntimeDir))), args), cobra.ShellCompDirectiveNoFileComp
 }
 
 // groupNames asks the daemons with an admin socket in dir, one after the other, and takes one page of each.

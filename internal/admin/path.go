@@ -18,8 +18,8 @@ import (
 // socketSuffix ends the names of admin sockets: NAME-PORT.admin, so that daemons of several clusters share a directory.
 const socketSuffix = ".admin"
 
-// Dir is where admin sockets are when nobody says otherwise: the runtime directory if there is one, /run/evensong for root,
-// and else a directory of this user's that nobody else may enter.
+// Dir is where admin sockets are when nobody says otherwise: the runtime directory if there is one, /run/evensong for root on
+// Linux, and else a directory of this user's that nobody else may enter.
 func Dir(runtimeDir string) string {
 	switch {
 	case runtimeDir != "":

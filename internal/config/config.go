@@ -193,7 +193,7 @@ type Local struct {
 	// Client on the port of the segment, or the
 	// daemon's own address if that is a loopback one, or all addresses.
 	Listen []string
-	// UnixSockets are paths of stream sockets for clients. Nil: the two of the default, /tmp/<port> and one in RuntimeDir;
+	// UnixSockets are paths of stream sockets for clients. Nil: the default, /tmp/<port>, and <port> in RuntimeDir or evensong in $XDG_RUNTIME_DIR;
 	// empty but not nil: none.
 	UnixSockets []string
 	// UnixMode are the permissions of these sockets; zero: 0666, everybody on this machine. UnixGroup is their group, a name
@@ -206,7 +206,7 @@ type Local struct {
 	// StateDir holds what must survive a restart, the stored ring sequence number above all. Empty: nothing does.
 	StateDir string
 	// RuntimeDir holds sockets; the original changes its root there when started by root. Empty: evensong in
-	// $XDG_RUNTIME_DIR if that is set, else there is none.
+	// $XDG_RUNTIME_DIR if that is set, else there is none for clients; admin.Dir has what it is for operators.
 	RuntimeDir string
 	// User and Group are the identity to take after a start by root, at most 32 bytes. Empty: not given in the file.
 	User, Group string
