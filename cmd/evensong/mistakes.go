@@ -167,7 +167,7 @@ func newHelpCommand() *cobra.Command {
 			for _, word := range args {
 				next, rest, err := about.Find([]string{word})
 				if err != nil || len(rest) > 0 {
-					return usage(fmt.Errorf("%w\nTry \"%s --help\".", knownCommand(about, []string{word}), about.CommandPath()))
+					return usage(fmt.Errorf("%w\nTry \"%s --help\"", knownCommand(about, []string{word}), about.CommandPath()))
 				}
 				about = next
 			}

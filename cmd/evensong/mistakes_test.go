@@ -3,6 +3,8 @@
 package main
 
 import (
+	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,5 +115,30 @@ func TestRuntimeDirVariable(t *testing.T) {
 	t.Setenv(envRuntimeDir, dir)
 	if _, _, stderr := evensong("status"); !strings.Contains(stderr, "no daemon has an admin socket in "+dir) {
 		t.Errorf("status: %s", stderr)
+	}
+}
+
+// TestSpreadMistyped: under the name spread, too, no library speaks to the user.
+func TestSpreadMistyped(t *testing.T) {
+	for args, want := range map[string]string{
+		"-x":      `spread: unknown argument "-x"`,
+		"extra":   `spread: unknown argument "extra"`,
+		"-n":      "spread: -n needs a value",
+		"-n a -l": "spread: -l needs a value",
+		"-l=x":    `spread: -l "x": want y or n`,
+	} {
+		var errs bytes.Buffer
+		code := run(append([]string{"spread"}, strings.Fields(args)...), strings.NewReader(""), io.Discard, &errs)
+		if first, rest, _ := strings.Cut(errs.String(), "\n"); code != exitUsage || first != want || rest != spreadUsage {
+			t.Errorf("spread %s: %d\n%s", args, code, errs.String())
+		}
+	}
+	var name, path, record string
+	if help, err := parseSpread([]string{"-n", "a", "-c=f", "-l", "y"}, &name, &path, &record); help || err != nil || name != "a" || path != "f" || record != "y" {
+		t.Errorf("%v %v: %q %q %q", help, err, name, path, record)
+	}
+	var errs bytes.Buffer
+	if code := run([]string{"spread", "-h"}, nil, io.Discard, &errs); code != 0 || errs.String() != spreadUsage {
+		t.Errorf("spread -h: %d %s", code, errs.String())
 	}
 }

@@ -5,13 +5,13 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"runtime/pprof"
+	"strings"
 	"syscall"
 	"time"
 
@@ -54,34 +54,33 @@ is taken.`,
 	return cmd
 }
 
+// spreadUsage is the help of the program under its other name.
+const spreadUsage = `usage: spread [-n name] [-c file] [-l y|n]
+  -n name  be this daemon of the file
+  -c file  the configuration file
+  -l y|n   y asks for a record of activity, which there is not: the log has it (n)
+`
+
 // runSpread is the program under the name spread: the flags of the original's daemon.
 func runSpread(args []string, stderr io.Writer) int {
-	fs := flag.NewFlagSet("spread", flag.ContinueOnError)
-	fs.SetOutput(stderr)
-	name := fs.String("n", "", "be the daemon `NAME` of the file")
-	path := fs.String("c", "", "configuration `FILE`")
-	record := fs.String("l", "n", "`y` writes a record of activity; not offered, the log has it")
-	fs.Usage = func() {
-		fmt.Fprintln(stderr, "usage: spread [-n NAME] [-c FILE] [-l y|n]")
-		fs.PrintDefaults()
-	}
-	if err := fs.Parse(args); err != nil {
+	name, path, record := "", "", "n"
+	if help, err := parseSpread(args, &name, &path, &record); err != nil {
+		fmt.Fprintf(stderr, "spread: %v\n%s", err, spreadUsage)
 		return exitUsage
+	} else if help {
+		io.WriteString(stderr, spreadUsage)
+		return 0
 	}
-	if fs.NArg() > 0 || *record != "y" && *record != "n" {
-		fs.Usage()
-		return exitUsage
-	}
-	if *record == "y" {
+	if record == "y" {
 		fmt.Fprintln(stderr, "spread: -l y: there is no activity record of its own; the log has connects, disconnects and configurations")
 	}
 	cmd := newServeCommand()
 	var flags []string
-	if *name != "" {
-		flags = append(flags, "--name", *name)
+	if name != "" {
+		flags = append(flags, "--name", name)
 	}
-	if *path != "" {
-		flags = append(flags, "--config", *path)
+	if path != "" {
+		flags = append(flags, "--config", path)
 	}
 	cmd.SetArgs(flags)
 	cmd.SetErr(stderr)
@@ -93,6 +92,32 @@ func runSpread(args []string, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stderr, "spread: %v\n", err)
 	return exitCode(err)
+}
+
+// parseSpread reads the original's flags, which are single letters, each with its value in the next argument or behind =.
+func parseSpread(args []string, name, path, record *string) (help bool, err error) {
+	values := map[string]*string{"-n": name, "-c": path, "-l": record}
+	for len(args) > 0 {
+		arg, value, given := strings.Cut(args[0], "=")
+		to := values[arg]
+		switch {
+		case arg == "-h" || arg == "-help" || arg == "--help":
+			return true, nil
+		case to == nil:
+			return false, fmt.Errorf("unknown argument %q", args[0])
+		case !given && len(args) == 1:
+			return false, fmt.Errorf("%s needs a value", arg)
+		case !given:
+			args = args[1:]
+			value = args[0]
+		}
+		*to = value
+		args = args[1:]
+	}
+	if *record != "y" && *record != "n" {
+		return false, fmt.Errorf("-l %q: want y or n", *record)
+	}
+	return false, nil
 }
 
 func exitCode(err error) int {
