@@ -55,9 +55,9 @@ is taken.`,
 }
 
 // spreadUsage is the help of the program under its other name.
-const spreadUsage = `usage: spread [-n name] [-c file] [-l y|n]
-  -n name  be this daemon of the file
-  -c file  the configuration file
+const spreadUsage = `usage: spread [-n NAME] [-c FILE] [-l y|n]
+  -n NAME  be this daemon of the file
+  -c FILE  the configuration file
   -l y|n   y asks for a record of activity, which there is not: the log has it (n)
 `
 
