@@ -149,7 +149,7 @@ With --ring the benchmark starts daemons of its own, on this machine, for as lon
 
 // bindServers adds --server for a command that deals its sessions out to several daemons.
 func bindServers(cmd *cobra.Command, servers *[]string) {
-	cmd.Flags().StringArrayVarP(servers, "server", "s", nil, "a daemon: `ADDRESS` is port (this machine), port@host, host:port or unix:/path; may be given several times (default "+client.DefaultAddress+")")
+	cmd.Flags().StringArrayVarP(servers, "server", "s", nil, "a daemon: `ADDRESS` is "+addressHelp+"; may be given several times (default "+client.DefaultAddress+")")
 	_ = cmd.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions)
 }
 
@@ -211,7 +211,7 @@ func newRingDaemonCommand() *cobra.Command {
 		Use:    ringDaemonName,
 		Short:  "One daemon of a temporary ring",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signal.Ignore(os.Interrupt) // Ctrl-C is for who measures, and ends our input
 			// Its warnings, such as that the machine is busy, are in the report.
