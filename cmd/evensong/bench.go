@@ -127,6 +127,7 @@ With --ring the benchmark starts daemons of its own, on this machine, for as lon
 			r, err := bench.StartRing(ctx, ring, ringDaemon(cmd.ErrOrStderr()))
 			if err != nil {
 				clearLine()
+				dropPage(page)
 				return fmt.Errorf("the temporary ring: %w", err)
 			}
 			defer r.Close()
@@ -136,6 +137,7 @@ With --ring the benchmark starts daemons of its own, on this machine, for as lon
 		r, err := bench.Run(ctx, c)
 		clearLine()
 		if err != nil {
+			dropPage(page)
 			if ctx.Err() != nil {
 				return errors.New("interrupted")
 			}
@@ -159,6 +161,14 @@ func createPage(path string) (*os.File, error) {
 		return nil, nil
 	}
 	return os.Create(path)
+}
+
+// dropPage removes the file of a page when there is nothing to write into it.
+func dropPage(page *os.File) {
+	if page != nil {
+		page.Close()
+		os.Remove(page.Name())
+	}
 }
 
 // writeBench prints a report, and the page if one is wanted.

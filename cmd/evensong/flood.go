@@ -181,6 +181,7 @@ func (l *longFlood) run(cmd *cobra.Command, fc flood.Config, output string) erro
 	r, err := bench.Run(context.WithoutCancel(ctx), c)
 	clearLine()
 	if err != nil {
+		dropPage(page)
 		return err
 	}
 	return writeBench(cmd, r, page, output)
