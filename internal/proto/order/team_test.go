@@ -30,6 +30,7 @@ type player struct {
 	fx   Effects
 	dead bool
 	got  int // messages
+	safe int // Safe ones among them
 }
 
 type parcel struct {
@@ -91,6 +92,9 @@ func (w *team) after(i int) {
 	for _, e := range p.fx.Events {
 		if e.Kind == Deliver {
 			p.got++
+			if e.Message.Service == evs.Safe {
+				p.safe++
+			}
 		} else if e.Conf.ID.Kind == evs.Regular {
 			p.m.Open()
 		}
@@ -136,15 +140,50 @@ func (w *team) pass(d time.Duration) {
 	}
 }
 
-func (w *team) submit(i, messages, size int) {
+func (w *team) submit(i, messages, size int) { w.send(i, evs.Agreed, messages, size) }
+
+func (w *team) send(i int, service evs.Service, messages, size int) {
 	p := w.players[i]
 	p.m.Settle()
 	for range messages {
-		h, buf := p.m.Begin(1, evs.Agreed)
+		h, buf := p.m.Begin(1, service)
 		p.m.End(h, append(buf, make([]byte, size)...))
 	}
 	p.m.Kick(w.now, &p.fx)
 	w.after(i)
+}
+
+// A lone sender has its Agreed messages back in the turn in which it sends them. The token that it keeps for that goes round at
+// once when a Safe message is its own, and does not make another daemon's wait.
+func TestLoneSenderIsNotInTheWayOfSafe(t *testing.T) {
+	w := newTeam(t, 1472, 1472, 1472)
+	me, other := w.players[1], w.players[2]
+	const rotation = 150 * time.Microsecond
+	w.submit(1, 1, 100)
+	w.pass(20 * time.Millisecond)
+	for range 3 {
+		got := me.got
+		if w.submit(1, 1, 100); me.got != got+1 {
+			t.Fatalf("the sender has %d of %d Agreed messages, want its own at once", me.got, got+1)
+		}
+		w.pass(10 * time.Microsecond)
+	}
+	got := me.got
+	w.send(1, evs.Safe, 1, 100)
+	if w.pass(3*rotation + 50*time.Microsecond); me.got != got+1 {
+		t.Errorf("three rotations after the sender's Safe message it is not delivered")
+	}
+	w.pass(20 * time.Millisecond)
+	w.submit(1, 1, 100) // the token stays here now
+	safe := other.safe
+	w.send(2, evs.Safe, 1, 100)
+	for range 40 { // a hurry, two hops, and four rotations
+		w.submit(1, 1, 100)
+		w.pass(20 * time.Microsecond)
+	}
+	if other.safe != safe+1 {
+		t.Errorf("another daemon's Safe message waits while one sends one message after the other")
+	}
 }
 
 // LIVE-7: recovery ends however many packets it takes. Daemon 1 has small datagrams, and has to rebroadcast the large ones
