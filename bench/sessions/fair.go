@@ -216,13 +216,13 @@ func (b *bench) fairRun(ctx context.Context, k, place int) (rate, p99 float64, e
 		if place == elsewhere {
 			target = other
 		}
-		self, err := os.Executable()
-		if err != nil {
-			return 0, 0, err
+		self, e := os.Executable() // not err, which what is deferred here adds to
+		if e != nil {
+			return 0, 0, e
 		}
-		ill, err := run.Start(b.dir, "ill", run.Environment(), self, "ill", strconv.Itoa(k), target.network, target.address)
-		if err != nil {
-			return 0, 0, err
+		ill, e := run.Start(b.dir, "ill", run.Environment(), self, "ill", strconv.Itoa(k), target.network, target.address)
+		if e != nil {
+			return 0, 0, e
 		}
 		defer ill.End(func() { ill.In.Close() })
 		if _, err := ill.Ask(ctx, ""); err != nil {
