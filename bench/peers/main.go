@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Peers compares Evensong with others that multicast, on one Linux machine, as root: corosync's closed process groups,
-// NATS, which orders the messages of one sender only, and what the sockets carry without any order. Every figure is a ratio of two systems that were measured in turn within
-// one run; what a machine does at another time, or another machine, does not matter.
+// NATS, which orders the messages of one sender only, and what the sockets carry without any order. Every figure is a ratio
+// of two systems that were measured in turn within one run; what a machine does at another time, or another machine, does
+// not matter.
 //
 //	apt-get install corosync libcpg-dev nats-server gcc iproute2
 //	go run ./bench/peers -against corosync-knet,corosync-udpu           # 4 nodes, 100 bytes

@@ -95,7 +95,7 @@ func (b *bench) start(ctx context.Context, s system, n int) (c *cluster, err err
 	case s.name == nats:
 		err = b.startNats(ctx, c, dir, n)
 	default:
-		err = b.startRaw(c, s, dir, n)
+		err = b.startRaw(ctx, c, s, dir, n)
 	}
 	if err != nil {
 		return c, fmt.Errorf("start %s: %w", s.text, err)
@@ -302,8 +302,8 @@ func (b *bench) startNats(ctx context.Context, c *cluster, dir string, n int) er
 	return nil
 }
 
-func (b *bench) startRaw(c *cluster, s system, dir string, n int) error {
-	member, err := b.compile(context.Background(), "raw")
+func (b *bench) startRaw(ctx context.Context, c *cluster, s system, dir string, n int) error {
+	member, err := b.compile(ctx, "raw")
 	if err != nil {
 		return err
 	}
