@@ -36,6 +36,7 @@ func (m *Mem) Open(addr netip.AddrPort) (*MemConn, error) {
 		return nil, fmt.Errorf("listen %v: address already in use", addr)
 	}
 	c := &MemConn{net: m, addr: addr, in: make(chan Datagram, memQueue), closed: make(chan struct{})}
+	c.stats.path.Store(uint32(PathSingle))
 	if m.endpoints == nil {
 		m.endpoints = make(map[netip.AddrPort]*MemConn)
 	}

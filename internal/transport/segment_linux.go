@@ -21,8 +21,9 @@ const (
 	bytesPerRun    = 65507
 	// maxRefusals bounds the addresses that are remembered to refuse runs; all are forgotten when there are more.
 	maxRefusals = 1024
-	// runsUntilRetry is how many runs an address that refused one goes without, until it is tried again: routes change.
-	runsUntilRetry = 1 << 16
+	// datagramsUntilRetry is how many datagrams go one by one to an address that refused a run, until one is tried again:
+	// routes change.
+	datagramsUntilRetry = 1 << 16
 	// probeTime is how long the kernel may take to bring a datagram to a socket of the same process.
 	probeTime = 250 * time.Millisecond
 )
@@ -76,7 +77,7 @@ func (c *control) segment(h *mmsghdr) int {
 // refusal is what an address was found to refuse.
 type refusal struct {
 	size int    // runs of datagrams of this length or longer
-	left uint64 // runs until it is tried again
+	left uint64 // datagrams until it is tried again
 }
 
 // refusesRuns reports an error that may be about segmentation rather than about the datagrams: longer than the route's
@@ -102,7 +103,7 @@ func (b *Batch) refuse(r *run, errno unix.Errno) {
 	if len(b.refused) >= maxRefusals {
 		clear(b.refused)
 	}
-	b.refused[r.to] = refusal{size, runsUntilRetry}
+	b.refused[r.to] = refusal{size, datagramsUntilRetry}
 }
 
 // packetAnywhere is a length that every route carries in one packet (IPv6 demands 1280 bytes with headers): a shorter one
