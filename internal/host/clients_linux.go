@@ -230,7 +230,11 @@ func (l *epollLoop) read(c *client) {
 	}
 	l.stats.ClientBytesIn.Add(uint64(n))
 	l.opBytes += n
-	if c.greedy = n >= modestReadBytes; !c.greedy {
+	switch {
+	case n >= modestReadBytes:
+		c.greedy = true
+	case n < len(buf): // a short read that was filled does not tell
+		c.greedy = false
 		l.modestAt = l.now
 	}
 	if used := l.m.HandleInput(l.now, c.id, buf[:n], &l.fx); used < n {
