@@ -149,6 +149,12 @@ func (w *net) after(i int) {
 	if m.m.Phase() == Operational {
 		m.m.Discard(m.m.Stable())
 	}
+	// Whoever keeps the token keeps nobody's Safe messages waiting but its own.
+	for k, o := range w.members {
+		if m.m.held && o != m && o.m.Stable() < m.m.foreign {
+			w.t.Fatalf("member %d keeps the token while member %d does not know %d to be stable", i, k, m.m.foreign)
+		}
+	}
 	// Safe means safe: nobody is behind the stable line of anybody.
 	for _, o := range w.members {
 		if o.m.ARU() < m.m.Stable() {
