@@ -177,6 +177,8 @@ type Windows struct {
 	Global      int `json:"global"`      // of all daemons together
 	Personal    int `json:"personal"`    // of one daemon
 	Accelerated int `json:"accelerated"` // of one daemon, behind the token
+	// Reason is why: as configured, or what moved them last.
+	Reason string `json:"reason"`
 }
 
 // Clients counts those of this daemon.

@@ -166,6 +166,9 @@ func RingConfig(c *config.Config) ring.Config {
 		r.Hold = min(r.WithDefaults().Hold, r.TokenRetransmit/2) // an idle ring must not retransmit
 	}
 	r.MaxGap = min(max(d.MaxGap, 4*r.GlobalWindow), ring.MaxSpan/2) // a few rotations of full windows, so that the gap is not what limits them
+	if c.Ring.Global == 0 && c.Ring.Personal == 0 && c.Ring.AcceleratedWindow == 0 {
+		r.Tune = ring.DefaultTune
+	}
 	return r.WithDefaults()
 }
 

@@ -113,7 +113,7 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 			out.Packets.Ignored[order.Drop(i).String()] = n
 		}
 	}
-	out.Windows = admin.Windows{Global: st.Ring.Global, Personal: st.Ring.Personal, Accelerated: st.Ring.AcceleratedWindow}
+	out.Windows = admin.Windows{Global: st.Ring.Global, Personal: st.Ring.Personal, Accelerated: st.Ring.AcceleratedWindow, Reason: st.Ring.Windows.String()}
 	out.Clients = admin.Clients{
 		Sessions: st.Stats.Sessions, Groups: st.Groups, Accepted: st.Stats.Accepted, Closed: map[string]uint64{}, RefusedRequests: map[string]uint64{}, Deliveries: st.Stats.Deliveries,
 		WaitingBytes: st.Waiting, WaitingClients: st.Stalled, BlockedClients: x.ClientsBlocked.Load(), InputStalls: st.Stats.InputStalls,

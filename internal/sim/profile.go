@@ -157,6 +157,9 @@ func (w *World) vary(q *Quality) {
 	if w.chance(0.3) {
 		r.PersonalWindow, r.GlobalWindow = 1+w.rnd.IntN(20), 20+w.rnd.IntN(40)
 		r.AcceleratedWindow = w.rnd.IntN(r.PersonalWindow + 1)
+		if r.GlobalWindow%2 == 0 {
+			r.Tune = 4 * r.PersonalWindow
+		}
 	}
 	if w.chance(0.3) {
 		r.PacketBytes = 512 + w.rnd.IntN(8500)

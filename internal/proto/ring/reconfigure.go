@@ -9,7 +9,7 @@ import (
 
 // WithWindows returns c with other windows and everything that depends on them. A number below 1 keeps what c has: an
 // accelerated window that is kept gives way to a smaller personal one, and the gap grows with the global window. It
-// reports everything that is wrong with the outcome. c has its defaults filled in.
+// reports everything that is wrong with the outcome. Windows that somebody chose are not tuned any more. c has its defaults filled in.
 func (c Config) WithWindows(global, personal, accelerated int) (Config, error) {
 	if global > 0 {
 		c.GlobalWindow = global
@@ -17,6 +17,7 @@ func (c Config) WithWindows(global, personal, accelerated int) (Config, error) {
 	if personal > 0 {
 		c.PersonalWindow = personal
 	}
+	c.Tune = 0
 	switch {
 	case accelerated > 0:
 		c.AcceleratedWindow = accelerated
@@ -51,6 +52,7 @@ func (m *Machine) Reconfigure(now time.Duration, cfg Config) {
 	old := m.cfg
 	cfg.PacketBytes = old.PacketBytes
 	m.cfg = cfg
+	m.startWindows()
 	if m.lossAt != 0 {
 		// What was heard last stays heard then, but nobody is lost at once because patience became shorter.
 		if longer := cfg.TokenTimeout - old.TokenTimeout; longer >= 0 {

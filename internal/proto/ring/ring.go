@@ -39,6 +39,7 @@ type Config struct {
 	PersonalWindow    int           // new packets per member and visit; default 40
 	GlobalWindow      int           // packets per rotation by all; default 160
 	AcceleratedWindow int           // packets sent after the token; default 20; at most PersonalWindow
+	Tune              int           // how far the personal window goes by itself, the others in proportion; zero: all stay
 	MaxGap            int           // how far the newest packet may be ahead of the ring's aru, in packets; default 2048, at most MaxSpan/2
 	PacketBytes       int           // largest datagram; default 1472: an Ethernet frame
 	TokenTimeout      time.Duration // without a token or new data for this long, the ring is lost; default 250 ms
@@ -100,6 +101,8 @@ func (c Config) Validate() error {
 	bad(c.PersonalWindow > 0, "personal window %d: must be positive", c.PersonalWindow)
 	bad(c.GlobalWindow >= c.PersonalWindow, "window %d is below the personal window %d", c.GlobalWindow, c.PersonalWindow)
 	bad(c.AcceleratedWindow >= 0 && c.AcceleratedWindow <= c.PersonalWindow, "accelerated window %d: must be 0 to the personal window %d", c.AcceleratedWindow, c.PersonalWindow)
+	bad(c.Tune == 0 || c.Tune >= c.PersonalWindow, "tuning up to %d: must be 0 or at least the personal window %d", c.Tune, c.PersonalWindow)
+	bad(c.Tune == 0 || c.PersonalWindow <= 0 || c.GlobalWindow*c.Tune/c.PersonalWindow <= c.MaxGap, "tuning up to %d: the window of all would exceed the maximal gap %d", c.Tune, c.MaxGap)
 	bad(c.MaxGap >= c.GlobalWindow && c.MaxGap <= MaxSpan/2, "maximal gap %d: must be %d (the window) to %d", c.MaxGap, c.GlobalWindow, MaxSpan/2)
 	bad(c.PacketBytes >= 512 && c.PacketBytes <= packet.MaxDatagram, "packet size %d: must be 512 to %d bytes", c.PacketBytes, packet.MaxDatagram)
 	bad(c.TokenTimeout >= time.Millisecond, "token timeout %v: must be at least 1 ms", c.TokenTimeout)
@@ -193,6 +196,7 @@ type Machine struct {
 	pool    *Pool
 	phase   Phase
 	noAccel bool
+	flow    flow
 
 	// Packets.
 	win   seq.Window[*Packet]
@@ -255,6 +259,7 @@ func New(cfg Config, id evs.RingID, members []evs.ProcID, addrs []netip.AddrPort
 		phase: Recovering, noAccel: !accelerated, expect: uint64(me), answered: map[seq.Num]reply{},
 		lossAt: now + cfg.TokenTimeout, addrs: slices.Clone(addrs),
 	}
+	m.startWindows()
 	for i, a := range addrs {
 		if i != me {
 			m.others = append(m.others, a)
@@ -433,6 +438,9 @@ func (m *Machine) CheckInvariants() error {
 		return fmt.Errorf("ring %v: stable line %d above the local aru %d (P-1)", m.id, m.stable, m.win.ARU())
 	case m.hasInstall && m.phase == Recovering && m.stable > m.install:
 		return fmt.Errorf("ring %v: stable line %d passed the install point %d before installation (EVS-16)", m.id, m.stable, m.install)
+	case m.cfg.Tune == 0 && m.flow.personal != m.cfg.PersonalWindow, m.cfg.Tune != 0 && (m.flow.personal < m.cfg.PersonalWindow || m.flow.personal > m.cfg.Tune),
+		m.flow.accelerated > m.flow.personal, m.flow.global < m.flow.personal:
+		return fmt.Errorf("ring %v: windows %+v of %d, tuned up to %d", m.id, m.flow, m.cfg.PersonalWindow, m.cfg.Tune)
 	case m.held && m.phase != Operational:
 		return fmt.Errorf("ring %v: the token is held while %v", m.id, m.phase)
 	}

@@ -20,6 +20,8 @@ type Status struct {
 	Lagging, Rotations int
 	// The windows in force, in packets.
 	Personal, Global, AcceleratedWindow int
+	// Windows is why they are what they are.
+	Windows WindowReason
 }
 
 // Status is the present state of the ring.
@@ -27,7 +29,7 @@ func (m *Machine) Status() Status {
 	s := Status{
 		Accelerated: !m.noAccel, Phase: m.phase, ARU: m.win.ARU(), TokenARU: m.putARU, High: m.win.High(), Stable: m.stable,
 		Lagging:  -1,
-		Personal: m.cfg.PersonalWindow, Global: m.cfg.GlobalWindow, AcceleratedWindow: m.cfg.AcceleratedWindow,
+		Personal: m.flow.personal, Global: m.flow.global, AcceleratedWindow: m.flow.accelerated, Windows: m.flow.reason,
 	}
 	if id := m.token.ARUID; m.n > 1 && id != packet.NoMember && int(id) < m.n && m.token.ARU < m.token.Seq {
 		s.Lagging, s.Rotations = int(id), m.stuck

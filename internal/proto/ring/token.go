@@ -167,12 +167,17 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 			return
 		}
 		m.begun = true
+		m.flow.loss = len(t.RTR) > 0
 		m.visitSent = m.answer(t, fx) // 3: before the token, and counted against flow control
 		m.alone = m.lastSeq == t.Seq && m.foreign <= m.stable && m.visitSent == 0 && len(t.RTR) == 0
 		t.FCC -= min(t.FCC, m.lastSent) // 4: my last round's count is still in it
 	}
 
-	allowed := min(m.cfg.PersonalWindow-m.visitNew, m.cfg.GlobalWindow-int(t.FCC)-m.visitSent)
+	allowed := min(m.flow.personal-m.visitNew, m.flow.global-int(t.FCC)-m.visitSent)
+	if t.FCC < throttle {
+		// Deviation: those who sent first would otherwise keep the whole window for good.
+		allowed = max(allowed, min(m.flow.personal-m.visitNew, m.flow.global/m.n-m.visitSent))
+	}
 	if room := int64(t.ARU) + int64(m.cfg.MaxGap) - int64(t.Seq); int64(allowed) > room {
 		allowed = int(room)
 	}
@@ -188,6 +193,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	fx.Sent += sent
 	m.visitNew += sent
 	m.visitSent += sent
+	full := sent > 0 && sent >= allowed && src.Pending() > 0
 	if m.n == 1 {
 		fx.Sends = fx.Sends[:first]
 	}
@@ -213,6 +219,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		m.lastSent += throttle
 	}
 	t.FCC += m.lastSent
+	wasQuiet := m.quiet
 	m.quiet = m.visitSent == 0 && len(t.RTR) == 0
 	m.prevSeq = m.arrivedSeq
 
@@ -222,11 +229,12 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	if m.n == 1 {
 		m.self = !m.maybeRest(src)
 		fx.Released++
+		m.tune(now, full, wasQuiet)
 		return
 	}
-	before := sent
+	before := sent // with the windows of this visit
 	if !m.noAccel {
-		before -= min(m.cfg.AcceleratedWindow, sent)
+		before -= min(m.flow.accelerated, sent)
 	}
 	m.sealNew(fx.Sends[first:], before)
 	m.buildCopy(t)
@@ -235,6 +243,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	copy(fx.Sends[at+1:], fx.Sends[at:])
 	fx.Sends[at] = packet.Send{To: m.next, Bytes: m.copyBuf, Kind: packet.KindToken}
 	fx.Released++
+	m.tune(now, full, wasQuiet)
 	m.retryAt = now + m.cfg.TokenRetransmit
 	m.lossAt = now + m.cfg.TokenTimeout
 }
@@ -253,7 +262,7 @@ const (
 // lacks a packet, nor before all know that all have what others sent (by now everybody has put this aru on the token twice): their
 // Safe messages do not wait for this.
 func (m *Machine) lingers(sent int, src Source) bool {
-	return sent > 0 && sent <= lingerBurst && m.visitNew < min(lingerPackets, m.cfg.PersonalWindow) &&
+	return sent > 0 && sent <= lingerBurst && m.visitNew < min(lingerPackets, m.flow.personal) &&
 		m.n > 1 && m.phase == Operational && m.alone && !m.goOn && !m.hurried && !m.throttled && src.Pending() == 0
 }
 

@@ -25,7 +25,7 @@ func TestMenu(t *testing.T) {
 		{"end", "9\n0\nall\n", []string{`\n  9  end \(also q\)\n$`}},
 		{"end of input", "", []string{`also q\)\n$`}},
 		{"unknown", "x\nq\n", []string{`There is no "x" in the menu`}},
-		{"status", "0\nb\nzoe\n\nq\n", []string{"Daemons are a, b", `There is no daemon "zoe"`, "daemon b, version", "leader a, accelerated ring", "rounds [0-9]+, repeats", "windows +160"}},
+		{"status", "0\nb\nzoe\n\nq\n", []string{"Daemons are a, b", `There is no daemon "zoe"`, "daemon b, version", "leader a, accelerated ring", "rounds [0-9]+, repeats", "windows +1024"}},
 		{"status of all, then none", "0\nall\n\n0\nnone\n\nq\n", []string{"daemon a, version", "daemon b, version", "since last|daemon: \n"}},
 		{"flow", "5\n\n\n\n\n\n7\n6\n5\nmany\n0\n90\n30\n\n20\n5\n6\nq\n", []string{
 			"No flow control is defined: everything stays", "No flow control is defined; 5 defines it", "Want a number from 1 to 999999", "window of all daemons: 90",

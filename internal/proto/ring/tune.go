@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import (
+	"fmt"
+	"time"
+)
+
+// DefaultTune is how far the windows of a ring that nobody configured go by themselves: visits of some 370 KB, of which four
+// fit a receive buffer of 4 MiB twice. More gave nothing (docs/performance.md, "Windows").
+const DefaultTune = 256
+
+// WindowReason is why the windows in force are what they are.
+type WindowReason uint8
+
+const (
+	// WindowsGiven: they are the configured ones, and stay.
+	WindowsGiven WindowReason = iota
+	// WindowsStart: no visit has asked for more than the ones to begin with.
+	WindowsStart
+	// WindowsRaised: the last change was upwards, after a visit that filled its window and left messages waiting.
+	WindowsRaised
+	// WindowsLoss: the last change was downwards, because packets had to be sent again.
+	WindowsLoss
+	// WindowsSlow: the last change was downwards, because a rotation took too long.
+	WindowsSlow
+)
+
+// String is a short phrase for operators.
+func (r WindowReason) String() string {
+	switch r {
+	case WindowsGiven:
+		return "as configured"
+	case WindowsStart:
+		return "tuned: to begin with"
+	case WindowsRaised:
+		return "tuned: raised, messages were waiting"
+	case WindowsLoss:
+		return "tuned: lowered, packets were lost"
+	case WindowsSlow:
+		return "tuned: lowered, rotations were slow"
+	}
+	return fmt.Sprintf("WindowReason(%d)", uint8(r))
+}
+
+// flow is the windows in force, in packets. With Config.Tune the personal one moves between the configured one and Tune, and the
+// accelerated one with it: a visit that fills its window and leaves messages waiting raises them by a sixteenth, a visit that
+// finds loss lowers them by a quarter, and so does a rotation of a sixth of the token timeout, which is on its way to be taken for
+// a lost token. From 40 to 256 takes 33 full rotations. The global window is as many times the configured one as Tune is of the
+// personal one, all the time: it is the same everywhere, or those who have tuned theirs up would leave the others no room.
+//
+// Everybody tunes alone, on what everybody sees: requests for retransmission travel on the token past all members. Windows that
+// differ come together at Tune, where the first ones wait for the others.
+type flow struct {
+	personal, global, accelerated int
+
+	reason  WindowReason
+	pause   int           // visits before the next change downwards: the packets of the last one are still under way
+	visited time.Duration // my previous visit
+	loss    bool          // the token asked for packets when it arrived
+}
+
+// startWindows puts the configured windows in force, keeping what was tuned as far as cfg allows.
+func (m *Machine) startWindows() {
+	c, f := &m.cfg, &m.flow
+	if c.Tune == 0 {
+		*f = flow{personal: c.PersonalWindow, global: c.GlobalWindow, accelerated: c.AcceleratedWindow, visited: f.visited, loss: f.loss}
+		return
+	}
+	if f.reason == WindowsGiven {
+		f.reason = WindowsStart
+	}
+	m.setWindows(f.personal)
+}
+
+// setWindows puts windows in force that stand to the configured ones as personal does.
+func (m *Machine) setWindows(personal int) {
+	c, f := &m.cfg, &m.flow
+	f.personal = min(max(personal, c.PersonalWindow), c.Tune)
+	f.global = c.GlobalWindow * c.Tune / c.PersonalWindow
+	f.accelerated = c.AcceleratedWindow * f.personal / c.PersonalWindow
+}
+
+// tune learns from a visit: whether packets were asked for (flow.loss), whether more was waiting than could be sent, and whether the ring was
+// idle before, in which case the token may have been held.
+func (m *Machine) tune(now time.Duration, full, idle bool) {
+	f := &m.flow
+	if m.cfg.Tune == 0 || m.phase != Operational {
+		return
+	}
+	rotation := now - f.visited
+	if f.visited == 0 {
+		rotation = 0
+	}
+	f.visited = now
+	f.pause = max(f.pause-1, 0)
+	slow := rotation >= m.cfg.TokenTimeout/6 && !idle
+	switch {
+	case f.loss || slow:
+		if f.pause > 0 || f.personal == m.cfg.PersonalWindow {
+			return
+		}
+		m.setWindows(f.personal * 3 / 4)
+		f.pause, f.reason = 3, WindowsLoss
+		if !f.loss {
+			f.reason = WindowsSlow
+		}
+	case full && f.pause == 0 && f.personal < m.cfg.Tune && rotation < m.cfg.TokenTimeout/12:
+		m.setWindows(f.personal + max(f.personal/16, 1))
+		f.reason = WindowsRaised
+	}
+}

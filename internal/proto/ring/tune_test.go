@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import (
+	"testing"
+	"time"
+)
+
+// tuned is a net of n members with small windows, which may go up to four times what they are, in which a rotation takes some
+// three milliseconds, and in which those who send never run out of messages.
+func tuned(t *testing.T, seed uint64, n int, senders ...int) *net {
+	w := newNet(t, seed, n, Config{PersonalWindow: 4, GlobalWindow: 16, AcceleratedWindow: 2, Tune: 16}, true)
+	w.jitter = time.Millisecond
+	w.start()
+	w.run(w.now + 100*time.Millisecond) // into operation
+	for _, i := range senders {
+		w.submit(i, 1<<20)
+	}
+	w.run(w.now + 300*time.Millisecond)
+	return w
+}
+
+// Windows that nobody chose go up where there is much to send and nothing is lost, and no further than they may.
+func TestWindowsGoUp(t *testing.T) {
+	w := tuned(t, 1, 4, 1)
+	for i, m := range w.members {
+		s, want := m.m.Status(), 4
+		if i == 1 {
+			want = 16
+		}
+		if s.Personal != want || s.Global != 64 || s.AcceleratedWindow != want/2 || (s.Windows == WindowsRaised) != (i == 1) {
+			t.Errorf("member %d, of which 1 sends: %+v", i, s)
+		}
+	}
+	for i := range w.members {
+		w.submit(i, 1<<20)
+	}
+	w.run(w.now + 300*time.Millisecond)
+	for i, m := range w.members {
+		if s := m.m.Status(); s.Personal < 12 {
+			t.Errorf("window of member %d is %d after 100 full visits of all", i, s.Personal)
+		}
+	}
+}
+
+// Loss takes them down, everywhere, and they come back.
+func TestWindowsGoDown(t *testing.T) {
+	w := tuned(t, 2, 3, 0, 1, 2)
+	w.loss = 0.05
+	w.run(w.now + 300*time.Millisecond)
+	for i, m := range w.members {
+		if s := m.m.Status(); s.Personal > 6 || s.Windows == WindowsGiven {
+			t.Errorf("member %d: window %d (%v) with a loss of 5 %%", i, s.Personal, s.Windows)
+		}
+	}
+	w.loss = 0
+	w.run(w.now + 500*time.Millisecond)
+	for i, m := range w.members {
+		if s := m.m.Status(); s.Personal < 12 {
+			t.Errorf("member %d: window %d (%v) half a second after the loss", i, s.Personal, s.Windows)
+		}
+	}
+}
+
+// Rotations on their way to the token timeout take them down.
+func TestWindowsSlowRotations(t *testing.T) {
+	w := tuned(t, 3, 3, 0)
+	w.jitter = 40 * time.Millisecond
+	w.run(w.now + 3*time.Second)
+	if s := w.members[0].m.Status(); s.Personal > 6 || s.Windows != WindowsSlow && s.Windows != WindowsLoss {
+		t.Errorf("window %d (%v) with rotations of some 60 ms", s.Personal, s.Windows)
+	}
+}
+
+// Windows that somebody chose stay.
+func TestWindowsStay(t *testing.T) {
+	w := tuned(t, 4, 2, 0)
+	m := w.members[0].m
+	cfg := m.Config()
+	if s := m.Status(); s.Personal <= 4 {
+		t.Fatalf("%+v", s)
+	}
+	chosen, err := cfg.WithWindows(0, 3, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Reconfigure(w.now, chosen)
+	w.run(w.now + 100*time.Millisecond)
+	if s := m.Status(); s.Personal != 3 || s.Global != 16 || s.AcceleratedWindow != 2 || s.Windows != WindowsGiven {
+		t.Errorf("%+v after somebody chose a window", s)
+	}
+	m.Reconfigure(w.now, cfg)
+	if s := m.Status(); s.Personal != 4 || s.Global != 64 || s.Windows != WindowsStart {
+		t.Errorf("%+v after it was left to the ring", s)
+	}
+	w.run(w.now + 300*time.Millisecond)
+	if s := m.Status(); s.Personal <= 4 {
+		t.Errorf("%+v some visits later", s)
+	}
+}
+
+// More members that always have something to send than full windows fit into the global one: each gets its share.
+func TestWindowsAreShared(t *testing.T) {
+	for _, tune := range []int{0, 16} {
+		w := newNet(t, 5, 8, Config{PersonalWindow: 4, GlobalWindow: 16, AcceleratedWindow: 2, Tune: tune}, true)
+		w.jitter = time.Millisecond
+		w.start()
+		w.run(w.now + 100*time.Millisecond)
+		for i := range w.members {
+			w.submit(i, 1<<20)
+		}
+		w.run(w.now + 500*time.Millisecond)
+		total := 0
+		for _, m := range w.members {
+			total += int(m.src.next)
+		}
+		for i, m := range w.members {
+			if share := total / len(w.members); int(m.src.next) < share/2 || int(m.src.next) > 2*share {
+				t.Errorf("tuning up to %d: member %d has sent %d packets of %d by all, want about %d", tune, i, int(m.src.next), total, share)
+			}
+		}
+	}
+}
