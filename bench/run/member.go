@@ -70,6 +70,7 @@ type member struct {
 	sent  atomic.Uint64
 	got   [MaxMembers]uint64 // the last message received of each
 	acked [MaxMembers]uint64 // the last message of ours that each has said to have
+	told  [MaxMembers]uint64 // the last message of each that we have said to have
 
 	since    time.Time
 	received uint64
@@ -104,7 +105,9 @@ func (m *member) loop(ctx context.Context, in io.Reader) error {
 	waitFor := func(d time.Duration) {
 		var cancel context.CancelFunc
 		wait, cancel = context.WithTimeout(ctx, d)
-		interrupt.Store(&cancel)
+		if old := interrupt.Swap(&cancel); old != nil {
+			(*old)()
+		}
 	}
 	waitFor(time.Hour)
 	defer func() { (*interrupt.Load())() }()
@@ -145,6 +148,11 @@ func (m *member) loop(ctx context.Context, in io.Reader) error {
 		data, err := m.link.Receive(wait)
 		switch {
 		case errors.Is(err, context.Canceled):
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			// The command may be carried out already: its flag was seen before its interrupt, which then hit this wait.
+			waitFor(silence)
 			continue
 		case errors.Is(err, context.DeadlineExceeded) && !m.sending && !stopping:
 			waitFor(silence)
@@ -218,11 +226,11 @@ func (m *member) send(ctx context.Context) error {
 		return nil
 	}
 	for {
-		// One message is always under way: if all waited to hear what the others have, nobody would say it.
 		flying := m.sent.Load() - m.got[m.me]
-		if flying >= m.window || !m.alone && flying > 0 && m.sent.Load()-m.slowest() >= m.lead {
+		if flying >= m.window || !m.alone && m.sent.Load()-m.slowest() >= m.lead && (flying > 0 || !m.isAwaited()) {
 			return nil
 		}
+		m.told = m.got
 		for i := range m.n {
 			binary.LittleEndian.PutUint64(m.data[24+8*i:], m.got[i])
 		}
@@ -230,6 +238,17 @@ func (m *member) send(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// isAwaited reports whether another member may be waiting to hear what we have. If all waited for that, nobody would say it;
+// and if all said it at any time, nothing would keep them from running away from one that is not scheduled.
+func (m *member) isAwaited() bool {
+	for i := range m.n {
+		if i != m.me && m.got[i]-m.told[i] >= m.lead {
+			return true
+		}
+	}
+	return false
 }
 
 // handOver sends one message that counts from when.

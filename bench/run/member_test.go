@@ -4,40 +4,75 @@ package run
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"sync"
 	"testing"
 )
 
-// chanLink is a link of members of one process, in one order.
-type chanLink struct {
-	in  chan []byte
-	all []chan []byte
+// queue is what a member has not yet received. It has no bound: a member that receives nothing while it sends must not be
+// what others wait for, nor wait for itself.
+type queue struct {
+	mu   sync.Mutex
+	list [][]byte
+	more chan struct{} // room for one
 }
 
-func (l *chanLink) Send(ctx context.Context, _ string, data []byte) error {
-	for _, c := range l.all {
-		c <- append([]byte(nil), data...)
+func (q *queue) put(data []byte) {
+	q.mu.Lock()
+	q.list = append(q.list, bytes.Clone(data))
+	q.mu.Unlock()
+	select {
+	case q.more <- struct{}{}:
+	default:
+	}
+}
+
+// take is the first message; nil if there is none.
+func (q *queue) take() (data []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.list) > 0 {
+		data, q.list = q.list[0], q.list[1:]
+	}
+	return data
+}
+
+// queueLink is a link of members of one process.
+type queueLink struct {
+	in  *queue
+	all []*queue
+}
+
+func (l *queueLink) Send(_ context.Context, _ string, data []byte) error {
+	for _, q := range l.all {
+		q.put(data)
 	}
 	return nil
 }
 
-func (l *chanLink) Receive(ctx context.Context) ([]byte, error) {
-	select {
-	case d := <-l.in:
-		return d, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// Receive is as strict as a link may be: a wait that was canceled gives nothing, though there may be something.
+func (l *queueLink) Receive(ctx context.Context) ([]byte, error) {
+	for ctx.Err() == nil {
+		if data := l.in.take(); data != nil {
+			return data, nil
+		}
+		select {
+		case <-l.in.more:
+		case <-ctx.Done():
+		}
 	}
+	return nil, ctx.Err()
 }
 
 func TestMember(t *testing.T) {
 	const n = 2
-	all := make([]chan []byte, n)
+	all := make([]*queue, n)
 	for i := range all {
-		all[i] = make(chan []byte, 10000)
+		all[i] = &queue{more: make(chan struct{}, 1)}
 	}
 	type talk struct {
 		in  io.WriteCloser
@@ -49,7 +84,7 @@ func TestMember(t *testing.T) {
 		inR, inW := io.Pipe()
 		outR, outW := io.Pipe()
 		members[i] = talk{inW, bufio.NewScanner(outR), make(chan error, 1)}
-		go func() { members[i].end <- Member(t.Context(), &chanLink{all[i], all}, i, n, inR, outW) }()
+		go func() { members[i].end <- Member(t.Context(), &queueLink{all[i], all}, i, n, inR, outW) }()
 	}
 	ask := func(i int, command string) string {
 		if command != "" {

@@ -30,7 +30,7 @@ static uint64_t scheduled;
 static size_t bytes;
 static char data[MAX_BYTES];
 
-static uint64_t sent, got[MAX_MEMBERS], acked[MAX_MEMBERS];
+static uint64_t sent, got[MAX_MEMBERS], acked[MAX_MEMBERS], told[MAX_MEMBERS];
 static int64_t since, last; // nanoseconds: of the mark, of the last message
 static uint64_t count, own, lost;
 static bool refused; // the link took no message the last time
@@ -81,7 +81,10 @@ static void put(int64_t when) {
 static bool hand_over(int64_t when) {
 	put(when);
 	refused = !way->send(data, bytes);
-	if (!refused) sent++;
+	if (!refused) {
+		sent++;
+		memcpy(told, got, sizeof told);
+	}
 	return !refused;
 }
 
@@ -90,6 +93,13 @@ static uint64_t slowest(void) {
 	for (int i = 0; i < members; i++)
 		if (i != me && acked[i] < least) least = acked[i];
 	return least;
+}
+
+// is_awaited reports whether another member may be waiting to hear what we have: see run.Member.
+static bool is_awaited(void) {
+	for (int i = 0; i < members; i++)
+		if (i != me && got[i] - told[i] >= lead) return true;
+	return false;
 }
 
 // send_what_may sends what the window or the schedule allows.
@@ -103,9 +113,8 @@ static void send_what_may(void) {
 		return;
 	}
 	for (;;) {
-		// One message is always under way: if all waited to hear what the others have, nobody would say it.
 		uint64_t flying = sent - got[me];
-		if (flying >= window || (!alone && flying > 0 && sent - slowest() >= lead)) return;
+		if (flying >= window || (!alone && sent - slowest() >= lead && (flying > 0 || !is_awaited()))) return;
 		if (!hand_over(now())) return;
 	}
 }
