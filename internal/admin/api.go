@@ -128,8 +128,14 @@ type Change struct {
 	Members []string `json:"members"`
 	Joined  []string `json:"joined"`
 	Gone    []string `json:"gone"`
+	Reason  string   `json:"reason"` // for people: all of Causes
+	Causes  []Cause  `json:"causes"`
+}
+
+// Cause is a reason why a configuration was left, and the daemons that are gone or came for this reason.
+type Cause struct {
 	Reason  string   `json:"reason"`
-	Peer    string   `json:"peer,omitempty"` // who caused it, if somebody did
+	Daemons []string `json:"daemons"`
 }
 
 // Order is where the ring's order stands. Positions count packets of the present ring.

@@ -87,10 +87,10 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	for _, ch := range slices.Backward(st.Changes) {
 		k := admin.Change{
 			Age: admin.Duration(now - ch.At), Ring: ch.Ring.String(), Members: names(ch.Members), Joined: names(ch.Joined), Gone: names(ch.Gone),
-			Reason: ch.Reason.String(),
+			Reason: membership.CausesText(ch.Causes), Causes: []admin.Cause{},
 		}
-		if !ch.Peer.IsZero() {
-			k.Peer = ch.Peer.Name
+		for _, c := range ch.Causes {
+			k.Causes = append(k.Causes, admin.Cause{Reason: c.Reason.String(), Daemons: names(c.Daemons)})
 		}
 		out.Changes = append(out.Changes, k)
 	}

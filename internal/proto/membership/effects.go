@@ -124,6 +124,8 @@ const (
 	ReasonMemberLeaving
 	// ReasonRestarted: a new incarnation of a member's name proves that the member is dead.
 	ReasonRestarted
+	// ReasonVanished: a member is gone without a good-bye, and nobody heard of it since: a crash, or a cut.
+	ReasonVanished
 	// ReasonMerge: foreign daemons are in mutual reach of all of us.
 	ReasonMerge
 	// ReasonUnreachable: two members have not heard each other for longer than the reach timeout.
@@ -189,6 +191,7 @@ var reasonTexts = [...]string{
 	ReasonMemberLeft:      "member left the ring",
 	ReasonMemberLeaving:   "member said good-bye",
 	ReasonRestarted:       "member was restarted",
+	ReasonVanished:        "member vanished without a word",
 	ReasonMerge:           "merge with daemons in reach",
 	ReasonUnreachable:     "members do not hear each other",
 	ReasonRemoved:         "member was removed from the configuration of all",
@@ -230,7 +233,7 @@ const (
 	// NoteState: a transition From, To, for Reason. Peer is who caused it, if somebody did; Ring is the ring concerned.
 	NoteState NoteKind = iota + 1
 	// NoteInstalled: Ring with Members is installed. Gone lists who was in the configuration before it and is not now;
-	// Reason, and Peer if somebody caused it, say why that configuration was left.
+	// Causes say why that configuration was left, and because of whom.
 	NoteInstalled
 	// NoteDrop: a packet from Peer was dropped for Reason.
 	NoteDrop
@@ -264,6 +267,7 @@ type Note struct {
 	Peer          evs.ProcID
 	Ring          evs.RingID
 	Members, Gone []evs.ProcID
-	Facts         []byte // NoteFactsDiffer: the peer's; may be kept
+	Causes        []Cause // NoteInstalled; may be kept
+	Facts         []byte  // NoteFactsDiffer: the peer's; may be kept
 	Err           error
 }

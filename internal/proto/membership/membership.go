@@ -64,8 +64,10 @@ type Machine struct {
 	courtUntil time.Duration // until then a settled proposal gives way to a configuration that could take us in
 	hold       bool          // first gather of this incarnation: wait for the configured peers
 	refusing   bool          // a stable write failed: in no ring until the limit timer
-	cause      Reason        // why the last configuration was left, for people
+	cause      Reason        // why the last configuration was left, as it seemed then
 	causedBy   evs.ProcID    // and because of whom, if of somebody
+	told       []Cause       // why it was left, as it turned out, for people
+	deaf       set           // who was suspected because it cannot receive, since the last configuration
 	isolated   bool          // I am the one who fails: alone in the next configuration
 	gatheredAt time.Duration // when the gather began
 	agreedAt   time.Duration // since when all agree and the Commit token is waited for; never: not agreed
@@ -122,7 +124,7 @@ func (m *Machine) Start(now time.Duration, fx *Effects) {
 		panic("membership: started twice")
 	}
 	m.known++
-	m.cause = ReasonStart
+	m.cause, m.told = ReasonStart, []Cause{{Reason: ReasonStart}}
 	m.store(now, fx)
 }
 
@@ -399,6 +401,9 @@ func (m *Machine) Suspect(now time.Duration, who evs.ProcID, reason Reason, fx *
 		}
 		m.raiseBackoff(now, r)
 		r.vetoUntil = r.backoffUntil
+		if reason == ReasonFailedToReceive {
+			m.deaf.add(r.slot)
+		}
 	}
 	fx.Notes = append(fx.Notes, Note{Kind: NoteSuspect, Reason: reason, Peer: who})
 	if m.state == StateGather {
@@ -429,6 +434,7 @@ func (m *Machine) HandleInstalled(now time.Duration, conf *evs.Configuration, fx
 	}
 	m.prevConf, m.prevRing = m.confSet, m.ring
 	gone := m.prevConf.minus(members)
+	m.told, m.deaf = m.causes(now, members), set{}
 	m.ring, m.confSet, m.since = conf.ID.New, members, now
 	for _, s := range m.order {
 		r := m.rows[s]
@@ -456,7 +462,7 @@ func (m *Machine) HandleInstalled(now time.Duration, conf *evs.Configuration, fx
 		// What was heard before counts no more: a merge needs news from after the change.
 		r.heardAt = never
 	}
-	fx.Notes = append(fx.Notes, Note{Kind: NoteInstalled, Reason: m.cause, Peer: m.causedBy, Ring: m.ring, Members: slices.Clone(conf.Members), Gone: m.ids(gone)})
+	fx.Notes = append(fx.Notes, Note{Kind: NoteInstalled, Ring: m.ring, Members: slices.Clone(conf.Members), Gone: m.ids(gone), Causes: m.told})
 	m.attempt, m.lastFailed, m.failedTimes = nil, set{}, 0
 	m.isolated, m.hold = false, false
 	m.expected, m.proposal, m.sought, m.apart = set{}, set{}, set{}, nil

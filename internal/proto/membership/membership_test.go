@@ -5,6 +5,7 @@ package membership
 import (
 	"flag"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -339,4 +340,99 @@ func TestSameInputsSameEffects(t *testing.T) {
 func FuzzSchedules(f *testing.F) {
 	f.Add(uint64(1))
 	f.Fuzz(func(t *testing.T, seed uint64) { schedule(t, seed) })
+}
+
+// told are the causes that daemon i gives for its configuration.
+func (c *cluster) told(i int) string { return CausesText(c.nodes[i].m.Causes()) }
+
+// Every survivor names who is gone or came, and why, whoever told it first. What a daemon cannot know it does not claim.
+func TestCausesTold(t *testing.T) {
+	everywhere := func(c *cluster, want string, who ...int) {
+		t.Helper()
+		for _, i := range who {
+			if got := c.told(i); got != want {
+				t.Errorf("d%02d says %q, want %q", i, got, want)
+			}
+			notes := c.nodes[i].notes
+			for k := len(notes) - 1; k >= 0; k-- {
+				if n := notes[k]; n.Kind == NoteInstalled {
+					if got := CausesText(n.Causes); got != want {
+						t.Errorf("d%02d notes %q, want %q", i, got, want)
+					}
+					break
+				}
+			}
+		}
+	}
+	leave := func(c *cluster, i int) {
+		d := c.nodes[i]
+		d.input(func(now time.Duration, fx *Effects) { d.m.Leave(now, fx) })
+		d.on = false
+		d.epoch++
+	}
+	for seed := range seeds(10) {
+		c := settled(t, seed, 5)
+		c.kill(2)
+		c.within(time.Second, "crash", func() bool { return c.together(0, 1, 3, 4) })
+		everywhere(c, "member vanished without a word (d02)", 0, 1, 3, 4)
+		c.start(2)
+		c.within(2*time.Second, "restart", func() bool { return c.together(c.all()...) })
+		everywhere(c, "merge with daemons in reach (d02)", 0, 1, 3, 4)
+		everywhere(c, "start: looking for others (d00 d01 d03 d04)", 2)
+		leave(c, 3)
+		c.within(time.Second, "leave", func() bool { return c.together(0, 1, 2, 4) })
+		everywhere(c, "member said good-bye (d03)", 0, 1, 2, 4)
+		c.kill(0)
+		c.kill(1)
+		c.within(time.Second, "crash of two", func() bool { return c.together(2, 4) })
+		everywhere(c, "member vanished without a word (d00 d01)", 2, 4)
+
+		c = settled(t, seed, 5)
+		c.cut = halves(2)
+		c.within(2*time.Second, "cut", func() bool { return c.together(0, 1) && c.together(2, 3, 4) })
+		everywhere(c, "member vanished without a word (d02 d03 d04)", 0, 1)
+		everywhere(c, "member vanished without a word (d00 d01)", 2, 3, 4)
+		c.cut = nil
+		c.within(4*time.Second, "merge", func() bool { return c.together(c.all()...) })
+		everywhere(c, "merge with daemons in reach (d02 d03 d04)", 0, 1)
+		everywhere(c, "merge with daemons in reach (d00 d01)", 2, 3, 4)
+
+		// One crashes while the others say good-bye to another.
+		c = settled(t, seed, 5)
+		at := c.now
+		c.kill(1)
+		leave(c, 4)
+		c.within(2*time.Second, "crash and leave", func() bool { return c.together(0, 2, 3) })
+		for _, i := range []int{0, 2, 3} {
+			var all []string // in one configuration or in two
+			for _, n := range c.nodes[i].notes {
+				if n.Kind == NoteInstalled && n.at >= at {
+					all = append(all, CausesText(n.Causes))
+				}
+			}
+			if text := strings.Join(all, "; "); !strings.Contains(text, "member vanished without a word (d01)") || !strings.Contains(text, "member said good-bye (d04)") {
+				t.Errorf("d%02d says %q", i, text)
+			}
+		}
+	}
+
+	// Who blames it knows that it cannot receive; who only hears that the others leave it out knows that it speaks.
+	c := settled(t, 1, 4)
+	for _, i := range []int{0, 1} {
+		d := c.nodes[i]
+		d.on = false
+		d.input(func(now time.Duration, fx *Effects) { d.m.Suspect(now, c.nodes[2].id, ReasonFailedToReceive, fx) })
+	}
+	c.within(time.Second, "suspect", func() bool { return c.together(0, 1, 3) && c.together(2) })
+	everywhere(c, "member failed to receive (d02)", 0, 1)
+	everywhere(c, "members do not hear each other (d02)", 3)
+
+	// Who leaves by itself knows why.
+	c = settled(t, 1, 4)
+	d := c.nodes[2]
+	d.on = false
+	d.input(func(now time.Duration, fx *Effects) { d.m.Suspect(now, d.id, ReasonFailedToReceive, fx) })
+	c.within(time.Second, "own failure", func() bool { return c.together(0, 1, 3) && c.together(2) })
+	everywhere(c, "member failed to receive (d02)", 2)
+	everywhere(c, "members do not hear each other (d02)", 0, 1, 3)
 }

@@ -203,6 +203,7 @@ func (m *Machine) forget(slot int) {
 	}
 	m.prevConf.del(slot)
 	m.sought.del(slot)
+	m.deaf.del(slot)
 	m.lastFailed.del(slot)
 }
 

@@ -21,10 +21,9 @@ type Change struct {
 	At      time.Duration
 	Ring    evs.RingID
 	Members []evs.ProcID
-	Joined  []evs.ProcID // who was not in the configuration before
-	Gone    []evs.ProcID // who was in it and is not now
-	Reason  membership.Reason
-	Peer    evs.ProcID // who caused it; zero if it was nobody's doing
+	Joined  []evs.ProcID       // who was not in the configuration before
+	Gone    []evs.ProcID       // who was in it and is not now
+	Causes  []membership.Cause // why the one before it was left, and because of whom; must not be changed
 }
 
 // Status is a picture of the daemon for operators. Its size does not depend on how many clients and groups there are.
@@ -66,8 +65,7 @@ func (m *Machine) Status(now time.Duration) Status {
 
 // remember notes why a configuration was installed.
 func (m *Machine) remember(now time.Duration, before, conf *evs.Configuration) {
-	c := Change{At: now, Ring: conf.ID.New, Members: conf.Members}
-	c.Reason, c.Peer = m.order.Membership().Cause()
+	c := Change{At: now, Ring: conf.ID.New, Members: conf.Members, Causes: m.order.Membership().Causes()}
 	if before != nil {
 		c.Joined, c.Gone = without(conf.Members, before.Members), without(before.Members, conf.Members)
 	}

@@ -91,7 +91,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("sent %d and received %d packets, delivered %d, %d rotations", o.Sent, o.Received, o.Packets, o.Rotations)
 	}
 	last := st.Changes[len(st.Changes)-1]
-	if len(last.Members) != 3 || last.Reason != membership.ReasonStart || len(st.Changes) != 2 {
+	if len(last.Members) != 3 || membership.CausesText(last.Causes) != "start: looking for others (a c)" || len(st.Changes) != 2 {
 		t.Errorf("changes %+v", st.Changes)
 	}
 	c.nodes[2].m.Leave(c.now, &c.nodes[2].fx)
@@ -99,7 +99,7 @@ func TestStatus(t *testing.T) {
 	c.run(c.now + time.Second)
 	st = c.nodes[0].m.Status(c.now)
 	last = st.Changes[len(st.Changes)-1]
-	if len(last.Gone) != 1 || last.Gone[0].Name != "c" || last.Reason != membership.ReasonMemberLeaving || last.Peer.Name != "c" {
+	if len(last.Gone) != 1 || last.Gone[0].Name != "c" || membership.CausesText(last.Causes) != "member said good-bye (c)" {
 		t.Errorf("after c left: %+v", last)
 	}
 	for range maxChanges {

@@ -36,8 +36,7 @@ func (m *Machine) note(n *membership.Note, fx *Effects) {
 		if len(n.Gone) > 0 {
 			add("gone", names(n.Gone))
 		}
-		add("reason", n.Reason.String())
-		peer()
+		add("reason", membership.CausesText(n.Causes))
 	case membership.NoteDrop:
 		out.Text, out.Level = "membership packet ignored", evs.Debug
 		add("reason", n.Reason.String())

@@ -352,11 +352,7 @@ func changeText(c *admin.Change) string {
 	if len(c.Gone) > 0 {
 		text += "; gone: " + strings.Join(c.Gone, " ")
 	}
-	text += "; why: " + c.Reason
-	if c.Peer != "" {
-		text += " (" + c.Peer + ")"
-	}
-	return text
+	return text + "; why: " + c.Reason
 }
 
 // counts are counters by reason, those that count something.
