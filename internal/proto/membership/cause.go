@@ -95,6 +95,11 @@ func (m *Machine) whyGone(now time.Duration, r *row) Reason {
 	case r.kept:
 		return ReasonRemoved
 	case r.rowAt >= m.gatheredAt && now-r.rowAt <= m.gatherWindow():
+		var alone set
+		alone.add(r.slot)
+		if r.heard == alone {
+			return ReasonHearsNobody
+		}
 		// It speaks, to me or to others that say so, and yet not all of us and it reach each other.
 		return ReasonUnreachable
 	}

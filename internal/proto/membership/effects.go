@@ -126,6 +126,8 @@ const (
 	ReasonRestarted
 	// ReasonVanished: a member is gone without a good-bye, and nobody heard of it since: a crash, or a cut.
 	ReasonVanished
+	// ReasonHearsNobody: a member lives and says that it hears nobody: it cannot receive, or has found that it could not.
+	ReasonHearsNobody
 	// ReasonMerge: foreign daemons are in mutual reach of all of us.
 	ReasonMerge
 	// ReasonUnreachable: two members have not heard each other for longer than the reach timeout.
@@ -192,6 +194,7 @@ var reasonTexts = [...]string{
 	ReasonMemberLeaving:   "member said good-bye",
 	ReasonRestarted:       "member was restarted",
 	ReasonVanished:        "member vanished without a word",
+	ReasonHearsNobody:     "member says that it hears nobody",
 	ReasonMerge:           "merge with daemons in reach",
 	ReasonUnreachable:     "members do not hear each other",
 	ReasonRemoved:         "member was removed from the configuration of all",

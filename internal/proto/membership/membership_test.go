@@ -434,5 +434,28 @@ func TestCausesTold(t *testing.T) {
 	d.input(func(now time.Duration, fx *Effects) { d.m.Suspect(now, d.id, ReasonFailedToReceive, fx) })
 	c.within(time.Second, "own failure", func() bool { return c.together(0, 1, 3) && c.together(2) })
 	everywhere(c, "member failed to receive (d02)", 2)
-	everywhere(c, "members do not hear each other (d02)", 0, 1, 3)
+	everywhere(c, "member says that it hears nobody (d02)", 0, 1, 3)
+
+	// So do the others if nothing reaches it any more.
+	for seed := range seeds(10) {
+		c := settled(t, seed, 5)
+		c.cut = func(from, to int) bool { return to == 3 }
+		c.within(2*time.Second, "deafness", func() bool { return c.together(0, 1, 2, 4) && c.together(3) })
+		everywhere(c, "member says that it hears nobody (d03)", 0, 1, 2, 4)
+		everywhere(c, "member vanished without a word (d00 d01 d02 d04)", 3)
+
+		// One that nobody hears has vanished; it knows that the others live.
+		c = settled(t, seed, 5)
+		c.cut = func(from, to int) bool { return from == 3 }
+		c.within(2*time.Second, "silence", func() bool { return c.together(0, 1, 2, 4) && c.together(3) })
+		everywhere(c, "member vanished without a word (d03)", 0, 1, 2, 4)
+		everywhere(c, "members do not hear each other (d00 d01 d02 d04)", 3)
+
+		// A broken link between two: nobody is dead, and all know.
+		c = settled(t, seed, 5)
+		c.cut = func(from, to int) bool { return from+to == 4 && from*to == 0 }
+		c.within(4*time.Second, "broken link", func() bool { return c.together(0, 1, 2, 3) && c.together(4) })
+		everywhere(c, "members do not hear each other (d04)", 0, 1, 2, 3)
+		everywhere(c, "members do not hear each other (d00 d01 d02 d03)", 4)
+	}
 }
