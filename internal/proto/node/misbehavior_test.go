@@ -10,6 +10,7 @@ import (
 
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/frame"
+	"evensong/internal/proto/membership"
 	"evensong/internal/proto/packet"
 )
 
@@ -46,6 +47,22 @@ func TestDeafMemberDoesNotStallTheRing(t *testing.T) {
 		}
 		if got < sent*9/10 || pause > 500*time.Millisecond {
 			t.Errorf("member %d deaf for data: %d of %d Safe messages came, longest pause %v; want nearly all, and one failure to receive of about 250 ms", deaf, got, sent, pause)
+		}
+		for i, d := range c.nodes {
+			told := 0
+			for _, ch := range d.m.Status(c.now).Changes {
+				if len(ch.Gone) == 0 {
+					continue
+				}
+				told++
+				why, name := membership.CausesText(ch.Causes), " ("+c.nodes[deaf].m.Status(c.now).Me.Name+")"
+				if why != membership.ReasonFailedToReceive.String()+name && (i == deaf || why != membership.ReasonHearsNobody.String()+name) {
+					t.Errorf("member %d deaf for data: member %d says %q", deaf, i, why)
+				}
+			}
+			if told == 0 {
+				t.Errorf("member %d deaf for data: member %d has lost nobody", deaf, i)
+			}
 		}
 	}
 }
