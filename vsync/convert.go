@@ -39,7 +39,7 @@ func outEvent(e *flush.Event) Event {
 	case flush.EventRequest:
 		return &FlushRequest{Group: e.Group, ID: id}
 	case flush.EventSignal:
-		return &Transition{Group: e.Group, ID: id}
+		return &Transition{Group: e.Group, ID: id, Gone: e.Members}
 	case flush.EventSelfLeave:
 		return &SelfLeave{Group: e.Group, Evicted: !e.Asked}
 	case flush.EventGaveUp:

@@ -131,6 +131,10 @@ type Transition struct {
 	Group string
 	// ID is the view that is ending.
 	ID client.ViewID
+	// Gone are members of the view that left, disconnected, or were lost with their daemons; more may follow them before
+	// the next view. Nil if all that is known is that daemons are out of reach: which members are lost with them, the next
+	// view tells.
+	Gone []string
 }
 
 // GroupName is the group.
@@ -138,7 +142,11 @@ func (t *Transition) GroupName() string { return t.Group }
 
 // String is group and view.
 func (t *Transition) String() string {
-	return fmt.Sprintf("transitional signal in view %v of %s", t.ID, t.Group)
+	s := fmt.Sprintf("transitional signal in view %v of %s: ", t.ID, t.Group)
+	if len(t.Gone) == 0 {
+		return s + "daemons are out of reach"
+	}
+	return s + "gone are " + strings.Join(t.Gone, " ")
 }
 
 // SelfLeave is the end of the membership in a group. Nothing of the group follows unless the session joins again.

@@ -140,7 +140,9 @@ func TestViewChange(t *testing.T) {
 		t.Errorf("b got %v", s)
 	}
 	next[*FlushRequest](t, a)
-	next[*Transition](t, a)
+	if s := next[*Transition](t, a); !slices.Equal(s.Gone, []string{"#b#d"}) {
+		t.Errorf("a got %v", s)
+	}
 	must(t, a.Flush(ctx, "g"))
 	if v := next[*View](t, a); v.Left != "#b#d" || len(v.Members) != 1 {
 		t.Errorf("a got %v", v)
@@ -537,7 +539,8 @@ func TestStrings(t *testing.T) {
 	}{
 		{&View{Group: "g", ID: id, Members: []string{"#a#d"}, Cause: client.CausedByJoin, Joined: "#a#d"}, "view 00000001.00000002.3 of g after join of #a#d: #a#d"},
 		{&FlushRequest{"g", id}, "flush request in view 00000001.00000002.3 of g"},
-		{&Transition{"g", id}, "transitional signal in view 00000001.00000002.3 of g"},
+		{&Transition{Group: "g", ID: id}, "transitional signal in view 00000001.00000002.3 of g: daemons are out of reach"},
+		{&Transition{Group: "g", ID: id, Gone: []string{"#a#d", "#b#d"}}, "transitional signal in view 00000001.00000002.3 of g: gone are #a#d #b#d"},
 		{&SelfLeave{Group: "g"}, "left g"},
 		{&SelfLeave{Group: "g", Evicted: true}, "removed from g"},
 		{&Stuck{Group: "g", Members: []string{"#b#d"}}, "g waits for #b#d: the daemon was asked to remove them"},

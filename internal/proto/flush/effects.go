@@ -75,7 +75,8 @@ const (
 	EventView EventKind = iota + 1
 	// EventRequest is a flush request: the view of Group is about to change, Flush is the answer.
 	EventRequest
-	// EventSignal is the transitional signal: members of the view ID are known to have gone.
+	// EventSignal is the transitional signal: members of the view ID are known to have gone, Members. None: daemons are
+	// out of reach, and the next view will say whose members they take along.
 	EventSignal
 	// EventMessage is a message: Message.
 	EventMessage

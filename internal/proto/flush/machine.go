@@ -128,7 +128,13 @@ func (m *Machine) signal(r *record, fx *Effects) {
 		return
 	}
 	r.signaled = true
-	fx.Events = append(fx.Events, Event{Kind: EventSignal, Group: r.name, ID: r.installed.id})
+	e := Event{Kind: EventSignal, Group: r.name, ID: r.installed.id}
+	for _, name := range r.installed.members {
+		if !r.installed.current(name) {
+			e.Members = append(e.Members, name)
+		}
+	}
+	fx.Events = append(fx.Events, e)
 }
 
 // HandleSelfLeave takes the end of the session's membership in a group, whoever wanted it.

@@ -34,7 +34,11 @@ func describe(e Event) string {
 		return fmt.Sprintf("stuck %s: %s; silent %s", e.Group, strings.Join(e.Members, " "), strings.Join(e.Silent, " "))
 	case EventGaveUp:
 		return fmt.Sprintf("gave up %s: %v", e.Group, e.Reason)
-	case EventRequest, EventSignal:
+	case EventSignal:
+		if len(e.Members) > 0 {
+			return fmt.Sprintf("signal %s, gone are %s", e.Group, strings.Join(e.Members, " "))
+		}
+	case EventRequest:
 	}
 	return e.Kind.String() + " " + e.Group
 }

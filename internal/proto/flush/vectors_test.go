@@ -199,13 +199,13 @@ fa: view fg 3 by join of #fc#localhost: #fa#localhost #fb#localhost #fc#localhos
 fc: view fg 3 by join of #fc#localhost: #fa#localhost #fb#localhost #fc#localhost; came #fc#localhost
 fc: self-leave fg, asked true
 fa: flush request fg
-fa: signal fg
+fa: signal fg, gone are #fc#localhost
 fb: flush request fg
-fb: signal fg
+fb: signal fg, gone are #fc#localhost
 fb: view fg 4 by leave of #fc#localhost: #fa#localhost #fb#localhost; came #fa#localhost #fb#localhost
 fa: view fg 4 by leave of #fc#localhost: #fa#localhost #fb#localhost; came #fa#localhost #fb#localhost
 fa: flush request fg
-fa: signal fg
+fa: signal fg, gone are #fb#localhost
 `)
 	// The order between sessions is that of the capture, which means nothing: compare session by session.
 	for _, user := range []string{"fa", "fb", "fc"} {

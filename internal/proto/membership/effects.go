@@ -118,7 +118,7 @@ const (
 	ReasonStart
 	// ReasonTokenLost: no token for the token timeout.
 	ReasonTokenLost
-	// ReasonMemberLeft: a member's Join shows that it has left this ring.
+	// ReasonMemberLeft: a member's Join shows that it has left this ring. It may have been the first to notice something.
 	ReasonMemberLeft
 	// ReasonMemberLeaving: a member said good-bye.
 	ReasonMemberLeaving
@@ -190,7 +190,7 @@ var reasonTexts = [...]string{
 	reasonNone:            "no reason",
 	ReasonStart:           "start: looking for others",
 	ReasonTokenLost:       "token lost",
-	ReasonMemberLeft:      "member left the ring",
+	ReasonMemberLeft:      "member looks for a new ring",
 	ReasonMemberLeaving:   "member said good-bye",
 	ReasonRestarted:       "member was restarted",
 	ReasonVanished:        "member vanished without a word",

@@ -143,9 +143,12 @@ func (n *narrator) tellFlush(ev vsync.Event) string {
 	case *vsync.FlushRequest:
 		return fmt.Sprintf("%s: view %d is about to change; send what must be said in it, then: f %s", printable(ev.Group), ev.ID[2], printable(ev.Group))
 	case *vsync.Transition:
-		// Not the words for a session's own signal: here somebody who merely left is enough.
-		return fmt.Sprintf("%s: members of view %d are gone; until the next view, safe means safe only among those that come along (id %v)",
-			printable(ev.Group), ev.ID[2], ev.ID)
+		if len(ev.Gone) == 0 {
+			return n.tell(&client.Transition{Group: ev.Group, ID: ev.ID})
+		}
+		// Here somebody who merely left is enough.
+		return fmt.Sprintf("%s: gone from view %d: %s; until the next view, safe means safe only among those that come along (id %v)",
+			printable(ev.Group), ev.ID[2], memberList(ev.Gone, n.me), ev.ID)
 	case *vsync.SelfLeave:
 		text := n.tell(&client.SelfLeave{Group: ev.Group})
 		if ev.Evicted {
