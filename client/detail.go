@@ -30,14 +30,25 @@ const (
 	DetailProtocol = Detail(evs.DetailProtocol)
 	// DetailShutdown: its daemon stops.
 	DetailShutdown = Detail(evs.DetailShutdown)
-	// DetailDaemons: daemons met, or some went out of reach.
+	// DetailDaemons: daemons met, or some are gone, for several reasons or for one that is not known. This and those below
+	// come with the cause network, and say what this session's daemon knows: members elsewhere may see another one.
 	DetailDaemons = Detail(evs.DetailDaemons)
+	// DetailGoodbye: daemons are gone that said good-bye.
+	DetailGoodbye = Detail(evs.DetailGoodbye)
+	// DetailVanished: daemons are gone without a word: they crashed, hang, or are cut off.
+	DetailVanished = Detail(evs.DetailVanished)
+	// DetailLeftOut: daemons are gone that live, because not all hear each other, or because they cannot receive.
+	DetailLeftOut = Detail(evs.DetailLeftOut)
+	// DetailMet: daemons met.
+	DetailMet = Detail(evs.DetailMet)
 )
 
 var detailTexts = [...]string{
 	DetailUnknown: "", DetailAsked: "by its own wish", DetailLost: "its connection was lost", DetailSlow: "it did not read",
 	DetailSilent: "it gave no sign of life", DetailEvicted: "evicted", DetailProtocol: "it broke the protocol",
 	DetailShutdown: "its daemon stops", DetailDaemons: "daemons met or went out of reach",
+	DetailGoodbye: "daemons said good-bye", DetailVanished: "daemons vanished without a word",
+	DetailLeftOut: "daemons were left out, as they did not receive, or not all hear each other", DetailMet: "daemons met",
 }
 
 // String is a few words for people; empty for DetailUnknown.

@@ -15,7 +15,7 @@ func inMessage(m *client.Message) *flush.Message {
 }
 
 func inView(v *client.View) *flush.DaemonView {
-	out := &flush.DaemonView{Group: v.Group, ID: evs.ViewID(v.ID), Members: v.Members, Changed: v.Joined + v.Left + v.Disconnected}
+	out := &flush.DaemonView{Group: v.Group, ID: evs.ViewID(v.ID), Detail: evs.Detail(v.Detail), Members: v.Members, Changed: v.Joined + v.Left + v.Disconnected}
 	switch v.Cause {
 	case client.CausedByJoin:
 		out.Cause = evs.CausedByJoin
@@ -58,7 +58,7 @@ func outEvent(e *flush.Event) Event {
 }
 
 func outView(v *flush.View) *View {
-	out := &View{Group: v.Group, ID: client.ViewID(v.ID), Members: v.Members, Came: v.Came}
+	out := &View{Group: v.Group, ID: client.ViewID(v.ID), Detail: client.Detail(v.Detail), Members: v.Members, Came: v.Came}
 	switch v.Cause {
 	case evs.CausedByJoin:
 		out.Cause, out.Joined = client.CausedByJoin, v.Changed

@@ -88,6 +88,9 @@ type View struct {
 	Members []string
 	// Cause is network also when several changes became one view.
 	Cause client.Cause
+	// Detail says more than Cause. DetailUnknown when several changes became one view, and on a session that speaks the
+	// original's protocol.
+	Detail client.Detail
 	// Joined, Left and Disconnected name the member that changed, if Cause is that.
 	Joined, Left, Disconnected string
 	// Came are the members that came with me from my previous view, me included, in its order: those that delivered the

@@ -398,9 +398,11 @@ func (d *daemon) installed(since time.Time) (n int, last time.Time) {
 }
 
 type logLine struct {
-	Time time.Time     `json:"time"`
-	Msg  string        `json:"msg"`
-	For  time.Duration `json:"for"`
+	Time    time.Time     `json:"time"`
+	Msg     string        `json:"msg"`
+	Reason  string        `json:"reason"`
+	Members string        `json:"members"`
+	For     time.Duration `json:"for"`
 }
 
 // logLines reads a daemon's log; what is not a line of it is left out.

@@ -39,6 +39,7 @@ import (
 //	until conf a b c [within D]     all of them have exactly this configuration
 //	until received x N [within D]   at least N messages in all its sessions; expect means exactly N
 //	expect conf a = a b · expect received x N · expect installs a N · expect views x N · expect view x g = x@a y@b
+//	expect cause a b = TEXT         why each of them changed to its configuration, all of it
 //	expect violation RULE           at the end; otherwise there must be none
 //	settle | nosettle               at the end everything is healed and must come together, unless nosettle
 type script struct {
@@ -687,6 +688,28 @@ func (s *script) expect(f []string) error {
 				id = h.confID
 			} else if h.confID != id {
 				return fmt.Errorf("%s is in %v, %s in %v", name, h.confID, who[0], id)
+			}
+		}
+	case "cause":
+		k := slices.Index(f, "=")
+		if k < 2 {
+			return fmt.Errorf("want cause NAMES = TEXT")
+		}
+		want := strings.Join(f[k+1:], " ")
+		for _, name := range f[1:k] {
+			h, err := s.host(name)
+			if err != nil {
+				return err
+			}
+			if h.node == nil {
+				return fmt.Errorf("%s does not run", name)
+			}
+			changes := h.node.Status(h.clock()).Changes
+			if len(changes) == 0 {
+				return fmt.Errorf("%s has no configuration", name)
+			}
+			if got := membership.CausesText(changes[len(changes)-1].Causes); got != want {
+				return fmt.Errorf("%s says %q", name, got)
 			}
 		}
 	case "received", "installs", "views":

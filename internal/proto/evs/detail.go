@@ -26,13 +26,23 @@ const (
 	DetailProtocol
 	// DetailShutdown: its daemon stops.
 	DetailShutdown
-	// DetailDaemons: daemons met, or some went out of reach. The cause is network.
+	// DetailDaemons: daemons met, or some are gone, for several reasons or for one that is not known. The cause is
+	// network, as of those below, which say what the receiver's daemon knows: others may know more or less.
 	DetailDaemons
+	// DetailGoodbye: daemons are gone that said good-bye.
+	DetailGoodbye
+	// DetailVanished: daemons are gone without a word.
+	DetailVanished
+	// DetailLeftOut: daemons are gone that live, because not all hear each other, or because they cannot receive.
+	DetailLeftOut
+	// DetailMet: daemons met.
+	DetailMet
 )
 
 var detailNames = [...]string{
 	DetailNone: "none", DetailAsked: "asked", DetailLost: "connection lost", DetailSlow: "slow reader", DetailSilent: "silent",
 	DetailEvicted: "evicted", DetailProtocol: "protocol error", DetailShutdown: "daemon stops", DetailDaemons: "daemons",
+	DetailGoodbye: "daemons said good-bye", DetailVanished: "daemons vanished", DetailLeftOut: "daemons left out", DetailMet: "daemons met",
 }
 
 // String is the detail in lower-case words.

@@ -129,6 +129,7 @@ type View struct {
 	Group   string
 	ID      evs.ViewID
 	Cause   evs.Cause
+	Detail  evs.Detail // none when several changes became one view
 	Members []string
 	// Changed is the member that joined, left or disconnected; empty for the cause network.
 	Changed string

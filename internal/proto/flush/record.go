@@ -12,6 +12,7 @@ import (
 type view struct {
 	id      evs.ViewID
 	cause   evs.Cause
+	detail  evs.Detail
 	changed string
 	members []string // as the daemon listed them
 	// number counts the group's membership messages; a view has the number of the one that brought it.

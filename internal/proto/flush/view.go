@@ -14,6 +14,7 @@ type DaemonView struct {
 	Group   string
 	ID      evs.ViewID
 	Cause   evs.Cause
+	Detail  evs.Detail
 	Members []string
 	// Changed is the member that joined, left or disconnected. Empty for the cause network.
 	Changed string
@@ -41,6 +42,7 @@ func (m *Machine) HandleView(now time.Duration, dv *DaemonView, fx *Effects) {
 	}
 	r.number++
 	v := newView(r.number, dv.ID, dv.Cause, dv.Members, dv.Changed)
+	v.detail = dv.Detail
 	if i, e := r.findEarly(dv.ID); e != nil {
 		for _, name := range e.answers {
 			m.answer(r, v, name, fx)
@@ -128,14 +130,14 @@ func (r *record) discard(leavers []string, next *view) {
 			v.remove(name, r.number)
 		}
 		if collapsed {
-			v.cause, v.changed, collapsed = evs.CausedByNetwork, "", false
+			v.cause, v.detail, v.changed, collapsed = evs.CausedByNetwork, evs.DetailNone, "", false
 		}
 		kept = append(kept, v)
 	}
 	clear(r.pending[len(kept):])
 	r.pending = kept
 	if collapsed {
-		next.cause, next.changed = evs.CausedByNetwork, ""
+		next.cause, next.detail, next.changed = evs.CausedByNetwork, evs.DetailNone, ""
 	}
 }
 
@@ -208,7 +210,7 @@ func (m *Machine) answer(r *record, v *view, name string, fx *Effects) {
 // install gives the head of the pending views to the user (client-protocol 8.4).
 func (m *Machine) install(now time.Duration, r *record, fx *Effects) {
 	v, previous := r.pending[0], r.installed
-	out := &View{Group: r.name, ID: v.id, Cause: v.cause, Members: slices.Clone(v.members), Changed: v.changed}
+	out := &View{Group: r.name, ID: v.id, Cause: v.cause, Detail: v.detail, Members: slices.Clone(v.members), Changed: v.changed}
 	for _, name := range previous.members {
 		gone := previous.gone[name]
 		if v.has(name) && (gone == 0 || gone > v.number) {

@@ -228,12 +228,13 @@ func (m *Machine) complete(fx *Effects) {
 				Kind: NoteView, Group: g.name, ID: g.id, Cause: evs.CausedByNetwork, Count: len(g.members),
 			})
 			if hasNotices(g.locals) {
-				v := &View{Group: g.name, ID: g.id, Cause: evs.CausedByNetwork, Detail: evs.DetailDaemons, Members: slices.Clone(g.members), Sets: sets}
+				v := &View{Group: g.name, ID: g.id, Cause: evs.CausedByNetwork, Detail: m.why, Members: slices.Clone(g.members), Sets: sets}
 				m.deliverView(v, g.locals, own, fx)
 			}
 		}
 		parts = parts[n:]
 	}
+	m.why = evs.DetailNone
 	fx.Ready = true
 	fx.Notes = append(fx.Notes, Note{Kind: NoteReady, Ring: m.conf.ID.New, Count: len(m.groups)})
 	for _, q := range ex.queue {

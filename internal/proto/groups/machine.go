@@ -78,6 +78,7 @@ type Machine struct {
 	index map[evs.ProcID]int
 	came  map[evs.ProcID]bool
 	peers []evs.ProcID
+	why   evs.Detail // why there are configurations since the last exchange that ended
 
 	// View ids: the configuration in which changes happen now, and how many ids it has given away.
 	idConf  evs.ConfID
@@ -249,9 +250,13 @@ func (m *Machine) HandleTransitional(conf *evs.Configuration, fx *Effects) {
 }
 
 // HandleRegular takes a regular configuration and begins the exchange. Every member's Origins must be set. conf is
-// kept and must not change.
-func (m *Machine) HandleRegular(conf *evs.Configuration, fx *Effects) {
+// kept and must not change. why is what views that follow from it say.
+func (m *Machine) HandleRegular(conf *evs.Configuration, why evs.Detail, fx *Effects) {
 	m.checked = false
+	if m.why != evs.DetailNone && m.why != why {
+		why = evs.DetailDaemons // the exchange before did not end, so its reasons are told with these
+	}
+	m.why = why
 	m.checkConf(conf, evs.Regular)
 	if len(conf.Origins) != len(conf.Members) {
 		panic(fmt.Sprintf("groups: %v has %d members and %d origins", conf.ID, len(conf.Members), len(conf.Origins)))

@@ -32,7 +32,7 @@ func inState(t *testing.T, s State) (*Machine, *cluster) {
 			ID: evs.RegularID(evs.RingID{Seq: 9, Rep: d.id.Inc}), Members: c.ids([]string{"d1", "d2"}),
 			Origins: []evs.RingID{d.ring, c.ds["d2"].ring},
 		}
-		d.m.HandleRegular(conf, &d.fx)
+		d.m.HandleRegular(conf, evs.DetailDaemons, &d.fx)
 		d.ring = conf.ID.New
 	}
 	switch s {
@@ -91,7 +91,7 @@ func TestStateTable(t *testing.T) {
 		}, [5]string{"panic", "to transitional", "panic", "abort to aborted", "panic"}},
 		{"regular", func(c *cluster, d *node) {
 			conf := &evs.Configuration{ID: evs.RegularID(evs.RingID{Seq: 100}), Members: []evs.ProcID{d.id}, Origins: []evs.RingID{d.ring}}
-			d.m.HandleRegular(conf, &d.fx)
+			d.m.HandleRegular(conf, evs.DetailDaemons, &d.fx)
 		}, [5]string{"exchange to exchange", "panic", "exchange to exchange", "panic", "exchange to exchange"}},
 	}
 	for _, row := range rows {
@@ -274,7 +274,7 @@ func TestLargeTable(t *testing.T) {
 			m.HandleTransitional(&evs.Configuration{ID: evs.TransitionalID(ring, evs.RingID{Seq: ring.Seq + 1, Rep: 1}), Members: []evs.ProcID{me}}, &fx)
 		}
 		next := evs.RingID{Seq: ring.Seq + 1, Rep: 1}
-		m.HandleRegular(&evs.Configuration{ID: evs.RegularID(next), Members: []evs.ProcID{me}, Origins: []evs.RingID{ring}}, &fx)
+		m.HandleRegular(&evs.Configuration{ID: evs.RegularID(next), Members: []evs.ProcID{me}, Origins: []evs.RingID{ring}}, evs.DetailDaemons, &fx)
 		ring = next
 		parts := slices.Clone(fx.Submits)
 		for _, s := range parts {
@@ -325,7 +325,7 @@ func BenchmarkRoute(b *testing.B) {
 			me, other := evs.ProcID{Name: "d", Inc: 1}, evs.ProcID{Name: "e", Inc: 2}
 			m := New(Config{Me: me})
 			var fx Effects
-			m.HandleRegular(&evs.Configuration{ID: evs.RegularID(evs.RingID{Seq: 1}), Members: []evs.ProcID{me}, Origins: make([]evs.RingID, 1)}, &fx)
+			m.HandleRegular(&evs.Configuration{ID: evs.RegularID(evs.RingID{Seq: 1}), Members: []evs.ProcID{me}, Origins: make([]evs.RingID, 1)}, evs.DetailDaemons, &fx)
 			m.HandleMessage(me, evs.Agreed, fx.Submits[0].Payload, &fx)
 			for i := range uint64(n) {
 				m.Open(i, fmt.Sprint("u", i), true)

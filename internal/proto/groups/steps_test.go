@@ -49,7 +49,7 @@ func (c *cluster) install(names ...string) map[string][]Submit {
 	for _, n := range names {
 		d := c.ds[n]
 		d.ring = conf.ID.New
-		d.m.HandleRegular(conf, &d.fx)
+		d.m.HandleRegular(conf, evs.DetailDaemons, &d.fx)
 		out[n] = d.flush()
 	}
 	return out

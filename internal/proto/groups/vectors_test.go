@@ -195,7 +195,7 @@ func (c *cluster) regular(names ...string) {
 	for _, n := range names {
 		d := c.ds[n]
 		d.ring = conf.ID.New
-		d.m.HandleRegular(conf, &d.fx)
+		d.m.HandleRegular(conf, evs.DetailDaemons, &d.fx)
 		for _, s := range d.flush() {
 			all = append(all, msg{n, s})
 		}

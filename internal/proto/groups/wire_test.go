@@ -229,7 +229,7 @@ func FuzzPayload(f *testing.F) {
 		m := New(Config{Me: ids[0]})
 		m.Open(1, "a", true)
 		conf := &evs.Configuration{ID: evs.RegularID(evs.RingID{Seq: 1, Rep: 1}), Members: ids[:1], Origins: make([]evs.RingID, 1)}
-		m.HandleRegular(conf, &fx)
+		m.HandleRegular(conf, evs.DetailDaemons, &fx)
 		m.HandleMessage(ids[0], evs.Agreed, fx.Submits[0].Payload, &fx)
 		m.HandleMessage(ids[0], evs.Agreed, AppendJoin(nil, 1, "a", "g"), &fx)
 		next := evs.RingID{Seq: 2, Rep: 1}
@@ -249,7 +249,7 @@ func FuzzPayload(f *testing.F) {
 		m.HandleTransitional(&evs.Configuration{ID: evs.TransitionalID(conf.ID.New, next), Members: ids[:1]}, &fx)
 		step(ids[0], p)
 		fx.Reset()
-		m.HandleRegular(&evs.Configuration{ID: evs.RegularID(next), Members: ids, Origins: []evs.RingID{conf.ID.New, {}}}, &fx)
+		m.HandleRegular(&evs.Configuration{ID: evs.RegularID(next), Members: ids, Origins: []evs.RingID{conf.ID.New, {}}}, evs.DetailDaemons, &fx)
 		own := fx.Submits
 		from := ids[0]
 		if peer {

@@ -226,7 +226,7 @@ func (w *world) install(comp []*daemon, origins map[evs.ProcID]evs.RingID) {
 	for _, d := range comp {
 		d.conf, d.pos, d.early, d.seq = c, 0, map[int]bool{}, id.Seq
 		d.history = append(d.history, c.ID.String())
-		d.input(func() { d.m.HandleRegular(&c.Configuration, &d.fx) })
+		d.input(func() { d.m.HandleRegular(&c.Configuration, evs.DetailDaemons, &d.fx) })
 	}
 }
 

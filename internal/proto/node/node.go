@@ -321,7 +321,7 @@ func (m *Machine) rise(now time.Duration, fx *Effects) {
 			m.remember(now, m.conf, e.Conf)
 			m.conf = e.Conf
 			m.forgetDaemons(e.Conf)
-			m.groups.HandleRegular(e.Conf, &m.gfx)
+			m.groups.HandleRegular(e.Conf, detailOf(m.order.Membership().Causes()), &m.gfx)
 			m.stats.Exchanges++
 		}
 	}

@@ -5,6 +5,7 @@ package node
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -474,6 +475,54 @@ func TestWhySessionsEnd(t *testing.T) {
 			t.Errorf("%s was told %q, want %q", e.user, told, e.told)
 		}
 	}
+}
+
+// A client learns whether other daemons said good-bye, vanished, or came.
+func TestWhyDaemonsGo(t *testing.T) {
+	c := newCluster(t, "a", "b", "c", "d")
+	x, y := c.dialOwn(0, "x"), c.dialOwn(1, "y")
+	for i, k := range []*ownConn{x, y, c.dialOwn(2, "z"), c.dialOwn(3, "w")} {
+		c.send(k.testConn, frame.AppendOwnJoin(nil, 0, "g"))
+		c.pass(50 * time.Millisecond)
+		if i > 1 {
+			c.events(k, map[evs.ViewID]string{})
+		}
+	}
+	details := func(k *ownConn) (out []string) {
+		for _, e := range c.events(k, map[evs.ViewID]string{}) {
+			if f := strings.Fields(e); f[0] == "view" {
+				_, what, _ := strings.Cut(e, f[2]+" ")
+				what, _, _ = strings.Cut(what, " \"")
+				out = append(out, what)
+			}
+		}
+		return out
+	}
+	both := func(step string, want ...string) {
+		t.Helper()
+		for _, k := range []*ownConn{x, y} {
+			if got := details(k); !slices.Equal(got, want) {
+				t.Errorf("%s: got %q, want %q", step, got, want)
+			}
+		}
+	}
+	details(x)
+	details(y)
+	c.nodes[3].dead = true
+	c.pass(time.Second)
+	both("crash", "network/daemons vanished")
+	c.nodes[2].m.Leave(c.now, &c.nodes[2].fx)
+	c.after(2)
+	c.pass(100 * time.Millisecond)
+	c.nodes[2].dead = true
+	c.pass(time.Second)
+	both("good-bye", "network/daemons said good-bye")
+	c.side[1] = 1
+	c.pass(time.Second)
+	both("cut", "network/daemons vanished")
+	c.side[1] = 0
+	c.pass(3 * time.Second)
+	both("merge", "network/daemons met")
 }
 
 // A slow reader hears why it was closed, behind the frame that it was reading.

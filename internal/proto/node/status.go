@@ -75,6 +75,29 @@ func (m *Machine) remember(now time.Duration, before, conf *evs.Configuration) {
 	m.changes = append(m.changes, c)
 }
 
+// detailOf is what clients learn of the causes of a configuration.
+func detailOf(causes []membership.Cause) evs.Detail {
+	detail := evs.DetailNone
+	for _, c := range causes {
+		d := evs.DetailDaemons
+		switch c.Reason {
+		case membership.ReasonMemberLeaving:
+			d = evs.DetailGoodbye
+		case membership.ReasonVanished, membership.ReasonRestarted:
+			d = evs.DetailVanished
+		case membership.ReasonUnreachable, membership.ReasonFailedToReceive, membership.ReasonRemoved:
+			d = evs.DetailLeftOut
+		case membership.ReasonMerge, membership.ReasonStart:
+			d = evs.DetailMet
+		}
+		if detail != evs.DetailNone && detail != d {
+			return evs.DetailDaemons
+		}
+		detail = d
+	}
+	return detail
+}
+
 // without is the daemons of a that are not in b.
 func without(a, b []evs.ProcID) []evs.ProcID {
 	var out []evs.ProcID

@@ -132,7 +132,7 @@ func (n *narrator) tellFlush(ev vsync.Event) string {
 		}
 		return describeMessage(m)
 	case *vsync.View:
-		v := &client.View{Group: ev.Group, ID: ev.ID, Members: ev.Members, Cause: ev.Cause, Joined: ev.Joined, Left: ev.Left, Disconnected: ev.Disconnected}
+		v := &client.View{Group: ev.Group, ID: ev.ID, Members: ev.Members, Cause: ev.Cause, Detail: ev.Detail, Joined: ev.Joined, Left: ev.Left, Disconnected: ev.Disconnected}
 		if ev.Cause == client.CausedByNetwork {
 			v.VSSets = [][]string{ev.Came}
 			if others := slices.DeleteFunc(slices.Clone(ev.Members), func(m string) bool { return slices.Contains(ev.Came, m) }); len(others) > 0 {

@@ -23,6 +23,10 @@ func TestWhy(t *testing.T) {
 		}
 		return v
 	}
+	because := func(d client.Detail, v *client.View) *client.View {
+		v.Detail = d
+		return v
+	}
 	three := view(0, []string{me, "#a#b", "#a#c"})
 	tests := []struct {
 		name      string
@@ -31,6 +35,11 @@ func TestWhy(t *testing.T) {
 	}{
 		{"no view before", three, nil, "daemons were lost or met again"},
 		{"one lost", view(0, []string{me, "#a#b"}), three, "daemon c was lost (crashed, stopped, or cut off by the network)"},
+		{"vanished", because(client.DetailVanished, view(0, []string{me, "#a#b"})), three, "daemon c has vanished without a word (crashed, or cut off by the network)"},
+		{"said good-bye", because(client.DetailGoodbye, view(0, []string{me, "#a#b"})), three, "daemon c has said good-bye"},
+		{"left out", because(client.DetailLeftOut, view(0, []string{me, "#a#b"})), three, "daemon c was left out (did not receive, or not all daemons hear each other)"},
+		{"several reasons", because(client.DetailDaemons, view(0, []string{me, "#a#b"})), three, "daemon c was lost (crashed, stopped, or cut off by the network)"},
+		{"met, no view before", because(client.DetailMet, view(0, []string{me})), nil, "daemons met"},
 		{"alone", view(0, []string{me}), three, "daemons b and c were lost (crashed, stopped, or cut off by the network); you are in the minority, 1 of the 3 members before"},
 		{"half", view(0, []string{me}), view(0, []string{me, "#a#b"}), "daemon b was lost (crashed, stopped, or cut off by the network); you are in one half of the 2 members before"},
 		{"merge", view(1, []string{"#a#b", "#a#c"}, []string{me}), view(0, []string{me}), "daemons b and c are in reach now"},

@@ -35,13 +35,16 @@ func whyView(v *client.View, me string, before *client.View) string {
 // view to compare with it says that there was such a change.
 func whyNetwork(v *client.View, me string, before *client.View) string {
 	if before == nil {
+		if s := networkDetail(v.Detail); s != "" {
+			return s
+		}
 		return "daemons were lost or met again"
 	}
 	gone, kept := split(before.Members, v.Members)
 	fresh, _ := split(v.Members, before.Members)
 	var parts []string
 	if daemons := without(daemonsOf(gone), daemonsOf(v.Members)); len(daemons) > 0 {
-		parts = append(parts, daemonList(daemons, "was", "were")+" lost (crashed, stopped, or cut off by the network)")
+		parts = append(parts, lostText(daemons, v.Detail))
 	}
 	if daemons := without(daemonsOf(fresh), daemonsOf(before.Members)); len(daemons) > 0 {
 		parts = append(parts, daemonList(daemons, "is", "are")+" in reach now")
@@ -62,6 +65,28 @@ func whyNetwork(v *client.View, me string, before *client.View) string {
 		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+// networkDetail is a detail that tells apart what may have happened between daemons; empty for others.
+func networkDetail(d client.Detail) string {
+	switch d {
+	case client.DetailGoodbye, client.DetailVanished, client.DetailLeftOut, client.DetailMet:
+		return d.String()
+	}
+	return ""
+}
+
+// lostText says how daemons went, as well as the session's daemon knows.
+func lostText(daemons []string, d client.Detail) string {
+	switch d {
+	case client.DetailGoodbye:
+		return daemonList(daemons, "has", "have") + " said good-bye"
+	case client.DetailVanished:
+		return daemonList(daemons, "has", "have") + " vanished without a word (crashed, or cut off by the network)"
+	case client.DetailLeftOut:
+		return daemonList(daemons, "was", "were") + " left out (did not receive, or not all daemons hear each other)"
+	}
+	return daemonList(daemons, "was", "were") + " lost (crashed, stopped, or cut off by the network)"
 }
 
 // split divides members into those that are not in the other list and those that are.
