@@ -94,14 +94,16 @@ func (m *Machine) whyGone(now time.Duration, r *row) Reason {
 		return ReasonFailedToReceive
 	case r.kept:
 		return ReasonRemoved
-	case r.rowAt >= m.gatheredAt && now-r.rowAt <= m.gatherWindow():
-		var alone set
-		alone.add(r.slot)
-		if r.heard == alone {
-			return ReasonHearsNobody
-		}
-		// It speaks, to me or to others that say so, and yet not all of us and it reach each other.
-		return ReasonUnreachable
 	}
-	return ReasonVanished
+	// Alive is who goes on to gather, and who is in another ring by now: it may have given up waiting for us sooner than we did.
+	if moved := r.ring.Seq > m.prevRing.Seq; !moved && (r.rowAt < m.gatheredAt || now-r.rowAt > m.gatherWindow()) {
+		return ReasonVanished
+	}
+	var alone set
+	alone.add(r.slot)
+	if r.heard == alone {
+		return ReasonHearsNobody
+	}
+	// It speaks, to me or to others that say so, and yet not all of us and it reach each other.
+	return ReasonUnreachable
 }

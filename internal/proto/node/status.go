@@ -85,7 +85,7 @@ func detailOf(causes []membership.Cause) evs.Detail {
 			d = evs.DetailGoodbye
 		case membership.ReasonVanished, membership.ReasonRestarted:
 			d = evs.DetailVanished
-		case membership.ReasonUnreachable, membership.ReasonFailedToReceive, membership.ReasonRemoved:
+		case membership.ReasonUnreachable, membership.ReasonHearsNobody, membership.ReasonFailedToReceive, membership.ReasonRemoved:
 			d = evs.DetailLeftOut
 		case membership.ReasonMerge, membership.ReasonStart:
 			d = evs.DetailMet
