@@ -244,7 +244,7 @@ func (c *control) Groups(ctx context.Context, after string, limit int) (admin.Gr
 	err := c.read(ctx, func(m *node.Machine, _ time.Duration) {
 		g := m.Groups()
 		p.Total = g.Count()
-		names := g.Page(after, limit+1)
+		names := g.GroupsAfter(after)
 		for i, name := range names {
 			if i == limit {
 				p.Next = names[i-1]

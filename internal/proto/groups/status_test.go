@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestPage: pages of any size hold each name once, in order.
-func TestPage(t *testing.T) {
+// TestGroupsAfter: what follows a name has each once, in order.
+func TestGroupsAfter(t *testing.T) {
 	m := &Machine{groups: map[string]*group{}}
 	var want []string
 	for i := range 57 {
@@ -18,16 +18,12 @@ func TestPage(t *testing.T) {
 		want = append(want, name)
 	}
 	slices.Sort(want)
-	for _, limit := range []int{1, 2, 10, 56, 57, 58} {
-		var got []string
-		for page := m.Page("", limit); len(page) > 0; page = m.Page(got[len(got)-1], limit) {
-			got = append(got, page...)
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("pages of %d: %v, want %v", limit, got, want)
+	for i, name := range append([]string{""}, want...) {
+		if got := m.GroupsAfter(name); !slices.Equal(got, want[i:]) {
+			t.Errorf("behind %q: %v, want %v", name, got, want[i:])
 		}
 	}
-	if page := m.Page("", 0); len(page) != 0 {
-		t.Errorf("a page of nothing has %v", page)
+	if got := m.GroupsAfter("g10a"); !slices.Equal(got, want[11:]) { // between two of them
+		t.Errorf("behind g10a: %v, want %v", got, want[11:])
 	}
 }
