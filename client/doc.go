@@ -74,7 +74,7 @@
 //	buffer or group list too short   cannot happen: a message brings its own memory (DROP_RECV, -15 and -16 do not exist)
 //	mess_type of a view              View.Rank(c.PrivateGroup())
 //	endian_mismatch                  Message.EndianMismatch; integers of views are converted
-//	message from the access policy   Rejected
+//	message from the access rules    Rejected
 //	first error -8, later ones -18   ErrConnectionClosed each time; ErrClosed (-11) after Close
 //	a private name over 10 bytes,    errors ErrIllegalName and ErrIllegalGroup, where the C library cuts
 //	a group over 31 bytes

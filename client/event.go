@@ -15,7 +15,7 @@ import (
 //	*View        a new view of a group this session is a member of
 //	*Transition  the transitional signal: the view is about to lose members
 //	*SelfLeave   the end of this session's membership in a group
-//	*Rejected    one of this session's own requests, refused by the daemon's access policy
+//	*Rejected    one of this session's own requests, refused by the daemon's access rules
 //	*Peers       other daemons to which a client could turn (Evensong's own dialect only)
 //	*Lost        the session of a Roamer is lost
 //	*Moved       a Roamer has another session
@@ -213,7 +213,7 @@ func (s *SelfLeave) String() string {
 	return "left " + s.Group
 }
 
-// Rejected brings back a request that the daemon's access policy refused. Nobody else has seen it.
+// Rejected brings back a request that the daemon's access rules refused. Nobody else has seen it.
 type Rejected struct {
 	// Request is what was refused.
 	Request Request

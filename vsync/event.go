@@ -19,7 +19,7 @@ import (
 //	*SelfLeave     the end of this session's membership in a group
 //	*Stuck         members that hold up a view change
 //	*GaveUp        the session leaves a group because it cannot keep up with it
-//	*Rejected      one of this session's own requests, refused by the daemon's access policy
+//	*Rejected      one of this session's own requests, refused by the daemon's access rules
 //
 // The set is closed. Events are values of their receiver.
 type Event interface {
@@ -214,7 +214,7 @@ func (g *GaveUp) GroupName() string { return g.Group }
 // String is group and reason.
 func (g *GaveUp) String() string { return "giving up " + g.Group + ": " + g.Reason }
 
-// Rejected brings back a request that the daemon's access policy refused. Requests of the flush protocol itself, with
+// Rejected brings back a request that the daemon's access rules refused. Requests of the flush protocol itself, with
 // the types below MinMessageType, can be among them: a policy that forbids them keeps the group from changing its view.
 type Rejected struct {
 	client.Rejected

@@ -106,7 +106,7 @@ class Cause(enum.IntEnum):
 
 
 class Request(enum.Enum):
-    """A kind of request that a daemon's access policy can refuse."""
+    """A kind of request that a daemon's access rules can refuse."""
 
     MULTICAST = "multicast"
     JOIN = "join"
@@ -232,7 +232,7 @@ class SelfLeave:
 
 @dataclasses.dataclass(frozen=True)
 class Rejected:
-    """One of this session's own requests, refused by the daemon's access policy. Nobody else has seen it."""
+    """One of this session's own requests, refused by the daemon's access rules. Nobody else has seen it."""
 
     request: Request
     groups: Tuple[str, ...]

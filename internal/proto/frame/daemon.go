@@ -29,7 +29,7 @@ func RejectSize(groups Groups, data int) int {
 	return HeaderSize + 4 + NameSize*min(groups.Len()+1, MaxGroups) + data
 }
 
-// AppendRejectMessage writes the answer to a request that access policy refuses (client-protocol 4.6): the request
+// AppendRejectMessage writes the answer to a request that the access rules refuse (client-protocol 4.6): the request
 // itself with type REJECT, its old type in four bytes that data_len does not count, and the sender's private name as
 // last group. SELF_DISCARD, if it was asked for, stands in both type words.
 //

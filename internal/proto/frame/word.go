@@ -98,7 +98,7 @@ const (
 	TypeLeave              Type = 0x00020000
 	TypeKill               Type = 0x00040000
 	TypeGroups             Type = 0x00080000 // between daemons of the original; refused from clients
-	TypeReject             Type = 0x00400000 // refused by access policy
+	TypeReject             Type = 0x00400000 // refused by the access rules
 	TypeDropRecv           Type = 0x01000000 // of the receive call; transported when a client sends it
 	TypeDontBlock          Type = 0x10000000 // of the flush layer's receive call; transported
 	TypeFlushReq           Type = 0x20000000 // inside the flush layer only; transported
@@ -202,7 +202,7 @@ type Kind uint8
 const (
 	KindUnknown    Kind = iota // none of the below; a client ignores it
 	KindRegular                // a message of a client
-	KindReject                 // own request, refused by access policy
+	KindReject                 // own request, refused by the access rules
 	KindView                   // regular membership message
 	KindTransition             // transitional signal
 	KindSelfLeave              // own leave was ordered

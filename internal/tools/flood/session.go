@@ -164,7 +164,7 @@ func (s *session) sendOnly(ctx context.Context) error {
 }
 
 func refused(r *client.Rejected) error {
-	return user.Refused(fmt.Errorf("the daemon's access policy refused the %v to %s", r.Request, r.GroupName()))
+	return user.Refused(fmt.Errorf("the daemon's access rules refused the %v to %s", r.Request, r.GroupName()))
 }
 
 // receive takes messages until all are there that this session waits for.

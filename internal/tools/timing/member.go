@@ -117,7 +117,7 @@ func message(group, sender string, service client.Service, messType int16) happe
 }
 
 func refused(r *client.Rejected) error {
-	return user.Refused(fmt.Errorf("the daemon's access policy refused the %v to %s", r.Request, r.GroupName()))
+	return user.Refused(fmt.Errorf("the daemon's access rules refused the %v to %s", r.Request, r.GroupName()))
 }
 
 // await receives until something happened in the group.

@@ -83,7 +83,7 @@ func TestTellFlush(t *testing.T) {
 		{&vsync.Stuck{Group: "g", Members: []string{"#a#b"}}, "g: the next view waits for #a#b to flush; the daemon was asked to remove them"},
 		{&vsync.Stuck{Group: "g", Members: []string{"#a#b"}, Err: io.EOF}, "g: the next view waits for #a#b to flush; removing them failed: EOF"},
 		{&vsync.GaveUp{Group: "g", Reason: "too much waits"}, "g: giving up: too much waits"},
-		{&vsync.Rejected{Rejected: client.Rejected{Request: client.RequestJoin, Groups: []string{"g"}}}, "refused by the daemon's access policy: join to g"},
+		{&vsync.Rejected{Rejected: client.Rejected{Request: client.RequestJoin, Groups: []string{"g"}}}, "refused by the daemon's access rules: join to g"},
 	} {
 		n := &narrator{me: me}
 		if got := n.tellFlush(tt.ev); !strings.HasPrefix(got, tt.want) {

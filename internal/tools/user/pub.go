@@ -89,7 +89,7 @@ func publish(ctx context.Context, conn Conn, p Publication) (sent int, err error
 		return sent, Explain(err, p.Options)
 	}
 	if refused > 0 {
-		return sent - refused, &ExitError{exitRefused, "", fmt.Errorf("the daemon's access policy refused %d of %s", refused, count(sent, "message"))}
+		return sent - refused, &ExitError{exitRefused, "", fmt.Errorf("the daemon's access rules refused %d of %s", refused, count(sent, "message"))}
 	}
 	return sent, nil
 }

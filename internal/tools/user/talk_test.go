@@ -130,7 +130,7 @@ func TestPublish(t *testing.T) {
 			[]string{`safe 0 "x" [g]`, `safe 0 "x" [g]`, goodbye}, ""},
 		{"lines", lines("one\r\n\ntwo"), echo{}, 3, []string{`fifo 0 "one" [g]`, `fifo 0 "" [g]`, `fifo 0 "two" [g]`, goodbye}, ""},
 		{"no lines", lines(""), echo{}, 0, []string{goodbye}, ""},
-		{"refused", lines("one\ntwo\n"), echo{rejectAll: true}, 0, []string{`fifo 0 "one" [g]`, `fifo 0 "two" [g]`, goodbye}, "the daemon's access policy refused 2 of 2 messages"},
+		{"refused", lines("one\ntwo\n"), echo{rejectAll: true}, 0, []string{`fifo 0 "one" [g]`, `fifo 0 "two" [g]`, goodbye}, "the daemon's access rules refused 2 of 2 messages"},
 		{"too long", lines("one\n" + strings.Repeat("x", client.MaxMessage+3) + "\n"), echo{}, 1, []string{`fifo 0 "one" [g]`}, "line 2 is longer than"},
 		{"no answer", lines("one\n"), echo{silent: true}, 1, []string{`fifo 0 "one" [g]`, goodbye}, "did not order the last message within 5s"},
 	}
@@ -195,7 +195,7 @@ func TestSubscribe(t *testing.T) {
 		{"raw", Subscription{Format: Raw, Views: true}, events, "hello\n1\n2\n", ""},
 		{"count", Subscription{Format: Raw, Count: 1}, events, "hello\n", ""},
 		{"too few", Subscription{Format: Raw, Count: 3}, events, "hello\n1\n2\n", "2 messages came within 1m0s, want 3"},
-		{"refused", Subscription{}, []client.Event{&client.Rejected{Request: client.RequestJoin, Groups: []string{"g"}}}, "", "refused by the daemon's access policy: join to g"},
+		{"refused", Subscription{}, []client.Event{&client.Rejected{Request: client.RequestJoin, Groups: []string{"g"}}}, "", "refused by the daemon's access rules: join to g"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

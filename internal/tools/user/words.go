@@ -64,7 +64,7 @@ func describe(ev client.Event, me string, before *client.View) string {
 		if ev.Request == client.RequestMulticast {
 			what = fmt.Sprintf("%v message of type %d, %s,", ev.Service, ev.Type, count(len(ev.Data), "byte"))
 		}
-		return fmt.Sprintf("refused by the daemon's access policy: %s to %s", what, destinations(ev.Groups))
+		return fmt.Sprintf("refused by the daemon's access rules: %s to %s", what, destinations(ev.Groups))
 	}
 	panic(fmt.Sprintf("user: unknown event %T", ev))
 }

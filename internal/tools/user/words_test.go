@@ -48,9 +48,9 @@ func TestDescribe(t *testing.T) {
 		{"transition", &client.Transition{Group: "chat", ID: id},
 			"chat: members of view 3 became unreachable; until the next view, safe means safe only among those that stay together (id 7f000001.6b02b78c.3)"},
 		{"self-leave", &client.SelfLeave{Group: "chat"}, "you left chat"},
-		{"refused join", &client.Rejected{Request: client.RequestJoin, Groups: []string{"chat"}}, "refused by the daemon's access policy: join to chat"},
+		{"refused join", &client.Rejected{Request: client.RequestJoin, Groups: []string{"chat"}}, "refused by the daemon's access rules: join to chat"},
 		{"refused message", &client.Rejected{Request: client.RequestMulticast, Groups: []string{"chat"}, Service: client.Safe, Data: []byte("x")},
-			"refused by the daemon's access policy: safe message of type 0, 1 byte, to chat"},
+			"refused by the daemon's access rules: safe message of type 0, 1 byte, to chat"},
 	}
 	for _, tt := range tests {
 		if got := describe(tt.ev, me, nil); got != tt.want {
