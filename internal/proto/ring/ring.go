@@ -44,7 +44,7 @@ type Config struct {
 	PacketBytes       int           // largest datagram; default 1472: an Ethernet frame
 	TokenTimeout      time.Duration // without a token or new data for this long, the ring is lost; default 250 ms
 	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/10
-	Hold              time.Duration // an idle token is held this long by the last sender; default TokenTimeout/12
+	Hold              time.Duration // an idle token is held this long by the last sender, and a lone sender keeps it a quarter of this; default TokenTimeout/12
 	HurryInterval     time.Duration // a member that waits for a held token asks this often; default Hold/5
 	FailToReceive     int           // rotations in which one member's aru may stand still, at least for TokenTimeout; default 100, or 20 with a TokenTimeout of a second or more
 }
