@@ -7,6 +7,8 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -28,6 +30,10 @@ import (
 const ringDaemon = "BENCH_TEST_RING_DAEMON"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(ringDaemon) == "mute" {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return
+	}
 	if os.Getenv(ringDaemon) != "" {
 		if Daemon(os.Stdin, os.Stdout, slog.New(slog.DiscardHandler)) != nil {
 			os.Exit(1)
@@ -107,6 +113,24 @@ func TestLoads(t *testing.T) {
 		if strings.Contains(page, bad) {
 			t.Errorf("the page has %q", bad)
 		}
+	}
+}
+
+// TestMuteRing: a daemon that says nothing is not waited for when who wants the ring gives up.
+func TestMuteRing(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(limited(t))
+	_, err = StartRing(ctx, 2, func() *exec.Cmd {
+		cmd := exec.Command(program)
+		cmd.Env = append(os.Environ(), ringDaemon+"=mute")
+		cancel()
+		return cmd
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
 	}
 }
 

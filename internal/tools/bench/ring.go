@@ -64,6 +64,9 @@ func StartRing(ctx context.Context, n int, command func() *exec.Cmd) (*Ring, err
 		if err == nil {
 			return r, nil
 		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		if try == 4 || !errors.Is(err, errEnded) { // a port that was free may be taken a moment later
 			return nil, err
 		}
@@ -79,21 +82,12 @@ func startRing(ctx context.Context, n int, command func() *exec.Cmd) (*Ring, err
 	}
 	r := &Ring{dir: dir}
 	p := place{Dir: dir}
-	var held []net.PacketConn
-	for range n {
-		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			r.Close()
-			return nil, err
-		}
-		held = append(held, c)
-		p.Ports = append(p.Ports, c.LocalAddr().(*net.UDPAddr).AddrPort().Port())
-	}
-	for _, c := range held {
-		c.Close()
+	if p.Ports, err = freePorts(n); err != nil {
+		r.Close()
+		return nil, err
 	}
 	for p.Index = range n {
-		if err := r.start(p, command()); err != nil {
+		if err := r.start(ctx, p, command()); err != nil {
 			r.Close()
 			return nil, err
 		}
@@ -107,8 +101,21 @@ func startRing(ctx context.Context, n int, command func() *exec.Cmd) (*Ring, err
 	return r, nil
 }
 
+// freePorts are UDP ports that nobody has at the moment.
+func freePorts(n int) (ports []uint16, err error) {
+	for range n {
+		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close() // not before all are found, or two would be the same
+		ports = append(ports, c.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	}
+	return ports, nil
+}
+
 // start runs one daemon and waits until it serves.
-func (r *Ring) start(p place, cmd *exec.Cmd) error {
+func (r *Ring) start(ctx context.Context, p place, cmd *exec.Cmd) error {
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -121,6 +128,7 @@ func (r *Ring) start(p place, cmd *exec.Cmd) error {
 		return err
 	}
 	r.children = append(r.children, &child{cmd, in})
+	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })() // or one that says nothing would be waited for
 	if err := json.NewEncoder(in).Encode(p); err != nil {
 		return fmt.Errorf("%w: %w", errEnded, err)
 	}
@@ -135,6 +143,7 @@ func (r *Ring) start(p place, cmd *exec.Cmd) error {
 func (r *Ring) await(ctx context.Context, n int) error {
 	for _, at := range r.Admin {
 		c := admin.NewClient(at, admin.DialOptions{})
+		defer c.Close()
 		for {
 			s, err := c.Status(ctx)
 			if err == nil && s.Ready && s.Daemons == n {
