@@ -237,8 +237,14 @@ func parseMethods(words []string, bad func(word, hint string)) []string {
 // methods reads a list of authentication methods in a file.
 func (r *reader) methods(g given) []string {
 	words := strings.Fields(g.str)
-	if len(words) == 0 {
-		r.errorf(g.pos, "write NULL, IP or PWORD, or remove the directive", "%s names no method", g.key)
+	const hint = "write NULL, IP or PWORD, or remove the directive"
+	switch {
+	case len(words) > 0:
+	case g.key == "RequiredAuthMethods":
+		r.report(Warning, g.pos, hint, "RequiredAuthMethods names no method, so none is required")
+		return nil
+	default:
+		r.errorf(g.pos, hint, "%s names no method", g.key)
 	}
 	return parseMethods(words, func(word, hint string) {
 		r.errorf(g.pos, hint, "unknown authentication method %s", shown(word))

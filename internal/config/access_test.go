@@ -178,6 +178,7 @@ func TestLoadAccess(t *testing.T) {
 	for _, row := range []struct{ text, want string }{
 		{"", "NULL"},
 		{"AllowedAuthMethods = NULL", "NULL"},
+		{`RequiredAuthMethods = "   "`, "NULL"}, // as in files of the original
 		{"RequiredAuthMethods = NULL AllowedAuthMethods = NULL", "NULL!"},
 	} {
 		if a, err := load(row.text); err != nil || names(a.Methods) != row.want || a.Rules != nil {

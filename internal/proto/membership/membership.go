@@ -16,12 +16,15 @@ import (
 
 // Fixed numbers of the protocol.
 const (
-	crowdAt         = 16  // daemons beyond which intervals stretch
-	longProbes      = 6   // probe intervals of silence that mean deafness: at 10 % loss one in a million
-	vetoAfter       = 2   // failures with one membership after which the link that failed is not used for a while
-	changeAfter     = 6   // failures after which everybody gives up a link, so that the next attempt differs
-	reviveAfter     = 3   // words of an incarnation believed dead, while its successor is silent, that bring it back
-	goodbyes        = 3   // Joins that say good-bye
+	crowdAt     = 16 // daemons beyond which intervals stretch
+	longProbes  = 6  // probe intervals of silence that mean deafness: at 10 % loss one in a million
+	vetoAfter   = 2  // failures with one membership after which the link that failed is not used for a while
+	changeAfter = 6  // failures after which everybody gives up a link, so that the next attempt differs
+	reviveAfter = 3  // words of an incarnation believed dead, while its successor is silent, that bring it back
+	goodbyes    = 3  // Joins that say good-bye
+	// goodbyeInterval is the longest time between two of them: they need no answer, and an exit does not take as long as timers
+	// for slow networks would have it.
+	goodbyeInterval = 10 * time.Millisecond
 	maxNamesakes    = 16  // incarnations with my name that are remembered as reported
 	deadMemory      = 240 // token timeouts for which a replaced incarnation is remembered
 	forgiveAfter    = 32  // token timeouts in one configuration that clear a daemon's back-off
@@ -496,7 +499,7 @@ func (m *Machine) tickLeaving(now time.Duration, fx *Effects) {
 	}
 	m.byes--
 	m.sendRows(now, packet.KindJoin, nil, fx)
-	m.tickAt = now + m.brisk(m.cfg.JoinInterval)
+	m.tickAt = now + min(m.brisk(m.cfg.JoinInterval), goodbyeInterval)
 }
 
 // Advance runs every timer that is due at now.

@@ -135,6 +135,20 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// An exit does not take as long as timers for slow networks are.
+func TestLeaveWithLongTimers(t *testing.T) {
+	c := newCluster(t, 1, 1)
+	c.tweak = func(_ int, cfg *Config) { *cfg = Config{Me: cfg.Me, Stable: true, TokenTimeout: 20 * time.Second} }
+	c.startAll(0)
+	c.run(time.Minute)
+	d := c.nodes[0]
+	d.input(func(now time.Duration, fx *Effects) { d.m.Leave(now, fx) })
+	c.run(50 * time.Millisecond)
+	if d.m.State() != StateLeft {
+		t.Errorf("%v 50 ms after the order to leave", d.m.State())
+	}
+}
+
 func halves(k int) func(from, to int) bool {
 	return func(from, to int) bool { return (from < k) != (to < k) }
 }

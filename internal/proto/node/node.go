@@ -408,7 +408,7 @@ func (m *Machine) Stats() Stats {
 	s.Order = m.order.Stats()
 	s.Sessions = len(m.conns)
 	s.Pressure = m.pressure
-	s.Pressure.Memory, s.Pressure.Blocked = m.pool.LentBytes(), m.blocking()
+	s.Pressure.Memory, s.Pressure.Blocked = m.pool.LentBytes()-m.arena.Spare(), m.blocking()
 	return s
 }
 

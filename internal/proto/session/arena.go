@@ -92,6 +92,14 @@ func (a *Arena) End(b []byte) Extent {
 	return Extent{c: c, off: off, end: off + len(b), life: c.life}
 }
 
+// Spare is the memory that the arena keeps and no queue refers to.
+func (a *Arena) Spare() int {
+	if a.cur == nil || a.cur.refs > 1 {
+		return 0
+	}
+	return cap(a.cur.mem)
+}
+
 // Close gives the arena's chunk back; queues keep what they refer to.
 func (a *Arena) Close() {
 	if a.cur != nil {
