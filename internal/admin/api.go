@@ -278,11 +278,14 @@ type SessionPage struct {
 
 // Session is one client connection.
 type Session struct {
-	ID    uint64   `json:"id"`
-	Name  string   `json:"name,omitempty"` // private name; none before it is accepted
-	State string   `json:"state"`          // connect, name, auth, credentials, open
-	Peer  string   `json:"peer,omitempty"` // address; none for a Unix socket
-	Age   Duration `json:"age_seconds"`
+	ID    uint64 `json:"id"`
+	Name  string `json:"name,omitempty"` // private name; none before it is accepted
+	State string `json:"state"`          // connect, name, auth, credentials, open
+	Peer  string `json:"peer,omitempty"` // address; none for a Unix socket
+	// Dialect is what the client speaks, with its version: the original's protocol ("original 4.4.0") or Evensong's own ("own
+	// 1"). None before it has said so.
+	Dialect string   `json:"dialect,omitempty"`
+	Age     Duration `json:"age_seconds"`
 
 	// What waits for the client to read, and for how long it has taken nothing of it. Slow: it is over its budget.
 	QueuedBytes  int      `json:"queued_bytes"`

@@ -287,7 +287,7 @@ func (c *control) Group(ctx context.Context, name string) (admin.Group, error) {
 // sessionOf is a client as the admin plane shows it.
 func sessionOf(m *node.Machine, s *node.SessionStatus, now time.Duration) admin.Session {
 	out := admin.Session{
-		ID: s.ID, Name: s.Name, State: s.State.String(), Age: admin.Duration(now - s.Since),
+		ID: s.ID, Name: s.Name, State: s.State.String(), Dialect: s.Dialect, Age: admin.Duration(now - s.Since),
 		QueuedBytes: s.QueuedBytes, Queued: s.QueuedMessages, HighBytes: s.HighBytes, Slow: s.OverSince != 0, Dropped: s.Dropped,
 		BytesWritten: s.WrittenBytes, WaitingBytes: s.InputBytes, Waits: s.InputStalled, Groups: []string{},
 	}

@@ -381,7 +381,8 @@ func (m *Machine) groupNote(n *groups.Note, fx *Effects) {
 	case groups.NoteDiverged:
 		panic(fmt.Sprintf("node: the group table of %v, which moved with us, is not ours (GRP-2)", n.Proc))
 	case groups.NoteAbort:
-		note(evs.Info, "group state exchange was cut short by a further change", evs.Attr{Key: "ring", Value: n.Ring.String()})
+		// The line of the change itself says more, and every start has such an exchange.
+		note(evs.Debug, "group state exchange was cut short by a further change", evs.Attr{Key: "ring", Value: n.Ring.String()})
 	case groups.NoteReady:
 		note(evs.Debug, "group state is complete", evs.Attr{Key: "ring", Value: n.Ring.String()}, evs.Attr{Key: "groups", Value: n.Count})
 	case groups.NoteView:

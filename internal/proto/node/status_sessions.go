@@ -14,11 +14,12 @@ import (
 // SessionStatus is one client connection as it is now, for people who want to know who is slow. Times are those of the
 // machine's inputs.
 type SessionStatus struct {
-	ID    uint64
-	Name  string         // private name; of a client in its handshake what is known of it, else empty
-	Peer  netip.AddrPort // invalid for a Unix socket
-	State session.State
-	Since time.Duration // when it was accepted
+	ID      uint64
+	Name    string         // private name; of a client in its handshake what is known of it, else empty
+	Peer    netip.AddrPort // invalid for a Unix socket
+	State   session.State
+	Dialect string        // what it speaks, as session.Machine says it
+	Since   time.Duration // when it was accepted
 
 	// What waits for the client to read.
 	QueuedBytes    int
@@ -48,7 +49,7 @@ func (m *Machine) Sessions() []SessionStatus {
 
 func (m *Machine) sessionStatus(c *conn) SessionStatus {
 	s := SessionStatus{
-		ID: c.id, Name: c.session.Info().Private, Peer: c.peer, State: c.session.State(), Since: c.since,
+		ID: c.id, Name: c.session.Info().Private, Peer: c.peer, State: c.session.State(), Dialect: c.session.Dialect(), Since: c.since,
 		QueuedBytes: c.queue.Bytes(), QueuedMessages: c.queue.Messages(), HighBytes: c.queue.High(), PinnedBytes: c.queue.Pinned(),
 		WrittenBytes: c.queue.Wrote(), Dropped: c.dropped, InputBytes: m.order.Queued(c.id), InputStalled: c.stalled,
 	}

@@ -47,6 +47,17 @@ type own struct {
 // Own says whether the client speaks the own dialect; false while nobody knows.
 func (m *Machine) Own() bool { return m.own != nil }
 
+// Dialect is what the client speaks, with its version: "original 4.4.0" or "own 1"; empty until it has said so.
+func (m *Machine) Dialect() string {
+	switch {
+	case m.own != nil && m.info.MessageLimit > 0:
+		return fmt.Sprintf("own %d", frame.OwnVersion)
+	case m.info.Version != frame.Version{}:
+		return "original " + m.info.Version.String()
+	}
+	return ""
+}
+
 // Unfinished is the memory that messages hold of which only a part has arrived, in bytes.
 func (m *Machine) Unfinished() int {
 	if m.own == nil {

@@ -312,7 +312,16 @@ func TestCommands(t *testing.T) {
 	}
 
 	text = run(t, func(w io.Writer) error { return Sessions(ctx, r.reach("a"), Output{}, w) })
-	if !regexp.MustCompile(`(?m)^1 +#alice#a +open +127\.0\.0\.1:\d+ .* 1 +$`).MatchString(text) {
+	if !regexp.MustCompile(`(?m)^1 +#alice#a +open +original 4\.4\.0 +127\.0\.0\.1:\d+ .* 1 +$`).MatchString(text) {
+		t.Errorf("sessions:\n%s", text)
+	}
+	own, err := client.Dial(ctx, "evensong://"+r.hosts["c"].ListenAddrs()[0].String(), client.WithName("olga"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	text = run(t, func(w io.Writer) error { return Sessions(ctx, r.reach("c"), Output{}, w) })
+	if !regexp.MustCompile(`(?m)^2 +#olga#c +open +own 1 +127`).MatchString(text) {
 		t.Errorf("sessions:\n%s", text)
 	}
 	run(t, func(w io.Writer) error { return CloseSession(ctx, r.reach("a"), Output{}, 1, w) })

@@ -170,7 +170,7 @@ func Sessions(ctx context.Context, r Reach, o Output, w io.Writer) error {
 		return o.json(w, all, false)
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "ID\tNAME\tSTATE\tFROM\tUP\tQUEUED\tMOST\tSTALLED\tDROPPED\tFOR TOKEN\tGROUPS\tNOTE")
+	fmt.Fprintln(tw, "ID\tNAME\tSTATE\tDIALECT\tFROM\tUP\tQUEUED\tMOST\tSTALLED\tDROPPED\tFOR TOKEN\tGROUPS\tNOTE")
 	for _, s := range all {
 		stalled, note := "-", ""
 		if s.QueuedBytes > 0 {
@@ -182,7 +182,7 @@ func Sessions(ctx context.Context, r Reach, o Output, w io.Writer) error {
 		if s.Waits {
 			note = strings.TrimPrefix(note+", waits for the token", ", ")
 		}
-		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%v\t%d\t%d\t%s\t%d\t%d\t%d\t%s\n", s.ID, orDash(s.Name), s.State, nameOr(s.Peer, "socket"), s.Age,
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\t%v\t%d\t%d\t%s\t%d\t%d\t%d\t%s\n", s.ID, orDash(s.Name), s.State, orDash(s.Dialect), nameOr(s.Peer, "socket"), s.Age,
 			s.QueuedBytes, s.HighBytes, stalled, s.Dropped, s.WaitingBytes, s.InGroups, note)
 	}
 	return tw.Flush()

@@ -318,7 +318,7 @@ func writeStatus(w io.Writer, r *Report) error {
 		row("slow", "daemon %s: the ring waits for its receipt since %d rounds", s.Slow.Daemon, s.Slow.Rounds)
 	}
 	for _, x := range s.Slow.Sessions {
-		row("slow", "client %s (session %d): %d bytes wait, nothing taken for %v", x.Name, x.ID, x.QueuedBytes, x.Stalled)
+		row("slow", "client %s (session %d, dialect %s): %d bytes wait, nothing taken for %v", x.Name, x.ID, nameOr(x.Dialect, "unknown"), x.QueuedBytes, x.Stalled)
 	}
 	row("host", "stalls %d (longest %v), log lines lost %d, store errors %d, process %d, CPU %v, goroutines %d, heap %d bytes", s.Host.Stalls, s.Host.LongestStall,
 		s.Host.LogLines, s.Host.StoreErrors, s.Host.PID, s.Host.CPU, s.Host.Goroutines, s.Host.HeapBytes)
