@@ -175,7 +175,7 @@ With a pipe as input each line is sent, and the command ends when the last one h
 		c.Color = colorful(cmd.OutOrStdout())
 		ctx, stop := interruptible(cmd)
 		defer stop()
-		err = user.Converse(ctx, c, cmd.InOrStdin(), cmd.OutOrStdout())
+		err = user.Converse(ctx, c, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			return nil // Ctrl-C is a way to leave
 		}

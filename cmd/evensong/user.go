@@ -40,7 +40,7 @@ the answer to the one before, and events are printed as plain lines.
 Environment: ` + envServer + `, ` + envUser + ` and ` + envPassword + ` stand for -s, -u and -p, which win over them.
 
 Exit status: 0 after q or the end of the input, 1 if the daemon cannot be reached or the session is lost, 2 for wrong
-use, 5 if the daemon refuses the session.`,
+use, 5 if the daemon refuses the session or, in a pipe, a request. What it refuses in a pipe goes to standard error.`,
 		Example: `  evensong user                        the daemon on this machine, as "user"
   evensong user -u alice -s 4803@db1   another machine, as "alice"
   evensong user -r                     under a name that the daemon invents
@@ -52,9 +52,9 @@ use, 5 if the daemon refuses the session.`,
 			ctx, stop := interruptible(cmd)
 			defer stop()
 			if flush {
-				return user.FlushMain(ctx, o, true, cmd.InOrStdin(), cmd.OutOrStdout())
+				return user.FlushMain(ctx, o, true, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			return user.Main(ctx, o, cmd.InOrStdin(), cmd.OutOrStdout())
+			return user.Main(ctx, o, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().BoolVar(&flush, "flush", false, "view synchrony: a view changes only when its members have flushed")
@@ -84,7 +84,7 @@ func runSpuser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		io.WriteString(stdout, spuserUsage+"commands:\n"+user.Help()+"\n")
 		return 0
 	}
-	if err := user.Main(context.Background(), o, stdin, stdout); err != nil {
+	if err := user.Main(context.Background(), o, stdin, stdout, stderr); err != nil {
 		fmt.Fprintf(stderr, "spuser: %s\n", strings.ReplaceAll(err.Error(), "\n", "\nspuser: "))
 		if exit, ok := errors.AsType[*user.ExitError](err); ok {
 			return exit.Code
@@ -110,7 +110,7 @@ func runFlushUser(args []string, stdin io.Reader, stdout, stderr io.Writer) int 
 		io.WriteString(stdout, flushUserUsage+"commands:\n"+user.FlushHelp()+"\n")
 		return 0
 	}
-	if err := user.FlushMain(context.Background(), o, false, stdin, stdout); err != nil {
+	if err := user.FlushMain(context.Background(), o, false, stdin, stdout, stderr); err != nil {
 		fmt.Fprintf(stderr, "flush_user: %s\n", strings.ReplaceAll(err.Error(), "\n", "\nflush_user: "))
 		if exit, ok := errors.AsType[*user.ExitError](err); ok {
 			return exit.Code

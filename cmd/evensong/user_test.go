@@ -45,8 +45,8 @@ func TestParseSpuser(t *testing.T) {
 	}
 }
 
-// serveUser accepts one session, gives it the name that it asks for, and answers with the join's view.
-func serveUser(t *testing.T) string {
+// refuseUser refuses one session, because its name is taken.
+func refuseUser(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -63,22 +63,7 @@ func serveUser(t *testing.T) string {
 		io.ReadFull(nc, head)
 		name := make([]byte, head[4])
 		io.ReadFull(nc, name)
-		if string(name) == "taken" {
-			nc.Write([]byte{frame.ErrRejectNotUnique.Byte()})
-			return
-		}
-		nc.Write(frame.AppendAuthList(nil, []string{"NULL"}))
-		io.ReadFull(nc, make([]byte, frame.AuthChoiceSize))
-		me := "#" + string(name) + "#here"
-		nc.Write(frame.AppendAccept(nil, frame.Ours, me))
-		request := make([]byte, frame.CommandSize)
-		if _, err := io.ReadFull(nc, request); err != nil {
-			return
-		}
-		group := string(frame.Name(request[frame.HeaderSize:]))
-		v := frame.View{Group: group, Cause: 1, Members: []string{me}, Sets: [][]string{{me}}}
-		nc.Write(frame.AppendView(nil, &v, 0))
-		io.ReadFull(nc, request) // the kill
+		nc.Write([]byte{frame.ErrRejectNotUnique.Byte()})
 	})
 	t.Cleanup(func() {
 		ln.Close()
@@ -88,9 +73,13 @@ func serveUser(t *testing.T) string {
 }
 
 func TestSpuserSession(t *testing.T) {
+	addr, err := startDaemon(t.Cleanup)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out, errOut bytes.Buffer
-	status := runSpuser([]string{"-u", "bob", "-s", serveUser(t)}, strings.NewReader("d\nj chat\nr\nq\n"), &out, &errOut)
-	if status != 0 || !strings.Contains(out.String(), "view 0 of chat: you joined; 1 member: #bob#here (you)") || errOut.Len() > 0 {
+	status := runSpuser([]string{"-u", "bob", "-s", addr}, strings.NewReader("d\nj chat\nr\nq\n"), &out, &errOut)
+	if status != 0 || !strings.Contains(out.String(), "view of chat: you joined; 1 member: #bob#d (you)") || errOut.Len() > 0 {
 		t.Errorf("status %d, output %q, errors %q", status, out.String(), errOut.String())
 	}
 }
@@ -105,7 +94,7 @@ func TestSpuserFailures(t *testing.T) {
 		{[]string{"-s", "nohost"}, 2, "port@host"},
 		{[]string{"-u", "much too long"}, 2, "1 to 10 characters"},
 		{[]string{"-s", "unix:" + t.TempDir() + "/none"}, 1, "is a daemon running there?"},
-		{[]string{"-u", "taken", "-s", serveUser(t)}, 5, "another name with -u"},
+		{[]string{"-u", "taken", "-s", refuseUser(t)}, 5, "another name with -u"},
 	}
 	for _, tt := range tests {
 		var out, errOut bytes.Buffer
@@ -118,21 +107,25 @@ func TestSpuserFailures(t *testing.T) {
 
 func TestUserCommand(t *testing.T) {
 	t.Setenv(envUser, "envname")
-	t.Setenv(envServer, serveUser(t))
+	addr, err := startDaemon(t.Cleanup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(envServer, addr)
 	cmd := newUserCommand()
 	var out bytes.Buffer
 	cmd.SetArgs(nil)
 	cmd.SetIn(strings.NewReader("d\nj chat\nr\n"))
 	cmd.SetOut(&out)
-	if err := cmd.Execute(); err != nil || !strings.Contains(out.String(), "#envname#here (you)") {
+	if err := cmd.Execute(); err != nil || !strings.Contains(out.String(), "#envname#d (you)") {
 		t.Errorf("%v, output %q", err, out.String())
 	}
 
 	cmd = newUserCommand()
 	cmd.SilenceErrors = true
 	cmd.SetOut(&out)
-	cmd.SetArgs([]string{"-u", "taken", "-s", serveUser(t)})
-	err := cmd.Execute()
+	cmd.SetArgs([]string{"-u", "taken", "-s", refuseUser(t)})
+	err = cmd.Execute()
 	var exit interface{ ExitCode() int }
 	if !errors.As(err, &exit) || exit.ExitCode() != 5 || !errors.Is(err, client.ErrNotUnique) {
 		t.Errorf("name in use: %v", err)

@@ -47,9 +47,9 @@ func Dial(ctx context.Context, o Options, more ...client.Option) (*client.Conn, 
 	return client.Dial(ctx, o.Address, append(opts, more...)...)
 }
 
-// Main connects and runs the program. It writes nothing to standard error: the caller prints what Main returns, an
-// *ExitError unless all went well.
-func Main(ctx context.Context, o Options, in io.Reader, out io.Writer) error {
+// Main connects and runs the program. To errOut go refusals of the daemon while it runs, as Run says; the caller prints what
+// Main returns, an *ExitError unless all went well.
+func Main(ctx context.Context, o Options, in io.Reader, out, errOut io.Writer) error {
 	conn, err := Dial(ctx, o)
 	if err != nil {
 		return Explain(err, o)
@@ -59,7 +59,7 @@ func Main(ctx context.Context, o Options, in io.Reader, out io.Writer) error {
 		address = client.DefaultAddress
 	}
 	fmt.Fprintf(out, "connected to %s as %s\n", address, conn.PrivateGroup())
-	if err := Run(ctx, conn, in, out); err != nil {
+	if err := Run(ctx, conn, in, out, errOut); err != nil {
 		return Explain(err, o)
 	}
 	return nil

@@ -16,7 +16,7 @@ import (
 // FlushMain is Main with view synchrony: the program flush_user of the Spread toolkit. A view changes only when its
 // members have flushed, which is a command here; g sends to some members. receive tells whether events appear by
 // themselves at the start; the original has no such thing.
-func FlushMain(ctx context.Context, o Options, receive bool, in io.Reader, out io.Writer) error {
+func FlushMain(ctx context.Context, o Options, receive bool, in io.Reader, out, errOut io.Writer) error {
 	conn, err := Dial(ctx, o)
 	if err != nil {
 		return Explain(err, o)
@@ -31,7 +31,7 @@ func FlushMain(ctx context.Context, o Options, receive bool, in io.Reader, out i
 		address = client.DefaultAddress
 	}
 	fmt.Fprintf(out, "connected to %s as %s, with view synchrony\n", address, vs.PrivateGroup())
-	scr, restore, err := newScreen(in, out)
+	scr, restore, err := newScreen(in, out, errOut)
 	if err != nil {
 		vs.Close()
 		return err
@@ -46,13 +46,21 @@ func FlushMain(ctx context.Context, o Options, receive bool, in io.Reader, out i
 func newFlushSession(vs *vsync.Conn, scr screen) *session {
 	s := newSession(flushConn{vs}, scr)
 	s.commands = flushCommands
-	told := &narrator{me: vs.PrivateGroup()}
-	s.next = func(ctx context.Context) (string, error) {
+	words := &narrator{me: vs.PrivateGroup()}
+	s.next = func(ctx context.Context) (told, error) {
 		ev, err := vs.Next(ctx)
 		if err != nil {
-			return "", err
+			return told{}, err
 		}
-		return told.tellFlush(ev), nil
+		switch ev := ev.(type) {
+		case *vsync.Message:
+			if isFarewell(&client.Message{Sender: ev.Sender, Type: ev.Type, Data: ev.Data}, words.me) {
+				return told{end: true}, nil
+			}
+		case *vsync.Rejected:
+			return told{text: words.tellFlush(ev), refused: true, end: isFarewell(&ev.Rejected, words.me)}, nil
+		}
+		return told{text: words.tellFlush(ev)}, nil
 	}
 	return s
 }
@@ -141,14 +149,14 @@ func (n *narrator) tellFlush(ev vsync.Event) string {
 		}
 		return n.tell(v)
 	case *vsync.FlushRequest:
-		return fmt.Sprintf("%s: view %d is about to change; send what must be said in it, then: f %s", printable(ev.Group), ev.ID[2], printable(ev.Group))
+		return fmt.Sprintf("%s: the view is about to change; send what must be said in it, then: f %s", printable(ev.Group), printable(ev.Group))
 	case *vsync.Transition:
 		if len(ev.Gone) == 0 {
 			return n.tell(&client.Transition{Group: ev.Group, ID: ev.ID})
 		}
 		// Here somebody who merely left is enough.
-		return fmt.Sprintf("%s: gone from view %d: %s; until the next view, safe means safe only among those that come along (id %v)",
-			printable(ev.Group), ev.ID[2], memberList(ev.Gone, n.me), ev.ID)
+		return fmt.Sprintf("%s: gone from the view: %s; until the next view, safe means safe only among those that come along (id %v)",
+			printable(ev.Group), memberList(ev.Gone, n.me), ev.ID)
 	case *vsync.SelfLeave:
 		text := n.tell(&client.SelfLeave{Group: ev.Group})
 		if ev.Evicted {

@@ -30,7 +30,7 @@ func TestFlush(t *testing.T) {
 	in, write := io.Pipe()
 	out := newWatchedBuffer()
 	done := make(chan error, 1)
-	go func() { done <- FlushMain(ctx, Options{Address: addr, Name: "alice"}, true, in, out) }()
+	go func() { done <- FlushMain(ctx, Options{Address: addr, Name: "alice"}, true, in, out, io.Discard) }()
 	io.WriteString(write, "j chat\n")
 	out.waitFor(t, "of chat: you joined; 1 member")
 
@@ -72,10 +72,10 @@ func TestTellFlush(t *testing.T) {
 		want string
 	}{
 		{&vsync.View{Group: "g", ID: id, Members: []string{"#a#b", me}, Cause: client.CausedByNetwork, Came: []string{me}},
-			"view 4 of g: daemons were lost or met again; 2 members: #a#b, #me#here (you); you are number 2 (id 00000000.00000000.4)\n" +
+			"view of g: daemons were lost or met again; 2 members: #a#b, #me#here (you); you are number 2 (id 00000000.00000000.4)\n" +
 				"    came with you (LOCAL): #me#here (you)\n    came from another view (OTHER): #a#b"},
-		{&vsync.Transition{Group: "g", ID: id, Gone: []string{"#a#b", "#c#b"}}, "g: gone from view 4: #a#b, #c#b; until the next view, safe means safe only among those that come along"},
-		{&vsync.Transition{Group: "g", ID: id}, "g: members of view 4 became unreachable"},
+		{&vsync.Transition{Group: "g", ID: id, Gone: []string{"#a#b", "#c#b"}}, "g: gone from the view: #a#b, #c#b; until the next view, safe means safe only among those that come along"},
+		{&vsync.Transition{Group: "g", ID: id}, "g: members of the view became unreachable"},
 		{&vsync.SelfLeave{Group: "g"}, "you left g"},
 		{&vsync.SelfLeave{Group: "g", Evicted: true}, "you were removed from g"},
 		{&vsync.Stuck{Group: "g", Members: []string{"#a#b"}, Silent: []string{"#a#b"}, Err: vsync.ErrCannotEvict},

@@ -24,13 +24,13 @@ type Conversation struct {
 
 // Converse joins the group, prints its messages and views in words, and sends each line of in, until the end of in, of
 // ctx or of the session. When in ends it leaves the group in order, so that all lines of a pipe have been printed when it
-// returns. Reading in may outlive it, as with Run.
-func Converse(ctx context.Context, c Conversation, in io.Reader, out io.Writer) error {
+// returns. Reading in may outlive it, and what the daemon refuses is an error and goes to errOut, as with Run.
+func Converse(ctx context.Context, c Conversation, in io.Reader, out, errOut io.Writer) error {
 	conn, err := Dial(ctx, c.Options)
 	if err != nil {
 		return Explain(err, c.Options)
 	}
-	scr, restore, err := newScreen(in, out)
+	scr, restore, err := newScreen(in, out, errOut)
 	if err != nil {
 		return err
 	}
@@ -56,6 +56,9 @@ func converse(ctx context.Context, conn Conn, c Conversation, scr screen) (err e
 		scr.setPrompt("")
 		if closeErr := conn.Close(); err == nil {
 			err = closeErr
+		}
+		if err == nil {
+			err = s.refusals()
 		}
 	}()
 	go s.readLines(ctx)
@@ -139,11 +142,12 @@ func (t *talk) tell(ev client.Event) string {
 	case *client.SelfLeave:
 		close(t.left) // once: we leave one group, once
 	case *client.Rejected:
-		if ev.Request == client.RequestJoin {
+		if ev.Request != client.RequestMulticast { // without the join, or the leave, there is no more to wait for
 			select {
 			case t.lost <- &ExitError{exitRefused, "", errors.New(describe(ev, t.me, nil))}:
 			default:
 			}
+			return "" // the error says it
 		}
 	}
 	return paint(t.color, colorOf(ev), t.narrator.tell(ev))

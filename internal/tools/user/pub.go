@@ -31,11 +31,23 @@ type Publication struct {
 	Rate float64
 }
 
-// farewell is what a publication sends to itself behind its last message. It comes back when all before it have their
-// place in the order, or were refused: messages of one sender keep their order.
-var farewell = []byte("evensong pub: end")
+// farewell is what a session sends to itself behind its last request. It comes back when all before it have their place in
+// the order, or were refused: messages of one sender keep their order.
+var farewell = []byte("evensong: end")
 
 const farewellType = 0x7EAD
+
+// isFarewell reports whether the farewell of session me comes back, delivered or refused. A refusal in Evensong's own
+// dialect says only where to; nothing else is sent there.
+func isFarewell(ev client.Event, me string) bool {
+	switch ev := ev.(type) {
+	case *client.Message:
+		return ev.Sender == me && ev.Type == farewellType && bytes.Equal(ev.Data, farewell)
+	case *client.Rejected:
+		return ev.Type == farewellType && bytes.Equal(ev.Data, farewell) || ev.Reason != "" && ev.Request == client.RequestMulticast && ev.GroupName() == me
+	}
+	return false
+}
 
 // Publish sends, and returns how many messages were ordered by the daemons. The end of ctx ends the sending; what was
 // sent by then is still waited for, at most for the time of Options.Timeout after the last message. Reading Lines may
@@ -101,15 +113,10 @@ func awaitFarewell(ctx context.Context, conn Conn) (refused int, err error) {
 		if err != nil {
 			return refused, err
 		}
-		switch ev := ev.(type) {
-		case *client.Message:
-			if ev.Sender == conn.PrivateGroup() && ev.Type == farewellType && bytes.Equal(ev.Data, farewell) {
-				return refused, nil
-			}
-		case *client.Rejected:
-			if ev.Type == farewellType && bytes.Equal(ev.Data, farewell) {
-				return refused, nil
-			}
+		if isFarewell(ev, conn.PrivateGroup()) {
+			return refused, nil
+		}
+		if _, ok := ev.(*client.Rejected); ok {
 			refused++
 		}
 	}

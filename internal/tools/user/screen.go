@@ -18,20 +18,22 @@ type screen interface {
 	setPrompt(prompt string)
 	readLine() (string, error) // io.EOF at the end of the input
 	print(text string)         // writes text and a newline
+	complain(text string)      // is print for what must not be missed
 	interactive() bool
 }
 
 // newScreen takes a terminal if in and out are one, and plain lines otherwise. restore puts the terminal back.
-func newScreen(in io.Reader, out io.Writer) (s screen, restore func(), err error) {
+// Complaints go to errOut if there is no terminal.
+func newScreen(in io.Reader, out, errOut io.Writer) (s screen, restore func(), err error) {
 	inFile, inOK := in.(*os.File)
 	outFile, outOK := out.(*os.File)
 	if !inOK || !outOK || !term.IsTerminal(int(inFile.Fd())) || !term.IsTerminal(int(outFile.Fd())) {
-		return newPlainScreen(in, out), func() {}, nil
+		return newPlainScreen(in, out, errOut), func() {}, nil
 	}
 	state, err := term.MakeRaw(int(inFile.Fd()))
 	if err != nil {
 		// Some consoles cannot be edited on; lines still work.
-		return newPlainScreen(in, out), func() {}, nil
+		return newPlainScreen(in, out, errOut), func() {}, nil
 	}
 	ts := newTerminalScreen(struct {
 		io.Reader
@@ -43,9 +45,10 @@ func newScreen(in io.Reader, out io.Writer) (s screen, restore func(), err error
 
 // plainScreen is for pipes and files: no prompts, no editing.
 type plainScreen struct {
-	in  *bufio.Reader
-	mu  sync.Mutex // guards out
-	out io.Writer
+	in     *bufio.Reader
+	mu     sync.Mutex // guards out and errOut
+	out    io.Writer
+	errOut io.Writer
 }
 
 // maxLineBytes bounds a line of input: the largest message of the original's program.
@@ -53,8 +56,8 @@ const maxLineBytes = 102400
 
 var errLineTooLong = errors.New("the line is longer than 102400 bytes")
 
-func newPlainScreen(in io.Reader, out io.Writer) *plainScreen {
-	return &plainScreen{in: bufio.NewReaderSize(in, maxLineBytes+2), out: out}
+func newPlainScreen(in io.Reader, out, errOut io.Writer) *plainScreen {
+	return &plainScreen{in: bufio.NewReaderSize(in, maxLineBytes+2), out: out, errOut: errOut}
 }
 
 func (p *plainScreen) setPrompt(string)  {}
@@ -78,6 +81,12 @@ func (p *plainScreen) print(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	io.WriteString(p.out, text+"\n")
+}
+
+func (p *plainScreen) complain(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	io.WriteString(p.errOut, text+"\n")
 }
 
 // terminalScreen edits lines. What is printed while a line is being typed goes above it, and the line stays.
@@ -107,4 +116,5 @@ func (s *terminalScreen) readLine() (string, error) {
 	return line, err
 }
 
-func (s *terminalScreen) print(text string) { io.WriteString(s.t, text+"\n") }
+func (s *terminalScreen) print(text string)    { io.WriteString(s.t, text+"\n") }
+func (s *terminalScreen) complain(text string) { s.print(text) }

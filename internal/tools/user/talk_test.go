@@ -113,7 +113,7 @@ func (e *echo) Multicast(ctx context.Context, s client.Service, t int16, data []
 }
 
 func TestPublish(t *testing.T) {
-	goodbye := `agreed 32429 "evensong pub: end" [#me#here]`
+	goodbye := `agreed 32429 "evensong: end" [#me#here]`
 	lines := func(s string) Publication {
 		return Publication{Groups: []string{"g"}, Lines: strings.NewReader(s), Service: client.FIFO}
 	}
@@ -191,7 +191,7 @@ func TestSubscribe(t *testing.T) {
 	}{
 		{"text", Subscription{Format: Text}, events, "#you#there to chat (safe, type 1, 5 bytes): hello\n#a#b to g (fifo, type 0, 3 bytes):\n    1\n    2\n", ""},
 		{"color and views", Subscription{Format: Text, Views: true, Color: true, Count: 1}, events,
-			"\x1b[32mview 1 of g: you joined; 1 member: #me#here (you); you are number 1 (id 00000000.00000000.1)\x1b[0m\n#you#there to chat (safe, type 1, 5 bytes): hello\n", ""},
+			"\x1b[32mview of g: you joined; 1 member: #me#here (you); you are number 1 (id 00000000.00000000.1)\x1b[0m\n#you#there to chat (safe, type 1, 5 bytes): hello\n", ""},
 		{"raw", Subscription{Format: Raw, Views: true}, events, "hello\n1\n2\n", ""},
 		{"count", Subscription{Format: Raw, Count: 1}, events, "hello\n", ""},
 		{"too few", Subscription{Format: Raw, Count: 3}, events, "hello\n1\n2\n", "2 messages came within 1m0s, want 3"},
@@ -241,7 +241,7 @@ func TestConverseOnATerminal(t *testing.T) {
 	io.WriteString(keys, "/members\r")
 	out.waitFor(t, "no view yet")
 	f.events <- &client.View{Group: "chat", Members: []string{me, "#you#there"}, Cause: client.CausedByJoin, Joined: me}
-	out.waitFor(t, "\x1b[32mview 0 of chat: you joined; 2 members")
+	out.waitFor(t, "\x1b[32mview of chat: you joined; 2 members")
 	io.WriteString(keys, "/members\r")
 	out.waitFor(t, "2 members: #me#here (you), #you#there\r\n")
 	io.WriteString(keys, "hello\r\r//x\r/x\r")
@@ -263,9 +263,22 @@ func TestConverseRefused(t *testing.T) {
 	in, write := io.Pipe()
 	defer write.Close()
 	f := newFakeConn(&client.Rejected{Request: client.RequestJoin, Groups: []string{"chat"}})
-	err := converse(context.Background(), leaver{f}, Conversation{Group: "chat", Service: client.Agreed}, newPlainScreen(in, io.Discard))
+	err := converse(context.Background(), leaver{f}, Conversation{Group: "chat", Service: client.Agreed}, newPlainScreen(in, io.Discard, io.Discard))
 	if exit, ok := errors.AsType[*ExitError](err); !ok || exit.Code != exitRefused {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestConverseRefusedMessage: in a pipe, a line that nobody hears is an error.
+func TestConverseRefusedMessage(t *testing.T) {
+	f := newFakeConn(&client.Rejected{Request: client.RequestMulticast, Groups: []string{"chat"}, Service: client.Agreed, Data: []byte("hi")})
+	var out, errOut bytes.Buffer
+	err := converse(t.Context(), leaver{f}, Conversation{Group: "chat", Service: client.Agreed}, newPlainScreen(strings.NewReader("hi\n"), &out, &errOut))
+	if exit, ok := errors.AsType[*ExitError](err); !ok || exit.Code != exitRefused {
+		t.Errorf("%v", err)
+	}
+	if out.String() != "you left chat\n" || errOut.String() != "refused by the daemon's access policy: agreed message of type 0, 2 bytes, to chat\n" {
+		t.Errorf("printed %q and %q", out.String(), errOut.String())
 	}
 }
 

@@ -47,11 +47,13 @@ const (
 
 const prompt = "> "
 
-// Run talks to the user until q, the end of the input, or the end of the session, and closes conn. Only the latter is
-// an error. It waits for a line of in at most until the session or ctx ends; a goroutine may then stay blocked in a
-// Read of in, so in should be closed or the program end.
-func Run(ctx context.Context, conn Conn, in io.Reader, out io.Writer) error {
-	scr, restore, err := newScreen(in, out)
+// Run talks to the user until q, the end of the input, or the end of the session, and closes conn. The latter is an error.
+// If in or out is no terminal, so are requests that the daemon has refused: they go to errOut, because a script does not
+// read what is printed, and Run ends only when all that was asked for has been done or refused. It waits for a line of in
+// at most until the session or ctx ends; a goroutine may then stay blocked in a Read of in, so in should be closed or the
+// program end.
+func Run(ctx context.Context, conn Conn, in io.Reader, out, errOut io.Writer) error {
+	scr, restore, err := newScreen(in, out, errOut)
 	if err != nil {
 		return err
 	}
@@ -76,6 +78,9 @@ func (s *session) run(ctx context.Context, receive bool) error {
 		s.receiveOn(ctx)
 	}
 	err := s.loop(ctx)
+	if err == nil && !scr.interactive() {
+		err = s.settle(ctx)
+	}
 	cancel()
 	s.receiveOff()
 	// What is printed now is the last, so no prompt belongs behind it.
@@ -88,28 +93,88 @@ func (s *session) run(ctx context.Context, receive bool) error {
 	if closeErr := conn.Close(); err == nil {
 		err = closeErr
 	}
+	if err == nil {
+		err = s.refusals()
+	}
 	return err
 }
 
+// settleTimeout bounds the wait for the end of all requests.
+const settleTimeout = DefaultTimeout
+
+// settle waits until all that was asked for has been done or refused. Where events appear by themselves, those that come
+// meanwhile do, too.
+func (s *session) settle(ctx context.Context) error {
+	show := s.stop != nil
+	s.receiveOff()
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	err := s.conn.Multicast(ctx, client.Agreed, farewellType, farewell, s.conn.PrivateGroup())
+	for err == nil {
+		var ev told
+		if ev, err = s.next(ctx); err == nil && ev.end {
+			return nil
+		}
+		if err == nil && (show || ev.refused) {
+			s.show(ev)
+		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		return fmt.Errorf("the daemon did not order the last request within %v: %w", settleTimeout, err)
+	}
+	return err
+}
+
+// show prints an event. The receiver calls it, whoever that is.
+func (s *session) show(ev told) {
+	switch {
+	case ev.end, ev.text == "":
+	case ev.refused && !s.scr.interactive():
+		s.refused++
+		s.scr.complain(ev.text)
+	default:
+		s.scr.print(ev.text)
+	}
+}
+
+// refusals is the error of a session in a pipe that was refused something. There must be no receiver any more.
+func (s *session) refusals() error {
+	if s.refused == 0 {
+		return nil
+	}
+	return Refused(fmt.Errorf("the daemon refused %s", count(s.refused, "request")))
+}
+
 func newSession(conn Conn, scr screen) *session {
-	told := &narrator{me: conn.PrivateGroup()}
+	words := &narrator{me: conn.PrivateGroup()}
 	s := &session{
 		conn:     conn,
 		scr:      scr,
 		commands: commands,
-		tell:     told.tell,
+		tell:     words.tell,
 		want:     make(chan struct{}),
 		lines:    make(chan line, 1),
 		lost:     make(chan error, 1),
 	}
-	s.next = func(ctx context.Context) (string, error) {
+	s.next = func(ctx context.Context) (told, error) {
 		ev, err := conn.Next(ctx)
 		if err != nil {
-			return "", err
+			return told{}, err
 		}
-		return s.tell(ev), nil
+		if isFarewell(ev, words.me) {
+			return told{end: true}, nil
+		}
+		_, refused := ev.(*client.Rejected)
+		return told{text: s.tell(ev), refused: refused}, nil
 	}
 	return s
+}
+
+// told is an event in words.
+type told struct {
+	text    string
+	refused bool // it is the refusal of a request
+	end     bool // it is the session's own farewell, and for nobody to see
 }
 
 // line is what readLine returned.
@@ -125,7 +190,7 @@ type session struct {
 	commands []command
 	// next waits for an event and puts it into words; tell is its second half. Only one goroutine receives at any time,
 	// and that one calls them.
-	next func(ctx context.Context) (text string, err error)
+	next func(ctx context.Context) (told, error)
 	tell func(client.Event) string
 
 	// want asks readLines for one line; asked says that its answer in lines is still to come. The two make it possible
@@ -138,6 +203,7 @@ type session struct {
 	stop     context.CancelFunc
 	receiver sync.WaitGroup
 	lost     chan error
+	refused  int // requests, in a pipe; belongs to whoever receives
 }
 
 // readLines reads a line each time it is asked to, because the prompt must be right when reading begins.
@@ -353,13 +419,13 @@ func (s *session) receiveOne(ctx context.Context, _ []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
-		text string
-		err  error
+		ev  told
+		err error
 	}
 	got := make(chan result, 1)
 	go func() {
-		text, err := s.next(ctx)
-		got <- result{text, err}
+		ev, err := s.next(ctx)
+		got <- result{ev, err}
 	}()
 	// On a terminal a line ends the wait, which otherwise could last forever. In a pipe the next line is a command
 	// that comes behind the event.
@@ -383,7 +449,7 @@ func (s *session) receiveOne(ctx context.Context, _ []string) error {
 		return r.err
 	}
 	s.scr.setPrompt(prompt) // printing paints the line anew
-	s.scr.print(r.text)
+	s.show(r.ev)
 	return nil
 }
 
@@ -422,7 +488,7 @@ func (s *session) receiveOn(ctx context.Context) {
 	ctx, s.stop = context.WithCancel(ctx)
 	s.receiver.Go(func() {
 		for ctx.Err() == nil {
-			text, err := s.next(ctx)
+			ev, err := s.next(ctx)
 			if err != nil {
 				if ctx.Err() == nil {
 					select {
@@ -432,7 +498,7 @@ func (s *session) receiveOn(ctx context.Context) {
 				}
 				return
 			}
-			s.scr.print(text)
+			s.show(ev)
 		}
 	})
 }

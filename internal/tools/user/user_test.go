@@ -80,13 +80,24 @@ func (f *fakeConn) Close() error {
 	return nil
 }
 
+// answering is a session whose farewell comes back.
+type answering struct{ *fakeConn }
+
+func (a answering) Multicast(ctx context.Context, s client.Service, t int16, data []byte, groups ...string) error {
+	if t == farewellType {
+		a.events <- &client.Message{Sender: me, Groups: groups, Service: s, Type: t, Data: data}
+		return nil
+	}
+	return a.fakeConn.Multicast(ctx, s, t, data, groups...)
+}
+
 // play runs the program on a script and returns what it printed.
 func play(t *testing.T, f *fakeConn, script string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var out bytes.Buffer
-	err := Run(ctx, f, strings.NewReader(script), &out)
+	err := Run(ctx, answering{f}, strings.NewReader(script), &out, io.Discard)
 	if !f.closed {
 		t.Error("the session was not closed")
 	}
@@ -137,6 +148,48 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// TestRefusedInAPipe: a script sees in errors and exit code what the daemon refuses, also if its input ends at once.
+func TestRefusedInAPipe(t *testing.T) {
+	message := "refused by the daemon's access policy: safe message of type 1, 2 bytes, to chat\n"
+	join := &client.Rejected{Request: client.RequestJoin, Groups: []string{"chat"}}
+	tests := []struct {
+		name, script    string
+		events          []client.Event
+		rejectAll       bool
+		out, errOut, is string
+	}{
+		{"messages", "s chat\nhi\ns chat\nho\nq\n", nil, true, "bye\n", message + message, "the daemon refused 2 requests"},
+		{"end of input", "s chat\nhi\n", nil, true, "bye\n", message, "the daemon refused 1 request"},
+		{"by hand", "d\ns chat\nhi\nr\nq\n", nil, true, "bye\n", message, "the daemon refused 1 request"},
+		{"not asked for", "d\ns chat\nhi\nq\n", nil, true, "bye\n", message, "the daemon refused 1 request"},
+		{"join", "j chat\nq\n", []client.Event{join}, false, "bye\n", "refused by the daemon's access policy: join to chat\n", "the daemon refused 1 request"},
+		{"what comes behind", "s #me#here\nhi\nq\n", nil, false, "#me#here to #me#here (safe, type 1, 2 bytes): hi\nbye\n", "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := &echo{fakeConn: newFakeConn(tt.events...), rejectAll: tt.rejectAll}
+			var out, errOut bytes.Buffer
+			err := Run(t.Context(), f, strings.NewReader(tt.script), &out, &errOut)
+			exit, _ := errors.AsType[*ExitError](err)
+			if (err != nil) != (tt.is != "") || err != nil && (exit == nil || exit.Code != exitRefused || err.Error() != tt.is) {
+				t.Errorf("%v, want status 5 and %q", err, tt.is)
+			}
+			if out.String() != tt.out || errOut.String() != tt.errOut {
+				t.Errorf("printed %q and %q, want %q and %q", out.String(), errOut.String(), tt.out, tt.errOut)
+			}
+		})
+	}
+}
+
+// TestLostInTheEnd: a session that is lost while the last requests are under way was not an orderly one.
+func TestLostInTheEnd(t *testing.T) {
+	f := newFakeConn()
+	close(f.lost)
+	if err := Run(t.Context(), f, strings.NewReader("d\ns chat\nhi\nq\n"), io.Discard, io.Discard); !errors.Is(err, client.ErrConnectionClosed) {
+		t.Errorf("Run: %v", err)
+	}
+}
+
 func bursts(size int) (calls []string) {
 	for n := range burstMessages {
 		data := make([]byte, size)
@@ -153,7 +206,7 @@ func TestReceiveByHand(t *testing.T) {
 	in, write := io.Pipe()
 	out := newWatchedBuffer()
 	done := make(chan error, 1)
-	go func() { done <- Run(context.Background(), f, in, out) }()
+	go func() { done <- Run(context.Background(), answering{f}, in, out, io.Discard) }()
 	io.WriteString(write, "d\np\n")
 	out.waitFor(t, "0 events are waiting\n")
 	f.events <- hello
@@ -176,7 +229,7 @@ func TestLostSession(t *testing.T) {
 	in, write := io.Pipe()
 	out := newWatchedBuffer()
 	done := make(chan error, 1)
-	go func() { done <- Run(context.Background(), f, in, out) }()
+	go func() { done <- Run(context.Background(), answering{f}, in, out, io.Discard) }()
 	out.waitFor(t, "hello\n")
 	close(f.lost)
 	if err := <-done; !errors.Is(err, client.ErrConnectionClosed) {
@@ -189,7 +242,7 @@ func TestLostWhileTypingAMessage(t *testing.T) {
 	f := newFakeConn()
 	in, write := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- Run(context.Background(), f, in, io.Discard) }()
+	go func() { done <- Run(context.Background(), f, in, io.Discard, io.Discard) }()
 	io.WriteString(write, "m chat\none\n")
 	close(f.lost)
 	if err := <-done; !errors.Is(err, client.ErrConnectionClosed) {
@@ -205,7 +258,7 @@ func TestCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	in, write := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, newFakeConn(), in, io.Discard) }()
+	go func() { done <- Run(ctx, newFakeConn(), in, io.Discard, io.Discard) }()
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Run: %v", err)

@@ -55,8 +55,8 @@ func describe(ev client.Event, me string, before *client.View) string {
 	case *client.View:
 		return describeView(ev, me, before)
 	case *client.Transition:
-		return fmt.Sprintf("%s: members of view %d became unreachable; until the next view, safe means safe only among those that stay together (id %v)",
-			ev.Group, ev.ID[2], ev.ID)
+		return fmt.Sprintf("%s: members of the view became unreachable; until the next view, safe means safe only among those that stay together (id %v)",
+			ev.Group, ev.ID)
 	case *client.SelfLeave:
 		return fmt.Sprintf("you left %s", ev.Group)
 	case *client.Rejected:
@@ -111,9 +111,11 @@ func describeData(data []byte) string {
 	return b.String()
 }
 
+// describeView has the whole id, and no number: the last word of an id begins anew after each change between daemons, so it
+// would look as if views went back.
 func describeView(v *client.View, me string, before *client.View) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "view %d of %s: ", v.ID[2], v.Group)
+	fmt.Fprintf(&b, "view of %s: ", v.Group)
 	b.WriteString(whyView(v, me, before))
 	fmt.Fprintf(&b, "; %s: %s", count(len(v.Members), "member"), memberList(v.Members, me))
 	if rank := v.Rank(me); rank >= 0 {
