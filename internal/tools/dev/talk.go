@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"evensong/client"
+	"evensong/internal/tools/amount"
 )
 
 // The three who talk, one at each daemon, and what they say: a round that goes on for ever.
@@ -186,10 +187,10 @@ func compare(ms []*member) string {
 		if i == 0 {
 			first = d
 		} else if d != first {
-			return fmt.Sprintf("%s and %s DIFFER within their first %d messages; that is a bug, please report it", ms[0].name, m.name, n)
+			return fmt.Sprintf("%s and %s DIFFER within their first %s; that is a bug, please report it", ms[0].name, m.name, amount.Of(n, "message"))
 		}
 	}
-	return fmt.Sprintf("%s have received the same %d messages in the same order (digest %016x)", strings.Join(talkers, ", "), n, first)
+	return fmt.Sprintf("%s have received the same %s in the same order (digest %016x)", strings.Join(talkers, ", "), amount.Of(n, "message"), first)
 }
 
 // describe puts a view into words.

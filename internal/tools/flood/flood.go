@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"evensong/client"
+	"evensong/internal/tools/amount"
 	"evensong/internal/tools/user"
 )
 
@@ -124,7 +125,7 @@ func (c Config) Validate() error {
 	check(c.Window > 0, "a window of %d: want at least 1", c.Window)
 	check(c.Sessions >= 1 && c.Sessions <= MaxMembers, "%d senders: want 1 to %d", c.Sessions, MaxMembers)
 	check(c.Members >= 0 && c.Members <= MaxMembers, "%d members: want 1 to %d", c.Members, MaxMembers)
-	check(c.Members == 0 || c.Members >= c.Sessions, "%d members are fewer than the %d sessions of this program", c.Members, c.Sessions)
+	check(c.Members == 0 || c.Members >= c.Sessions, "%s in all, fewer than the %s of this program", amount.Of(c.Members, "member"), amount.Of(c.Sessions, "session"))
 	check(c.Members == 0 || c.Direction != SendOnly, "who only sends is no member, so it cannot wait for members")
 	return errors.Join(errs...)
 }
@@ -227,7 +228,7 @@ func (f *flood) watch(done <-chan struct{}, cancel context.CancelCauseFunc) {
 		if sent+received != last || f.due.Load() == 0 {
 			last, since = sent+received, time.Now()
 		} else if time.Since(since) > f.Patience {
-			cancel(fmt.Errorf("stuck after %d messages sent and %d received: nothing arrived for %v", sent, received, f.Patience))
+			cancel(fmt.Errorf("stuck after %s sent and %d received: nothing arrived for %v", amount.Of(sent, "message"), received, f.Patience))
 			return
 		}
 	}

@@ -204,7 +204,7 @@ func TestRefusals(t *testing.T) {
 		{Config{Window: -1}, "a window of -1"},
 		{Config{Sessions: 101}, "101 senders"},
 		{Config{Members: 101}, "101 members"},
-		{Config{Members: 2, Sessions: 3}, "2 members are fewer than the 3 sessions"},
+		{Config{Members: 2, Sessions: 3}, "2 members in all, fewer than the 3 sessions"},
 		{Config{Members: 2, Direction: SendOnly}, "is no member"},
 	} {
 		if _, err := Run(t.Context(), tt.c); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"evensong/internal/tools/amount"
 	"evensong/internal/tools/latency"
 )
 
@@ -62,14 +63,9 @@ func (f *flood) report() *Report {
 // Write prints the report for people.
 func (r *Report) Write(w io.Writer) error {
 	p := &printer{w: w}
-	p.line("%d bytes, %s, group %s, ", r.Size, r.Service, r.Group)
-	if r.Sessions == 1 {
-		p.line("1 session")
-	} else {
-		p.line("%d sessions", r.Sessions)
-	}
+	p.line("%s, %s, group %s, %s", amount.Of(r.Size, "byte"), r.Service, r.Group, amount.Of(r.Sessions, "session"))
 	if r.Members > 0 {
-		p.line(" of %d members", r.Members)
+		p.line(" of %s", amount.Of(r.Members, "member"))
 	}
 	p.line("\n")
 	for _, f := range []struct {

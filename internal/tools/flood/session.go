@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"evensong/client"
+	"evensong/internal/tools/amount"
 	"evensong/internal/tools/latency"
 	"evensong/internal/tools/user"
 )
@@ -221,7 +222,7 @@ func (s *session) view(v *client.View) error {
 		case n < s.Members:
 			return nil
 		case n > s.Members:
-			return fmt.Errorf("the group %s has %d members, more than the %d of this flood: choose another group, or another number", s.Group, n, s.Members)
+			return fmt.Errorf("the group %s has %s, more than the %d of this flood: choose another group, or another number", s.Group, amount.Of(n, "member"), s.Members)
 		}
 		s.members, s.open = slices.Clone(v.Members), s.Members
 		s.got, s.ended = make([]int64, s.Members), make([]bool, s.Members)
@@ -234,7 +235,7 @@ func (s *session) view(v *client.View) error {
 	}
 	for i, m := range s.members {
 		if !s.ended[i] && v.Rank(m) < 0 {
-			return fmt.Errorf("%s is gone after %d messages, before its last one", m, s.got[i])
+			return fmt.Errorf("%s is gone after %s, before its last one", m, amount.Of(s.got[i], "message"))
 		}
 	}
 	return nil

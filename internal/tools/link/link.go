@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"evensong/internal/tools/amount"
 )
 
 // What the original does, and what is used where nothing is said.
@@ -130,7 +132,7 @@ func (s *Sending) Run(ctx context.Context) (*Sent, error) {
 
 // Write prints it for people.
 func (r *Sent) Write(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "sent %d packets of %d bytes to %s in %.3f s\n", r.Packets, r.Bytes, r.To, r.Seconds)
+	_, err := fmt.Fprintf(w, "sent %s of %s to %s in %.3f s\n", amount.Of(r.Packets, "packet"), amount.Of(r.Bytes, "byte"), r.To, r.Seconds)
 	if err == nil && r.Failed > 0 {
 		_, err = fmt.Fprintf(w, "%d of them were refused by the system: %s\n", r.Failed, r.Error)
 	}
@@ -297,7 +299,7 @@ func findInterface(s string) (*net.Interface, error) {
 // Write prints it for people.
 func (r *Received) Write(w io.Writer) error {
 	if r.From == "" {
-		_, err := fmt.Fprintf(w, "nothing arrived; %d packets of others, %d corrupted\n", r.Foreign, r.Corrupted)
+		_, err := fmt.Fprintf(w, "nothing arrived; %s of others, %d corrupted\n", amount.Of(r.Foreign, "packet"), r.Corrupted)
 		return err
 	}
 	how := "the sender has ended"
@@ -308,7 +310,7 @@ func (r *Received) Write(w io.Writer) error {
 	if r.Seconds > 0 {
 		rate = float64(r.Received) / r.Seconds
 	}
-	_, err := fmt.Fprintf(w, "received %d of %d packets from %s in %.3f s, %.0f packets/s; %s\nmissed %d, corrupted %d, twice %d, out of order %d, of others %d\n",
-		r.Received, r.Total, r.From, r.Seconds, rate, how, r.Missed, r.Corrupted, r.Duplicate, r.Reordered, r.Foreign)
+	_, err := fmt.Fprintf(w, "received %d of %s from %s in %.3f s, %.0f packets/s; %s\nmissed %d, corrupted %d, twice %d, out of order %d, of others %d\n",
+		r.Received, amount.Of(r.Total, "packet"), r.From, r.Seconds, rate, how, r.Missed, r.Corrupted, r.Duplicate, r.Reordered, r.Foreign)
 	return err
 }

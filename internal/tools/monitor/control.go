@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"evensong/internal/admin"
+	"evensong/internal/tools/amount"
 )
 
 // ParseComponents reads a partition as people write it: components with "/" between them, daemons with commas: a,b/c. They
@@ -320,7 +321,7 @@ func Drain(ctx context.Context, r Reach, o Output, d DrainOptions, w io.Writer) 
 		}
 		if g := s.Draining; g != nil && d.Progress && !o.JSON && g.Sessions != last {
 			last = g.Sessions
-			fmt.Fprintf(w, "%s  %d sessions left, for %v at most\n", nameOr(s.Name, x.Daemon), g.Sessions, g.Remaining)
+			fmt.Fprintf(w, "%s  %s left, for %v at most\n", nameOr(s.Name, x.Daemon), amount.Of(g.Sessions, "session"), g.Remaining)
 		}
 		select {
 		case <-ctx.Done():

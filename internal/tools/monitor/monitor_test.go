@@ -349,13 +349,13 @@ func TestCommands(t *testing.T) {
 		return err != nil
 	})
 	text = run(t, func(w io.Writer) error { return Status(ctx, r.reach("b"), Output{}, 0, w) })
-	if !strings.Contains(text, "not ready: draining: no new clients are taken") || !strings.Contains(text, " sessions left, for ") {
+	if !strings.Contains(text, "not ready: draining: no new clients are taken") || !strings.Contains(text, " left, for ") {
 		t.Errorf("status while draining:\n%s", text)
 	}
 	run(t, func(w io.Writer) error {
 		return Drain(ctx, r.reach("b"), Output{}, DrainOptions{NoWait: true}, w)
 	})
-	if text := <-ended; !strings.HasPrefix(text, "<nil>") || !strings.Contains(text, " sessions left, for ") || !strings.Contains(text, "drained, and gone") {
+	if text := <-ended; !strings.HasPrefix(text, "<nil>") || !strings.Contains(text, " left, for ") || !strings.Contains(text, "drained, and gone") {
 		t.Errorf("drain: %s", text)
 	}
 	<-r.hosts["b"].Done()

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 
 	"evensong/internal/admin"
+	"evensong/internal/tools/amount"
 )
 
 // Members prints the configuration, and which daemons of the file are not in it.
@@ -112,7 +113,7 @@ func Groups(ctx context.Context, r Reach, o Output, name string, w io.Writer) er
 		if o.JSON {
 			return o.json(w, g, false)
 		}
-		fmt.Fprintf(w, "group %s: %d members, %d of them at this daemon, view %s\n", g.Name, g.Size, g.Here, g.View)
+		fmt.Fprintf(w, "group %s: %s, %d of them at this daemon, view %s\n", g.Name, amount.Of(g.Size, "member"), g.Here, g.View)
 		for _, m := range g.Names {
 			fmt.Fprintln(w, "  "+m)
 		}

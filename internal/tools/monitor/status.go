@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"evensong/internal/admin"
+	"evensong/internal/tools/amount"
 )
 
 // Report is what was found out about one daemon.
@@ -112,7 +113,7 @@ func failed(rs []*Report) error {
 		return exit(errs[0])
 	}
 	// Why is in the reports; the exit status is that of a refusal if one of them is.
-	err := fmt.Errorf("%d of %d daemons did not answer: %s", len(errs), len(rs), strings.Join(silent, ", "))
+	err := fmt.Errorf("%d of %s did not answer: %s", len(errs), amount.Of(len(rs), "daemon"), strings.Join(silent, ", "))
 	if e, ok := errors.AsType[*ExitError](exit(errors.Join(errs...))); ok {
 		return &ExitError{err, e.Code}
 	}
@@ -275,7 +276,7 @@ func writeStatus(w io.Writer, r *Report) error {
 	} else {
 		row("state", "not ready: %s; %s, groups %s", s.NotReady, familiar(s.State, states), familiar(s.GroupState, groupStates))
 	}
-	row("configuration", "%d daemons in %d segments, leader %s, %s ring %s", s.Daemons, s.Segments, s.Leader, s.Protocol, s.Ring)
+	row("configuration", "%s in %s, leader %s, %s ring %s", amount.Of(s.Daemons, "daemon"), amount.Of(s.Segments, "segment"), s.Leader, s.Protocol, s.Ring)
 	var members []string
 	for _, m := range s.Members {
 		members = append(members, m.Name)
@@ -294,10 +295,10 @@ func writeStatus(w io.Writer, r *Report) error {
 	row("token", "rounds %d, repeats %d, membership changes %d", s.Order.Rounds, s.Order.TokenRepeats, s.Order.MembershipChanges)
 	row("packets", "sent %d, received %d, retransmitted %d (to one %d, segment %d, all %d)", s.Packets.Sent, s.Packets.Received,
 		s.Packets.Retransmitted, s.Packets.RetransmittedToOne, s.Packets.RetransmittedToSegment, s.Packets.RetransmittedToAll)
-	row("datagrams", "sent %d (%d bytes), received %d (%d bytes), refused by the system %d, no room %d", s.Packets.DatagramsSent, s.Packets.BytesSent,
-		s.Packets.DatagramsReceived, s.Packets.BytesReceived, s.Host.SendErrors, s.Host.SendsDropped)
-	row("", "path %s: %d calls to send, %d to receive; %s sent, %s received, %d runs refused", s.Host.DatagramPath, s.Packets.SendCalls, s.Packets.ReceiveCalls,
-		runs(s.Packets.RunsSent, s.Packets.InRunsSent), runs(s.Packets.RunsReceived, s.Packets.InRunsReceived), s.Packets.RunsRefused)
+	row("datagrams", "sent %d (%s), received %d (%s), refused by the system %d, no room %d", s.Packets.DatagramsSent, amount.Of(s.Packets.BytesSent, "byte"),
+		s.Packets.DatagramsReceived, amount.Of(s.Packets.BytesReceived, "byte"), s.Host.SendErrors, s.Host.SendsDropped)
+	row("", "path %s: %s to send, %d to receive; %s sent, %s received, %s refused", s.Host.DatagramPath, amount.Of(s.Packets.SendCalls, "call"), s.Packets.ReceiveCalls,
+		runs(s.Packets.RunsSent, s.Packets.InRunsSent), runs(s.Packets.RunsReceived, s.Packets.InRunsReceived), amount.Of(s.Packets.RunsRefused, "run"))
 	row("ignored", "%s", counts(s.Packets.Ignored))
 	row("order", "my aru %d, aru %d, highest %d, stable %d", s.Order.MyARU, s.Order.ARU, s.Order.Highest, s.Order.Stable)
 	row("delivered", "messages %d, packets %d; recovered packets %d, withheld messages %d", s.Order.DeliveredMessages, s.Order.DeliveredPackets, s.Order.Recovered, s.Order.Withheld)
@@ -310,28 +311,28 @@ func writeStatus(w io.Writer, r *Report) error {
 	if s.Clients.Blocked {
 		blocked = "; everybody waits for a slow client"
 	}
-	row("queues", "%d bytes wait for clients, %d are over their budgets (%d times so far), %d messages left out, waited for slow ones %v%s", s.Clients.QueuedBytes,
-		s.Clients.SlowClients, s.Clients.SlowTimes, s.Clients.Dropped, s.Clients.BlockedTime, blocked)
-	row("calls", "%d to read from clients, %d to write to them; woken %d times", s.Clients.ReadCalls, s.Clients.WriteCalls, s.Host.Wakeups)
-	row("waiting", "%d bytes of %d clients for the token; %d clients do not read", s.Clients.WaitingBytes, s.Clients.WaitingClients, s.Clients.BlockedClients)
+	row("queues", "%s for clients, over their budgets %d (%s so far), %s left out, waited for slow ones %v%s", amount.Of(s.Clients.QueuedBytes, "byte"),
+		s.Clients.SlowClients, amount.Of(s.Clients.SlowTimes, "time"), amount.Of(s.Clients.Dropped, "message"), s.Clients.BlockedTime, blocked)
+	row("calls", "%d to read from clients, %d to write to them; woken %s", s.Clients.ReadCalls, s.Clients.WriteCalls, amount.Of(s.Host.Wakeups, "time"))
+	row("waiting", "%s of %s for the token; clients that do not read: %d", amount.Of(s.Clients.WaitingBytes, "byte"), amount.Of(s.Clients.WaitingClients, "client"), s.Clients.BlockedClients)
 	if s.Slow.Daemon != "" {
-		row("slow", "daemon %s: the ring waits for its receipt since %d rounds", s.Slow.Daemon, s.Slow.Rounds)
+		row("slow", "daemon %s: the ring waits for its receipt since %s", s.Slow.Daemon, amount.Of(s.Slow.Rounds, "round"))
 	}
 	for _, x := range s.Slow.Sessions {
-		row("slow", "client %s (session %d, dialect %s): %d bytes wait, nothing taken for %v", x.Name, x.ID, nameOr(x.Dialect, "unknown"), x.QueuedBytes, x.Stalled)
+		row("slow", "client %s (session %d, dialect %s): %s queued, nothing taken for %v", x.Name, x.ID, nameOr(x.Dialect, "unknown"), amount.Of(x.QueuedBytes, "byte"), x.Stalled)
 	}
-	row("host", "stalls %d (longest %v), log lines lost %d, store errors %d, process %d, CPU %v, goroutines %d, heap %d bytes", s.Host.Stalls, s.Host.LongestStall,
-		s.Host.LogLines, s.Host.StoreErrors, s.Host.PID, s.Host.CPU, s.Host.Goroutines, s.Host.HeapBytes)
+	row("host", "stalls %d (longest %v), log lines lost %d, store errors %d, process %d, CPU %v, goroutines %d, heap %s", s.Host.Stalls, s.Host.LongestStall,
+		s.Host.LogLines, s.Host.StoreErrors, s.Host.PID, s.Host.CPU, s.Host.Goroutines, amount.Of(s.Host.HeapBytes, "byte"))
 	if p := s.Partition; p != nil {
 		row("partition", "component %d of %s; ends in %v unless it is renewed", p.Component, componentsText(p.Components), p.Remaining)
 	}
 	if d := s.Draining; d != nil {
-		row("draining", "%d sessions left, for %v at most", d.Sessions, d.Remaining)
+		row("draining", "%s left, for %v at most", amount.Of(d.Sessions, "session"), d.Remaining)
 	}
 	row("control", "dangerous commands %s, log level %s, clients at %s, daemons at %s", permitted(s.DangerousMonitor), nameOr(s.LogLevel, "fixed"),
 		strings.Join(s.Host.Listen, " "), s.Host.Datagrams)
 	if d := r.Delta; d != nil {
-		row("since last", "%d messages, %d packets, %d rounds in %.2f s (%s messages/s)", d.Messages, d.Packets, d.Rounds, d.Seconds, rate(d.Messages, d.Seconds))
+		row("since last", "%s, %s, %s in %.2f s (%s messages/s)", amount.Of(d.Messages, "message"), amount.Of(d.Packets, "packet"), amount.Of(d.Rounds, "round"), d.Seconds, rate(d.Messages, d.Seconds))
 	}
 	return t.Flush()
 }
@@ -388,5 +389,5 @@ func runs(n, datagrams uint64) string {
 	if n == 0 {
 		return "no runs"
 	}
-	return fmt.Sprintf("%d runs of %.1f datagrams", n, float64(datagrams)/float64(n))
+	return fmt.Sprintf("%s of %.1f datagrams", amount.Of(n, "run"), float64(datagrams)/float64(n))
 }

@@ -8,6 +8,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"evensong/internal/tools/amount"
 )
 
 // Stats describes some times, in seconds.
@@ -93,8 +95,8 @@ func NewReport(c Config, samples []Sample) *Report {
 
 // Write prints the report for people, in milliseconds.
 func (r *Report) Write(w io.Writer) error {
-	if _, err := fmt.Fprintf(w, "group %s, %d members with the measuring one, times in ms\n%-16s %7s %10s %9s %9s %9s %9s %9s %9s %9s\n",
-		r.Group, r.Size, "", "count", "total", "min", "quarter", "median", "3/4", "max", "mean", "sd"); err != nil {
+	if _, err := fmt.Fprintf(w, "group %s, %s with the measuring one, times in ms\n%-16s %7s %10s %9s %9s %9s %9s %9s %9s %9s\n",
+		r.Group, amount.Of(r.Size, "member"), "", "count", "total", "min", "quarter", "median", "3/4", "max", "mean", "sd"); err != nil {
 		return err
 	}
 	for _, f := range []struct {

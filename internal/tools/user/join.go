@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"evensong/client"
+	"evensong/internal/tools/amount"
 )
 
 // Conversation is "evensong join": one group, to talk in and to watch.
@@ -160,7 +161,7 @@ func (t *talk) members() string {
 	if len(t.now) == 0 {
 		return "no view yet"
 	}
-	return count(len(t.now), "member") + ": " + memberList(t.now, t.me)
+	return amount.Of(len(t.now), "member") + ": " + memberList(t.now, t.me)
 }
 
 // leave ends the conversation in order: what was sent before comes back before the leave does.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"evensong/client"
+	"evensong/internal/tools/amount"
 )
 
 // Publication is what "evensong pub" sends: one message, or a message for each line of an input.
@@ -101,7 +102,7 @@ func publish(ctx context.Context, conn Conn, p Publication) (sent int, err error
 		return sent, Explain(err, p.Options)
 	}
 	if refused > 0 {
-		return sent - refused, &ExitError{exitRefused, "", fmt.Errorf("the daemon's access rules refused %d of %s", refused, count(sent, "message"))}
+		return sent - refused, &ExitError{exitRefused, "", fmt.Errorf("the daemon's access rules refused %d of %s", refused, amount.Of(sent, "message"))}
 	}
 	return sent, nil
 }

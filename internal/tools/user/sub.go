@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"evensong/client"
+	"evensong/internal/tools/amount"
 )
 
 // Format is how a subscription prints events.
@@ -63,7 +64,7 @@ func subscribe(ctx context.Context, conn Conn, s Subscription, out io.Writer) er
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil
 		if s.Count > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = &ExitError{exitFailure, "", fmt.Errorf("%s came within %v, want %d", count(got, "message"), s.For, s.Count)}
+			err = &ExitError{exitFailure, "", fmt.Errorf("%s came within %v, want %d", amount.Of(got, "message"), s.For, s.Count)}
 		}
 	}
 	closeErr := conn.Close()

@@ -19,6 +19,7 @@ import (
 	"sync"
 
 	"evensong/client"
+	"evensong/internal/tools/amount"
 	"evensong/vsync"
 )
 
@@ -142,7 +143,7 @@ func (s *session) refusals() error {
 	if s.refused == 0 {
 		return nil
 	}
-	return Refused(fmt.Errorf("the daemon refused %s", count(s.refused, "request")))
+	return Refused(fmt.Errorf("the daemon refused %s", amount.Of(s.refused, "request")))
 }
 
 func newSession(conn Conn, scr screen) *session {
@@ -401,7 +402,7 @@ func (s *session) burst(ctx context.Context, groups []string) error {
 			return err
 		}
 	}
-	s.scr.print(fmt.Sprintf("sent %s of %s each", count(burstMessages, "message"), count(size, "byte")))
+	s.scr.print(fmt.Sprintf("sent %s of %s each", amount.Of(burstMessages, "message"), amount.Of(size, "byte")))
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"evensong/client"
+	"evensong/internal/tools/amount"
 )
 
 // whyView says why there is a new view.
@@ -59,9 +60,9 @@ func whyNetwork(v *client.View, me string, before *client.View) string {
 		}
 		switch total := len(before.Members); {
 		case 2*came < total:
-			parts = append(parts, fmt.Sprintf("you are in the minority, %d of the %s before", came, count(total, "member")))
+			parts = append(parts, fmt.Sprintf("you are in the minority, %d of the %s before", came, amount.Of(total, "member")))
 		case 2*came == total:
-			parts = append(parts, fmt.Sprintf("you are in one half of the %s before", count(total, "member")))
+			parts = append(parts, fmt.Sprintf("you are in one half of the %s before", amount.Of(total, "member")))
 		}
 	}
 	return strings.Join(parts, "; ")

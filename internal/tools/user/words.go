@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"evensong/client"
+	"evensong/internal/tools/amount"
 )
 
 // maxShownMembers and maxShownBytes keep one event from flooding the screen; what is left out is counted.
@@ -62,7 +63,7 @@ func describe(ev client.Event, me string, before *client.View) string {
 	case *client.Rejected:
 		what := ev.Request.String()
 		if ev.Request == client.RequestMulticast {
-			what = fmt.Sprintf("%v message of type %d, %s,", ev.Service, ev.Type, count(len(ev.Data), "byte"))
+			what = fmt.Sprintf("%v message of type %d, %s,", ev.Service, ev.Type, amount.Of(len(ev.Data), "byte"))
 		}
 		return fmt.Sprintf("refused by the daemon's access rules: %s to %s", what, destinations(ev.Groups))
 	}
@@ -71,7 +72,7 @@ func describe(ev client.Event, me string, before *client.View) string {
 
 func describeMessage(m *client.Message) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s to %s (%v, type %d, %s", m.Sender, destinations(m.Groups), m.Service, m.Type, count(len(m.Data), "byte"))
+	fmt.Fprintf(&b, "%s to %s (%v, type %d, %s", m.Sender, destinations(m.Groups), m.Service, m.Type, amount.Of(len(m.Data), "byte"))
 	if m.EndianMismatch {
 		b.WriteString(", sender has another byte order")
 	}
@@ -106,7 +107,7 @@ func describeData(data []byte) string {
 		b.WriteString(": " + text)
 	}
 	if left := len(data) - len(shown); left > 0 {
-		fmt.Fprintf(&b, " ... and %s more", count(left, "byte"))
+		fmt.Fprintf(&b, " ... and %s more", amount.Of(left, "byte"))
 	}
 	return b.String()
 }
@@ -117,7 +118,7 @@ func describeView(v *client.View, me string, before *client.View) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "view of %s: ", v.Group)
 	b.WriteString(whyView(v, me, before))
-	fmt.Fprintf(&b, "; %s: %s", count(len(v.Members), "member"), memberList(v.Members, me))
+	fmt.Fprintf(&b, "; %s: %s", amount.Of(len(v.Members), "member"), memberList(v.Members, me))
 	if rank := v.Rank(me); rank >= 0 {
 		fmt.Fprintf(&b, "; you are number %d", rank+1)
 	}
@@ -180,11 +181,4 @@ func isText(s string) bool {
 		return false
 	}
 	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }) < 0
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return strconv.Itoa(n) + " " + noun + "s"
 }
