@@ -43,7 +43,7 @@ a daemon, the path of a socket, or HOST:PORT with --admin-token-file; it may be 
 func (f *adminFlags) bind(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringSliceVar(&f.reach.Admin, "admin", nil, "`DAEMON`: name, path of a socket, or HOST:PORT; may be repeated")
-	fs.StringVar(&f.reach.Dir, "runtime-dir", "", "`DIR` with the admin sockets of daemons (default: evensong in $XDG_RUNTIME_DIR, else /run/evensong for root on Linux, else evensong-UID in the directory for temporary files)")
+	fs.StringVar(&f.reach.Dir, "runtime-dir", "", "`DIR` with the admin sockets of daemons (default: evensong in $XDG_RUNTIME_DIR, else /run/evensong for root and its owner on Linux, else evensong-UID in the directory for temporary files)")
 	fs.StringVar(&f.reach.TokenFile, "admin-token-file", "", "`FILE` with the token for daemons on TCP, readable by its owner only")
 	fs.BoolVar(&f.reach.TLS, "admin-tls", false, "speak TLS to daemons on TCP")
 	fs.StringVar(&f.reach.CAFile, "admin-ca", "", "`FILE` with the certificates to trust (PEM), for TLS")

@@ -90,7 +90,7 @@ func TestNoTextOfLibraries(t *testing.T) {
 
 // TestRuntimeDirTold: help and documents tell the same about the runtime directory.
 func TestRuntimeDirTold(t *testing.T) {
-	const truth = "evensong in $XDG_RUNTIME_DIR, else /run/evensong for root on Linux, else evensong-UID in the directory for temporary files"
+	const truth = "evensong in $XDG_RUNTIME_DIR, else /run/evensong for root and its owner on Linux, else evensong-UID in the directory for temporary files"
 	texts := map[string]string{}
 	for _, command := range []string{"serve", "status", "config show"} {
 		_, texts[command], _ = evensong(append(strings.Fields(command), "--help")...)

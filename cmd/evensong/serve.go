@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime/pprof"
 	"strings"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"evensong/internal/admin"
 	"evensong/internal/config"
 	"evensong/internal/eventlog"
 	"evensong/internal/host"
@@ -278,6 +280,14 @@ func giveUpRights(c *config.Config, h *host.Config, events *eventlog.Log, log *s
 	if err != nil {
 		return nil, err
 	}
+	// Only a directory that is there for nothing else: one that an operator has named may have other uses.
+	sockets := ""
+	if h.Admin.Optional {
+		sockets = filepath.Dir(h.Admin.Socket)
+		if _, err := os.Lstat(sockets); err == nil && sockets != admin.Dir("") {
+			sockets = ""
+		}
+	}
 	return func() error {
 		uid, gid := rights.IDs()
 		if err := events.Own(uid, gid); err != nil {
@@ -289,6 +299,11 @@ func giveUpRights(c *config.Config, h *host.Config, events *eventlog.Log, log *s
 		}
 		if at := h.Admin.Socket; at != "" {
 			paths = append(paths, at)
+		}
+		if sockets != "" {
+			if err := rights.TakeDir(sockets); err != nil {
+				return err
+			}
 		}
 		if err := rights.Take(paths...); err != nil {
 			return err

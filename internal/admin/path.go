@@ -18,9 +18,15 @@ import (
 // socketSuffix ends the names of admin sockets: NAME-PORT.admin, so that daemons of several clusters share a directory.
 const socketSuffix = ".admin"
 
-// Dir is where admin sockets are when nobody says otherwise: the runtime directory if there is one, /run/evensong for root on
-// Linux, and else a directory of this user's that nobody else may enter.
-func Dir(runtimeDir string) string {
+// systemDir is the directory of daemons that root or the system has started.
+const systemDir = "/run/evensong"
+
+// Dir is where admin sockets are when nobody says otherwise: the runtime directory if there is one, /run/evensong for root
+// and for the user whom it belongs to, because a daemon of root's has become that user, and else a directory of this user's
+// that nobody else may enter.
+func Dir(runtimeDir string) string { return dir(runtimeDir, systemDir) }
+
+func dir(runtimeDir, system string) string {
 	switch {
 	case runtimeDir != "":
 		return runtimeDir
@@ -31,10 +37,20 @@ func Dir(runtimeDir string) string {
 			return filepath.Join(dir, "evensong")
 		}
 		return filepath.Join(os.TempDir(), "evensong")
-	case os.Geteuid() == 0 && runtime.GOOS == "linux":
-		return "/run/evensong"
+	case runtime.GOOS == "linux" && (os.Geteuid() == 0 || mine(system)):
+		return system
 	}
 	return filepath.Join(os.TempDir(), "evensong-"+strconv.Itoa(os.Geteuid()))
+}
+
+// mine reports whether a path is a directory of this user's.
+func mine(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || !info.IsDir() {
+		return false
+	}
+	uid, ok := owner(info)
+	return ok && uid == os.Geteuid()
 }
 
 // SocketPath is the admin socket of the daemon called name that receives datagrams at port.

@@ -119,7 +119,7 @@ var options = append([]Option{
 		})},
 	{Name: "state-dir", Usage: "`DIR` for what must survive a restart", Default: "none: ring numbers do not survive it",
 		set: one(func(c *Config, v string) error { c.Local.StateDir = v; return checkPath(v) })},
-	{Name: "runtime-dir", Key: "RuntimeDir", Usage: "`DIR` for sockets", Default: "evensong in $XDG_RUNTIME_DIR, else /run/evensong for root on Linux, else evensong-UID in the directory for temporary files; the last two for admin sockets alone",
+	{Name: "runtime-dir", Key: "RuntimeDir", Usage: "`DIR` for sockets", Default: "evensong in $XDG_RUNTIME_DIR, else /run/evensong for root and its owner on Linux, else evensong-UID in the directory for temporary files; the last two for admin sockets alone",
 		set: one(func(c *Config, v string) error { c.Local.RuntimeDir = v; return checkPath(v) })},
 	{Name: "user", Key: "DaemonUser", Usage: "after a start by root become the user `NAME`", Default: "stay root",
 		set: one(func(c *Config, v string) error { c.Local.User = v; return checkIdentity(v) })},

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,9 @@ func TestTakeRights(t *testing.T) {
 	if dir := os.Getenv("EVENSONG_TEST_RIGHTS"); dir != "" {
 		r, err := FindRights("65534", "65534")
 		if err == nil {
+			err = errors.Join(r.TakeDir(filepath.Join(dir, "run")), r.TakeDir(filepath.Join(dir, "shared")), r.TakeDir(filepath.Join(dir, "nowhere")))
+		}
+		if err == nil {
 			err = r.Take(filepath.Join(dir, "state"), filepath.Join(dir, "nowhere"))
 		}
 		if err != nil {
@@ -45,6 +49,15 @@ func TestTakeRights(t *testing.T) {
 		}
 		if err := os.WriteFile(filepath.Join(dir, "state", "number"), []byte("2"), 0o600); err != nil {
 			t.Error("what it needs: ", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "run", "socket"), nil, 0o600); err != nil {
+			t.Error("the directory of its sockets: ", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "run", "of-root"), nil, 0o600); err == nil {
+			t.Error("it has what others have put there")
+		}
+		if err := os.WriteFile(filepath.Join(dir, "shared", "socket"), nil, 0o600); err == nil {
+			t.Error("it was given a directory that others use")
 		}
 		if err := os.WriteFile(filepath.Join(dir, "other"), nil, 0o600); err == nil {
 			t.Error("it can still write everywhere")
@@ -67,6 +80,10 @@ func TestTakeRights(t *testing.T) {
 	}
 	state := filepath.Join(dir, "state")
 	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "run"), 0o700), os.Mkdir(filepath.Join(dir, "shared"), 0o755),
+		os.WriteFile(filepath.Join(dir, "run", "of-root"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(state, "number"), []byte("1"), 0o600); err != nil {

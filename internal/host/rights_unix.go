@@ -61,6 +61,25 @@ func FindRights(name, group string) (*Rights, error) {
 // IDs are the numbers of user and group.
 func (r *Rights) IDs() (uid, gid int) { return r.uid, r.gid }
 
+// TakeDir gives the user a directory that root has for itself, not what is in it. Any other path is passed over: others use
+// it, too.
+func (r *Rights) TakeDir(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		if s, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || s.Uid != 0 || info.Mode().Perm()&0o077 != 0 {
+			return nil
+		}
+		err = os.Lchown(path, r.uid, r.gid)
+	}
+	if err != nil {
+		return fmt.Errorf("give %s to user %q: %w", path, r.User, err)
+	}
+	return nil
+}
+
 // Take gives the user what it needs (paths, and what directories among them hold) and gives up the rights of root for
 // good, in all threads. Paths that do not exist are passed over.
 func (r *Rights) Take(paths ...string) error {

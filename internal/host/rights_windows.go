@@ -16,5 +16,8 @@ func FindRights(string, string) (*Rights, error) {
 // IDs are no numbers here.
 func (r *Rights) IDs() (uid, gid int) { return -1, -1 }
 
+// TakeDir does nothing.
+func (r *Rights) TakeDir(string) error { return nil }
+
 // Take does nothing.
 func (r *Rights) Take(...string) error { return nil }
