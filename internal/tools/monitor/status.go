@@ -302,7 +302,7 @@ func writeStatus(w io.Writer, r *Report) error {
 	row("ignored", "%s", counts(s.Packets.Ignored))
 	row("order", "my aru %d, aru %d, highest %d, stable %d", s.Order.MyARU, s.Order.ARU, s.Order.Highest, s.Order.Stable)
 	row("delivered", "messages %d, packets %d; recovered packets %d, withheld messages %d", s.Order.DeliveredMessages, s.Order.DeliveredPackets, s.Order.Recovered, s.Order.Withheld)
-	row("windows", "%d packets of all, %d of one, %d behind the token (%s)", s.Windows.Global, s.Windows.Personal, s.Windows.Accelerated, s.Windows.Reason)
+	row("windows", "%s of all, %d of one, %d behind the token (%s)", amount.Of(s.Windows.Global, "packet"), s.Windows.Personal, s.Windows.Accelerated, s.Windows.Reason)
 	row("clients", "sessions %d of %d, groups %d, accepted %d, refused %d, deliveries %d", s.Clients.Sessions, s.Host.MaxSessions, s.Clients.Groups,
 		s.Clients.Accepted, s.Clients.RefusedSessions, s.Clients.Deliveries)
 	row("closed", "%s", counts(s.Clients.Closed))
