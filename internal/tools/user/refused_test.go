@@ -42,7 +42,7 @@ func TestRefusedByADaemon(t *testing.T) {
 				if exit, ok := errors.AsType[*ExitError](err); !ok || exit.Code != exitRefused {
 					t.Errorf("%q, %s, %s: %v", dialect, name, what, err)
 				}
-				if errOut.String() != "refused by the daemon's access policy: join to secrets\n" || !strings.HasSuffix(out.String(), "\nbye\n") {
+				if errOut.String() != "refused by the daemon's access rules: join to secrets\n" || !strings.HasSuffix(out.String(), "\nbye\n") {
 					t.Errorf("%q, %s, %s: printed %q and %q", dialect, name, what, out.String(), errOut.String())
 				}
 				// With view synchrony the view comes later than the order of the join.

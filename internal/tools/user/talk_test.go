@@ -277,7 +277,7 @@ func TestConverseRefusedMessage(t *testing.T) {
 	if exit, ok := errors.AsType[*ExitError](err); !ok || exit.Code != exitRefused {
 		t.Errorf("%v", err)
 	}
-	if out.String() != "you left chat\n" || errOut.String() != "refused by the daemon's access policy: agreed message of type 0, 2 bytes, to chat\n" {
+	if out.String() != "you left chat\n" || errOut.String() != "refused by the daemon's access rules: agreed message of type 0, 2 bytes, to chat\n" {
 		t.Errorf("printed %q and %q", out.String(), errOut.String())
 	}
 }

@@ -150,7 +150,7 @@ func TestCommands(t *testing.T) {
 
 // TestRefusedInAPipe: a script sees in errors and exit code what the daemon refuses, also if its input ends at once.
 func TestRefusedInAPipe(t *testing.T) {
-	message := "refused by the daemon's access policy: safe message of type 1, 2 bytes, to chat\n"
+	message := "refused by the daemon's access rules: safe message of type 1, 2 bytes, to chat\n"
 	join := &client.Rejected{Request: client.RequestJoin, Groups: []string{"chat"}}
 	tests := []struct {
 		name, script    string
@@ -162,7 +162,7 @@ func TestRefusedInAPipe(t *testing.T) {
 		{"end of input", "s chat\nhi\n", nil, true, "bye\n", message, "the daemon refused 1 request"},
 		{"by hand", "d\ns chat\nhi\nr\nq\n", nil, true, "bye\n", message, "the daemon refused 1 request"},
 		{"not asked for", "d\ns chat\nhi\nq\n", nil, true, "bye\n", message, "the daemon refused 1 request"},
-		{"join", "j chat\nq\n", []client.Event{join}, false, "bye\n", "refused by the daemon's access policy: join to chat\n", "the daemon refused 1 request"},
+		{"join", "j chat\nq\n", []client.Event{join}, false, "bye\n", "refused by the daemon's access rules: join to chat\n", "the daemon refused 1 request"},
 		{"what comes behind", "s #me#here\nhi\nq\n", nil, false, "#me#here to #me#here (safe, type 1, 2 bytes): hi\nbye\n", "", ""},
 	}
 	for _, tt := range tests {
