@@ -213,7 +213,7 @@ func (l *epollLoop) read(c *client) {
 	switch {
 	case l.restTotal > restBytes:
 		buf = buf[:shortReadBytes]
-	case c.greedy && l.now-l.modestAt < modestTime:
+	case l.modest != c && l.now-l.modestAt < modestTime:
 		buf = buf[:modestReadBytes]
 	}
 	n, err := unix.Read(c.fd, buf)
@@ -231,11 +231,10 @@ func (l *epollLoop) read(c *client) {
 	l.stats.ClientBytesIn.Add(uint64(n))
 	l.opBytes += n
 	switch {
-	case n >= modestReadBytes:
-		c.greedy = true
-	case n < len(buf): // a short read that was filled does not tell
-		c.greedy = false
-		l.modestAt = l.now
+	case n >= modestReadBytes || n == len(buf): // a short read that was filled does not tell how much there is
+		c.greedyTill = l.now + modestTime
+	case l.now >= c.greedyTill: // one that floods is not modest because it was read just before
+		l.modest, l.modestAt = c, l.now
 	}
 	if used := l.m.HandleInput(l.now, c.id, buf[:n], &l.fx); used < n {
 		c.rest = append([]byte(nil), buf[used:n]...)

@@ -69,7 +69,8 @@ type epollLoop struct {
 	acceptAt  time.Duration // not zero: no accepting until then
 	starved   []uint64      // the kernel had no memory for what they get
 	starvedAt time.Duration // not zero: they are written to again then
-	modestAt  time.Duration // when a client was read that sends little
+	modest    *client       // the last client that was read and sends little; maybe gone
+	modestAt  time.Duration // when that was
 	ops       int           // operations on clients since the last look at datagrams
 	opBytes   int           // bytes read from and written to them
 	restTotal int           // bytes of refused input kept
@@ -114,21 +115,21 @@ const (
 
 // client is one connection.
 type client struct {
-	id       uint64 // zero for connections that were refused
-	fd       int
-	state    clientState
-	interest uint32 // what epoll watches for; zero and not watched if muted
-	muted    bool   // not in the epoll at all, because it would only repeat that the peer is gone
-	dirty    bool   // in epollLoop.dirty
-	resuming bool   // in epollLoop.resumed
-	paused   bool   // rest was refused, or waits to be offered again
-	blocked  bool   // the peer does not read now
-	greedy   bool   // its last read brought modestReadBytes or more
-	deaf     bool   // the peer will never read again; only input is left
-	ended    bool   // the peer will never say anything again; it may still read
-	rest     []byte
-	deadline time.Duration // when a closing connection is cut
-	drained  int
+	id         uint64 // zero for connections that were refused
+	fd         int
+	state      clientState
+	interest   uint32        // what epoll watches for; zero and not watched if muted
+	muted      bool          // not in the epoll at all, because it would only repeat that the peer is gone
+	dirty      bool          // in epollLoop.dirty
+	resuming   bool          // in epollLoop.resumed
+	paused     bool          // rest was refused, or waits to be offered again
+	blocked    bool          // the peer does not read now
+	greedyTill time.Duration // a read brought modestReadBytes or more no longer than modestTime before
+	deaf       bool          // the peer will never read again; only input is left
+	ended      bool          // the peer will never say anything again; it may still read
+	rest       []byte
+	deadline   time.Duration // when a closing connection is cut
+	drained    int
 }
 
 func newEpollLoop(c *core, ls []*listener) (_ loop, err error) {
@@ -388,7 +389,7 @@ func (l *epollLoop) turn(events []unix.EpollEvent) error {
 		t := l.targets[events[i].Fd]
 		switch t.kind {
 		case targetClient:
-			if t.c.greedy {
+			if l.now < t.c.greedyTill {
 				l.greedy = append(l.greedy, events[i])
 				continue
 			}
