@@ -8,7 +8,7 @@ import (
 )
 
 // DefaultTune is how far the windows of a ring that nobody configured go by themselves: visits of some 370 KB, of which four
-// fit a receive buffer of 4 MiB twice. More gave nothing (docs/performance.md, "Windows").
+// fit a receive buffer of 4 MiB twice. What it gives is in docs/performance.md, "Windows".
 const DefaultTune = 256
 
 // WindowReason is why the windows in force are what they are.
