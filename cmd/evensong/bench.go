@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -155,19 +156,27 @@ func bindServers(cmd *cobra.Command, servers *[]string) {
 	_ = cmd.RegisterFlagCompletionFunc("server", cobra.NoFileCompletions)
 }
 
+// partSuffix ends the name of a page that is not written yet, so that the page of an earlier run stays until then.
+const partSuffix = ".part"
+
 // createPage opens the file of a page before anything is measured: to learn at the end that it cannot be written is late.
 func createPage(path string) (*os.File, error) {
 	if path == "" {
 		return nil, nil
 	}
-	return os.Create(path)
+	if old, err := os.Stat(path); err == nil && !old.Mode().IsRegular() {
+		return os.OpenFile(path, os.O_WRONLY, 0) // a pipe or a device; a directory is refused
+	}
+	return os.Create(path + partSuffix)
 }
 
 // dropPage removes the file of a page when there is nothing to write into it.
 func dropPage(page *os.File) {
 	if page != nil {
 		page.Close()
-		os.Remove(page.Name())
+		if strings.HasSuffix(page.Name(), partSuffix) {
+			os.Remove(page.Name())
+		}
 	}
 }
 
@@ -176,6 +185,11 @@ func writeBench(cmd *cobra.Command, r *bench.Report, page *os.File, output strin
 	if page != nil {
 		if err := errors.Join(r.HTML(page), page.Close()); err != nil {
 			return err
+		}
+		if path, part := strings.CutSuffix(page.Name(), partSuffix); part {
+			if err := os.Rename(page.Name(), path); err != nil {
+				return err
+			}
 		}
 	}
 	if output == "json" {

@@ -31,6 +31,7 @@ restart the configuration counts.
   log-level=LEVEL             debug, info, warn or error
 
 Dangerous ones need DangerousMonitor in the daemon's configuration. Windows should be the same at all daemons.
+To set one ends the tuning of all three: those that are not given are then what tuning begins with.
 
 ` + reachHelp + `
 

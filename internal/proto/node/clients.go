@@ -311,7 +311,7 @@ func (m *Machine) close(now time.Duration, c *conn, why session.Reason, fx *Effe
 }
 
 // wanted reports whether what waits for c is still for its client when the session ends. More than its budget is not: it would
-// be kept until the client has taken it or the time for that is over, and no other bound counts it meanwhile.
+// be kept until the client has taken it, the time for that is over, or memory is short (relieve).
 func wanted(c *conn, why session.Reason) bool { return why.Wanted() && !c.queue.Over() }
 
 // forget drops a connection that is over. Nobody writes what Output gave last, though that was not said: its memory would
