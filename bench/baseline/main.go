@@ -26,7 +26,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -67,25 +66,7 @@ func main() {
 			os.Exit(role(runDaemon(os.Args[2:], os.Stdin, os.Stdout)))
 		}
 	}
-	o, err := parse(os.Args[1:], os.Stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "baseline: %v\n", err)
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, run.Terminate)
-	defer stop()
-	err = measure(ctx, o, os.Stdout, os.Stderr)
-	if ctx.Err() != nil {
-		err = errors.New("interrupted")
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "baseline: %v\n", err)
-		stop()
-		os.Exit(1)
-	}
+	run.Main("baseline", parse, measure)
 }
 
 // role turns the result of a child into its exit code. The parent shows what the child says on standard error.

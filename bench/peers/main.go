@@ -26,7 +26,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,25 +74,7 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "member" { // not for people
 		os.Exit(role(os.Args[2:]))
 	}
-	o, err := parse(os.Args[1:], os.Stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "peers: %v\n", err)
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, run.Terminate)
-	defer stop()
-	err = measure(ctx, o, os.Stdout, os.Stderr)
-	if ctx.Err() != nil {
-		err = errors.New("interrupted")
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "peers: %v\n", err)
-		stop()
-		os.Exit(1)
-	}
+	run.Main("peers", parse, measure)
 }
 
 // role is the life of a member of Evensong: ADDRESS ME MEMBERS.

@@ -31,7 +31,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"time"
@@ -73,25 +72,7 @@ func main() {
 		}
 		return
 	}
-	o, err := parse(os.Args[1:], os.Stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "sessions: %v\n", err)
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, run.Terminate)
-	defer stop()
-	err = measure(ctx, o, os.Stdout, os.Stderr)
-	if ctx.Err() != nil {
-		err = errors.New("interrupted")
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "sessions: %v\n", err)
-		stop()
-		os.Exit(1)
-	}
+	run.Main("sessions", parse, measure)
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {

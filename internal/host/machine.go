@@ -33,6 +33,8 @@ type Machine interface {
 	// Output appends to dst at most limit slices that must be written next, in order. They do not change until
 	// the next input or Output.
 	Output(id uint64, dst [][]byte, limit int) [][]byte
+	// HandleWritten tells that so many bytes of the last Output were written. It asks for no datagrams, and leaves the bytes of
+	// those asked for by the input before as they are: the epoll loop may write to a client before it sends them.
 	HandleWritten(now time.Duration, id uint64, n int, fx *Effects)
 	HandleStored(now time.Duration, id uint64, err error, fx *Effects)
 	// Leave begins the orderly exit, which ends with Effects.Stopped.
