@@ -133,7 +133,7 @@ func exitCode(err error) int {
 }
 
 // serve runs the daemon of a configuration until a signal. reread reads that configuration again.
-func serve(ctx context.Context, c config.Config, reread func() (config.Config, error), stderr io.Writer) error {
+func serve(ctx context.Context, c config.Config, reread func() (config.Config, error), stderr io.Writer) (err error) {
 	hostName, _ := os.Hostname() // without one, %h is empty
 	events, err := eventlog.Open(c.Log, hostName, stderr)
 	if err != nil {
@@ -141,6 +141,14 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 	}
 	defer events.Close()
 	log := events.Logger()
+	running, inFile := false, c.Log.File != ""
+	defer func() {
+		// Standard error has it from the caller; who looks into the file later finds no start without an end there.
+		if err != nil && !running && inFile {
+			log.Error("stopped before it was ready", "reason", err.Error())
+		}
+	}()
+	noteSource(&c, log)
 	c, self, err := locate(ctx, c)
 	if err != nil {
 		return failure{err, exitConfig}
@@ -181,6 +189,7 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 	hangup, stopHangups := hangups()
 	defer stopHangups()
 	h.Started = func(h *host.Host) {
+		running = true // from here on the host says in the log why it ends
 		watch.started(h)
 		go func() {
 			for {
@@ -210,6 +219,20 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 		return failure{err, exitConfig}
 	}
 	return err
+}
+
+// noteSource says which file the configuration comes from, and why that one: a daemon that takes the file of the directory
+// where it was started does so in silence otherwise.
+func noteSource(c *config.Config, log *slog.Logger) {
+	if c.Source == "" {
+		log.Info("configuration comes from flags and environment, no file was read", "reason", c.Chosen)
+		return
+	}
+	path := c.Source
+	if abs, err := filepath.Abs(path); err == nil && c.FromFile() {
+		path = abs
+	}
+	log.Info("configuration read", "file", path, "reason", c.Chosen)
 }
 
 // profileVariable names the file for a profile of where a daemon spends its processor time. It is no flag, because it is

@@ -116,6 +116,30 @@ DebugFlags = { PRINT EXIT STATUS }
 	}
 }
 
+// TestServeRefused: a daemon that cannot start says so in its log file as well, behind what was read and why.
+func TestServeRefused(t *testing.T) {
+	dir := t.TempDir()
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	conf, log := filepath.Join(dir, "spread.conf"), filepath.Join(dir, "daemon.log")
+	if err := os.WriteFile(conf, []byte("Spread_Segment unicast { a 127.0.0.1 }\nEventLogFile = \""+log+"\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := evensong("serve", "-n", "a", "-c", conf, "--listen", taken.Addr().String(), "--unix-socket", "none", "--admin-socket", "none")
+	said, _ := os.ReadFile(log)
+	for _, want := range []string{`"configuration read","file":"` + conf + `","reason":"-c names it"`, `"stopped before it was ready","reason":"cannot bind: `, "choose another with --listen"} {
+		if !strings.Contains(string(said), want) {
+			t.Errorf("no %q in the log:\n%s", want, said)
+		}
+	}
+	if code != exitBind || !strings.Contains(stderr, "choose another with --listen") {
+		t.Errorf("exit status %d: %s", code, stderr)
+	}
+}
+
 func TestProgress(t *testing.T) {
 	var p progress
 	for i, r := range []struct {

@@ -49,8 +49,8 @@ const (
 
 // Config is a checked configuration.
 type Config struct {
-	// Source is the file it was read from; empty without a file.
-	Source string
+	// Source is the file it was read from; empty without a file. Chosen says in words why that one, or why none.
+	Source, Chosen string
 	// Cluster separates clusters that can hear each other. Empty is a name like any other; a file has none.
 	Cluster string
 	// Daemons of the cluster: those of a file in the order of the file, else this daemon followed by its peers.

@@ -204,7 +204,7 @@ func TestRead(t *testing.T) {
 	t.Cleanup(func() { SearchPath = old })
 
 	c, err := Read("", flags(t), env(nil), hostAlpha)
-	if err != nil || c.Source != "" || len(c.Daemons) != 1 {
+	if err != nil || c.Source != "" || len(c.Daemons) != 1 || c.Chosen != "none is named, and there is none of spread.conf" {
 		t.Errorf("no file: %+v, %v", c, err)
 	}
 	if _, err := Read("", nil, env(map[string]string{"EVENSONG_CONFIG": "gone.conf"}), hostAlpha); err == nil {
@@ -218,6 +218,22 @@ func TestRead(t *testing.T) {
 	problems, _ := errors.AsType[Problems](err)
 	if len(problems) != 3 || problems[0].Line != 2 {
 		t.Errorf("mistakes of file, flags and environment together: %v", err)
+	}
+	// Why a file was read.
+	for _, path := range []string{name, "spread.conf"} {
+		if err := os.WriteFile(path, []byte("Spread_Segment unicast { a 10.0.0.1 }\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range []struct{ flag, env, source, chosen string }{
+		{name, "gone.conf", name, "-c names it"},
+		{"", name, name, "EVENSONG_CONFIG names it"},
+		{"", "", "spread.conf", "none is named, and this is the first that exists of spread.conf"},
+	} {
+		c, err := Read(r.flag, flags(t), env(map[string]string{"EVENSONG_CONFIG": r.env}), hostAlpha)
+		if err != nil || c.Source != r.source || c.Chosen != r.chosen || !c.FromFile() {
+			t.Errorf("-c %q, variable %q: %q because %q, %v", r.flag, r.env, c.Source, c.Chosen, err)
+		}
 	}
 }
 

@@ -47,6 +47,9 @@ func Load(path string) (Config, error) {
 // stdinName stands for a file that came through standard input.
 const stdinName = "standard input"
 
+// FromFile reports whether Source is the path of a file, which it is not if nothing, or standard input, was read.
+func (c *Config) FromFile() bool { return c.Source != "" && c.Source != stdinName }
+
 func loadFrom(name string, in io.Reader) (Config, error) {
 	data, err := io.ReadAll(io.LimitReader(in, MaxFileSize+1))
 	if err != nil {
@@ -65,13 +68,18 @@ func Read(path string, v *Values, getenv func(string) (string, bool), hostName f
 
 // readWithout is Read without access files.
 func readWithout(path string, v *Values, getenv func(string) (string, bool), hostName func() (string, error)) (Config, error) {
-	explicit := path != ""
+	explicit, chosen := path != "", "-c names it"
 	if env, ok := getenv(EnvPrefix + "CONFIG"); !explicit && ok && env != "" {
-		path, explicit = env, true
+		path, explicit, chosen = env, true, EnvPrefix+"CONFIG names it"
 	}
 	c, err := Load(path)
 	if !explicit && errors.Is(err, fs.ErrNotExist) {
-		return Assemble(nil, v, getenv, hostName)
+		c, err := Assemble(nil, v, getenv, hostName)
+		c.Chosen = "none is named, and there is none of " + strings.Join(SearchPath, ", ")
+		return c, err
+	}
+	if c.Chosen = chosen; !explicit {
+		c.Chosen = "none is named, and this is the first that exists of " + strings.Join(SearchPath, ", ")
 	}
 	inFile, isProblems := errors.AsType[Problems](err)
 	if err != nil && !isProblems {
