@@ -209,13 +209,7 @@ func (l *epollLoop) mute(c *client) {
 
 // read offers the machine what a connection has.
 func (l *epollLoop) read(c *client) {
-	buf := l.buf
-	switch {
-	case l.restTotal > restBytes:
-		buf = buf[:shortReadBytes]
-	case l.modest != c && l.now-l.modestAt < modestTime:
-		buf = buf[:modestReadBytes]
-	}
+	buf := l.buf[:l.readBytes(c)]
 	n, err := unix.Read(c.fd, buf)
 	l.stats.ClientReads.Add(1)
 	switch {
@@ -230,12 +224,7 @@ func (l *epollLoop) read(c *client) {
 	}
 	l.stats.ClientBytesIn.Add(uint64(n))
 	l.opBytes += n
-	switch {
-	case n >= modestReadBytes || n == len(buf): // a short read that was filled does not tell how much there is
-		c.greedyTill = l.now + modestTime
-	case l.now >= c.greedyTill: // one that floods is not modest because it was read just before
-		l.modest, l.modestAt = c, l.now
-	}
+	l.hasRead(c, n, n == len(buf))
 	if used := l.m.HandleInput(l.now, c.id, buf[:n], &l.fx); used < n {
 		c.rest = append([]byte(nil), buf[used:n]...)
 		c.paused = true
@@ -244,6 +233,35 @@ func (l *epollLoop) read(c *client) {
 		l.update(c)
 	}
 	l.answer(c)
+}
+
+// readBytes is how much one read of c may bring.
+func (l *epollLoop) readBytes(c *client) int {
+	// Of the two that were modest last the later one may be c itself, whose first words are always few.
+	other := l.modest[0]
+	if other.c == c {
+		other = l.modest[1]
+	}
+	switch {
+	case l.restTotal > restBytes:
+		return shortReadBytes
+	case other.c != nil && l.now-other.at < modestTime:
+		return modestReadBytes
+	}
+	return len(l.buf)
+}
+
+// hasRead takes c for greedy or modest by what a read brought. One that filled its buffer does not tell how much there is.
+func (l *epollLoop) hasRead(c *client, n int, filled bool) {
+	switch {
+	case n >= modestReadBytes || filled:
+		c.greedyTill = l.now + modestTime
+	case l.now >= c.greedyTill: // one that floods is not modest because it was read just before
+		if l.modest[0].c != c {
+			l.modest[1] = l.modest[0]
+		}
+		l.modest[0] = lastRead{c, l.now}
+	}
 }
 
 // answer performs what the input of c asked for. New packets without the token keep nobody waiting, so what c gets comes

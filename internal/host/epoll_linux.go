@@ -36,8 +36,8 @@ const (
 	opsPerBreath   = 8
 	bytesPerBreath = 32 << 10
 	// modestReadBytes is what one read of a client may bring while others who send little are about: a message of theirs waits
-	// as long as the work for it takes, some hundred microseconds (GRP-17). They are about until modestTime has passed.
-	modestReadBytes = 64 << 10
+	// as long as the work for it takes, some ten microseconds (GRP-17). They are about until modestTime has passed.
+	modestReadBytes = 16 << 10
 	modestTime      = 20 * time.Millisecond
 	// acceptsPerTurn bounds what a storm of connections may take of a turn.
 	acceptsPerTurn = 16
@@ -69,8 +69,7 @@ type epollLoop struct {
 	acceptAt  time.Duration // not zero: no accepting until then
 	starved   []uint64      // the kernel had no memory for what they get
 	starvedAt time.Duration // not zero: they are written to again then
-	modest    *client       // the last client that was read and sends little; maybe gone
-	modestAt  time.Duration // when that was
+	modest    [2]lastRead   // the last two clients that were read and send little, the later one first
 	ops       int           // operations on clients since the last look at datagrams
 	opBytes   int           // bytes read from and written to them
 	restTotal int           // bytes of refused input kept
@@ -84,6 +83,12 @@ type epollLoop struct {
 	slices  [][]byte
 	iovs    [slicesPerWrite]unix.Iovec
 	msg     unix.Msghdr
+}
+
+// lastRead is when a client was read last; it may be gone.
+type lastRead struct {
+	c  *client
+	at time.Duration
 }
 
 // target says what a descriptor is.
