@@ -15,6 +15,9 @@ events in the one order that all members see: Message, View, Transition, SelfLea
 The file has three layers, each usable alone. The codec writes what a client may send. Handshake and Decoder are
 machines without a socket: bytes in, values out. Session, for threads, and AsyncSession, for asyncio, move their bytes.
 
+What did not work raises Error, with the protocol's number as its code. What is no value of the right type raises TypeError or
+ValueError, before anything is sent.
+
 It needs Python 3.9 or newer and speaks the protocol of docs/wire/client-protocol.md; the numbers in comments are its
 sections. It was written from that document alone and shares no code with the daemon, so that each checks the other.
 
@@ -34,7 +37,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import AsyncIterator, Callable, Deque, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import AsyncIterator, Callable, Deque, Iterator, List, Optional, Sequence, Tuple, Union
 
 __all__ = [
     "connect", "connect_async", "Session", "AsyncSession", "Service", "Cause", "Request", "Message", "View", "Transition",
@@ -145,9 +148,20 @@ _CODE_TEXT = {
     Code.ILLEGAL_SESSION: "the session is closed",
     Code.ILLEGAL_SERVICE: "illegal service",
     Code.ILLEGAL_MESSAGE: "the daemon sent something that is no message",
-    Code.ILLEGAL_GROUP: "illegal group name: want 1 to 31 characters from '$' to '~'",
+    Code.ILLEGAL_GROUP: "illegal group",
     Code.MESSAGE_TOO_LONG: "the message is too long",
 }
+
+
+# What a program, or its user, can do after a refusal.
+_ADVICE = {
+    Code.REJECT_QUOTA: "end other sessions, or connect to another daemon",
+    Code.REJECT_NO_NAME: "give one to connect",
+    Code.REJECT_ILLEGAL_NAME: "choose another",
+    Code.REJECT_NOT_UNIQUE: "choose another, or none and the daemon invents one; it is free again a moment after its session ended",
+    Code.REJECT_AUTH: "the daemon's configuration says which methods it allows, and whom; give yours as auth=[...]",
+}
+_LOST = "the daemon ended it, and its log says why; connect opens a new session"
 
 
 class Error(Exception):
@@ -244,6 +258,54 @@ class Rejected:
 Event = Union[Message, View, Transition, SelfLeave, Rejected]
 
 
+# Arguments
+
+
+def _wrong(what: str, value: object, want: str, hint: str = "") -> TypeError:
+    return TypeError("%s: want %s, not %s%s" % (what, want, type(value).__name__, "; " + hint if hint else ""))
+
+
+def _text(what: str, value: object, hint: str = "") -> str:
+    if not isinstance(value, str):
+        raise _wrong(what, value, "str", hint)
+    return value
+
+
+def _number(what: str, value: object, hint: str = "") -> int:
+    if not isinstance(value, int):
+        raise _wrong(what, value, "int", hint)
+    return value
+
+
+def _bytes(what: str, value: object) -> bytes:
+    """Anything with a buffer. A number is none, though bytes(5) is five zeros."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        raise _wrong(what, value, "bytes", "encode it: text.encode()")
+    try:
+        raw: bytes = memoryview(value).tobytes()  # type: ignore[arg-type]
+        return raw
+    except TypeError:
+        raise _wrong(what, value, "bytes") from None
+
+
+def _seconds(value: object) -> Optional[float]:
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)):
+        raise _wrong("timeout", value, "seconds as a number, or None to wait for ever")
+    return float(value)
+
+
+def _patience(value: object) -> Optional[float]:
+    """How long connecting may take: no time at all would be a mistake."""
+    seconds = _seconds(value)
+    if seconds is not None and not seconds > 0:
+        raise ValueError("timeout: %r: want a positive number of seconds, or None to wait for ever" % (value,))
+    return seconds
+
+
 # Codec
 
 
@@ -256,9 +318,9 @@ def _field(name: str) -> bytes:
     try:
         raw = name.encode("latin-1")
     except UnicodeEncodeError:
-        raise Error(Code.ILLEGAL_GROUP, repr(name)) from None
+        raise Error(Code.ILLEGAL_GROUP, "%r: want characters of one byte" % name) from None
     if not 0 < len(raw) < _NAME or 0 in raw:
-        raise Error(Code.ILLEGAL_GROUP, "%r has %d bytes" % (name, len(raw)))
+        raise Error(Code.ILLEGAL_GROUP, "%r: want 1 to %d bytes, none of them zero" % (name, _NAME - 1))
     return raw.ljust(_NAME, b"\0")
 
 
@@ -281,9 +343,9 @@ def _word(value: int, big: bool) -> bytes:
 
 def encode_connect(user: str, membership: bool = True, priority: int = 0, version: Sequence[int] = _LIBRARY_VERSION) -> bytes:
     """The connect message (2.1). An empty user leaves the name to the daemon."""
-    if user and not _legal(user, _MAX_USER):
+    if _text("name", user) and not _legal(user, _MAX_USER):
         raise Error(Code.REJECT_ILLEGAL_NAME, repr(user))
-    flags = (1 if membership else 0) | (min(max(priority, 0), 1) << 4)
+    flags = (1 if membership else 0) | (min(max(_number("priority", priority), 0), 1) << 4)
     return bytes(version) + bytes((flags, len(user))) + user.encode("ascii")
 
 
@@ -296,8 +358,8 @@ def encode_choice(methods: Sequence[str]) -> bytes:
 
 def encode_frame(kind: int, private: str, groups: Sequence[str], mess_type: int = 0, data: bytes = b"", big: bool = LOCAL_BIG) -> bytes:
     """One frame from client to daemon (3), in the byte order of this machine unless told otherwise."""
-    if not -0x8000 <= mess_type <= 0x7FFF:
-        raise Error(Code.ILLEGAL_MESSAGE, "message type %d: want 16 bits" % mess_type)
+    if not -0x8000 <= _number("type", mess_type) <= 0x7FFF:
+        raise Error(Code.ILLEGAL_MESSAGE, "type %d: want -32768 to 32767" % mess_type)
     if len(groups) > _MAX_GROUPS:
         raise Error(Code.ILLEGAL_GROUP, "%d groups in one message, at most %d" % (len(groups), _MAX_GROUPS))
     if len(data) + _NAME * len(groups) > _MAX_PAYLOAD:
@@ -435,7 +497,7 @@ class Auth:
     """An authentication method: its name, and what the client sends when it is the method's turn."""
 
     name: str
-    credentials: bytes = b""
+    credentials: bytes = dataclasses.field(default=b"", repr=False)
     answer: bool = False
     """The daemon says in one byte whether the credentials are right."""
 
@@ -446,10 +508,15 @@ IP = Auth("IP")
 
 def password(user: str, secret: str) -> Auth:
     """The method PWORD (2.3). It travels as it is: use it over a Unix socket or a network that you trust."""
-    name, word = user.encode(), secret.encode()
+    name, word = _text("user", user).encode(), _text("secret", secret).encode()
     if not 0 < len(name) <= 32 or not 0 < len(word) <= 8 or 0 in name or 0 in word:
         raise Error(Code.REJECT_AUTH, "want a user of 1 to 32 bytes and a password of 1 to 8")
     return Auth("PWORD", name.ljust(32, b"\0") + word.ljust(8, b"\0"), answer=True)
+
+
+def _refusal(byte: int) -> Error:
+    code = byte - 0x100 if byte >= 0x80 else byte
+    return Error(code, next((text for c, text in _ADVICE.items() if c == code), "refused by the daemon"))
 
 
 class Handshake:
@@ -464,6 +531,8 @@ class Handshake:
         self.daemon_version = (0, 0, 0)
         self.done = False
         self._connect = encode_connect(user, membership, priority)
+        if not isinstance(auth, Sequence) or not all(isinstance(a, Auth) for a in auth):
+            raise _wrong("auth", auth, "a list of methods", "[evensong.NULL] or [evensong.password(user, secret)], for example")
         self._auth = list(auth)
         self._choice = encode_choice([a.name for a in auth])
         self._buffer = bytearray()
@@ -500,7 +569,7 @@ class Handshake:
         if not b:
             return None
         if b[0] >= 0x80:
-            raise Error(b[0] - 0x100, "refused by the daemon")
+            raise _refusal(b[0])
         if len(b) < 1 + b[0]:
             return None
         offered = self._take(1 + b[0])[1:].decode("latin-1").split()
@@ -528,7 +597,7 @@ class Handshake:
             if not self._buffer:
                 return None
             if self._buffer[0] > 1:
-                raise Error(self._buffer[0] - 0x100, "refused by the daemon")
+                raise _refusal(self._buffer[0])
             if self._take(1) == b"\0":
                 raise Error(Code.REJECT_AUTH, "%s: wrong credentials" % a.name)
         self._turn += 1
@@ -539,7 +608,7 @@ class Handshake:
         if not b:
             return None
         if b[0] != 1:
-            raise Error(b[0] - 0x100 if b[0] >= 0x80 else b[0], "refused by the daemon")
+            raise _refusal(b[0])
         if len(b) < 5 or len(b) < 5 + b[4]:
             return None
         raw = self._take(5 + b[4])
@@ -550,6 +619,9 @@ class Handshake:
 
 
 # Addresses
+
+# In front of an address the Go client takes it for the wish to speak Evensong's own dialect.
+_OWN = "evensong://"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -563,45 +635,51 @@ class _Address:
 
 def _parse_address(text: str) -> _Address:
     """Reads "4803" (this machine), "4803@host", "host:port", "[::1]:4803", "unix:/path"; empty is 4803 (1.3)."""
+    def wrong(hint: str) -> Error:
+        return Error(Code.ILLEGAL_SPREAD, "%r: %s" % (text, hint))
+
     def port(word: str) -> int:
         if not word.isascii() or not word.isdigit() or not 0 < int(word) < 1 << 16:
-            raise Error(Code.ILLEGAL_SPREAD, "%r: the port is not a number from 1 to 65535" % text)
+            raise wrong("the port is not a number from 1 to 65535")
         return int(word)
 
-    name = text.strip() or str(DEFAULT_PORT)
+    name = _text("address", text, 'write "4803" or "4803@host"').strip()
+    if name.startswith(_OWN):
+        name = name[len(_OWN):]  # these ports speak both dialects, and this client one
+    name = name or str(DEFAULT_PORT)
     if name.startswith("unix:"):
         if name == "unix:":
-            raise Error(Code.ILLEGAL_SPREAD, "%r: no path behind unix:" % text)
+            raise wrong("no path behind unix:")
         return _Address(path=name[len("unix:"):])
+    if "://" in name:
+        raise wrong("unknown scheme; write PORT, PORT@HOST, HOST:PORT or unix:PATH, perhaps with evensong:// in front")
     if "@" in name:
         number, _, host = name.partition("@")
         if not host:
-            raise Error(Code.ILLEGAL_SPREAD, "%r: no host behind the @" % text)
+            raise wrong("no host behind the @; for this machine write %s" % number)
         return _Address(host=host.strip("[]"), port=port(number))
     if name.isdigit():
         if hasattr(socket, "AF_UNIX"):
             return _Address(path="/tmp/%d" % port(name))
         return _Address(host="localhost", port=port(name))
-    host, colon, number = name.rpartition(":")
-    if not colon or not host:
-        raise Error(Code.ILLEGAL_SPREAD, "%r: want PORT, PORT@HOST, HOST:PORT or unix:PATH" % text)
+    if name.startswith("/"):
+        raise wrong("for a socket file write unix:%s" % name)
+    host, _, number = name.rpartition(":")
+    if not host or not number or ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise wrong("a port is missing; write %d@%s" % (DEFAULT_PORT, name.rstrip(":")))
     return _Address(host=host.strip("[]"), port=port(number))
 
 
-def _groups(groups: Iterable[str]) -> List[str]:
-    return [groups] if isinstance(groups, str) else list(groups)
-
-
 def _service(service: int) -> int:
-    level = service & _LEVELS
+    level = _number("service", service, "evensong.Service.SAFE, for example") & _LEVELS
     if level == 0 or level & (level - 1) or service & ~(_LEVELS | Service.SELF_DISCARD | 0x70000000):
         raise Error(Code.ILLEGAL_SERVICE, "%#x: want one level, with SELF_DISCARD if you like" % service)
     return int(service)
 
 
 def _group(name: str) -> str:
-    if not _legal(name, _NAME - 1):
-        raise Error(Code.ILLEGAL_GROUP, repr(name))
+    if not _legal(_text("group", name), _NAME - 1):
+        raise Error(Code.ILLEGAL_GROUP, "%r: want 1 to %d characters from '$' to '~'" % (name, _NAME - 1))
     return name
 
 
@@ -617,7 +695,12 @@ class _Frames:
         return encode_frame(_TYPE_LEAVE, self.private_group, [_group(group)])
 
     def _multicast(self, data: bytes, groups: Tuple[str, ...], service: int, mess_type: int) -> bytes:
-        return encode_frame(_service(service), self.private_group, groups, mess_type, bytes(data))
+        body = _bytes("data", data)
+        if not groups:
+            raise Error(Code.ILLEGAL_GROUP, 'none is given; name one or more behind the data: multicast(data, "chat")')
+        for g in groups:
+            _text("group", g, "give them one by one: multicast(data, *groups)" if isinstance(g, (list, tuple, set)) else "")
+        return encode_frame(_service(service), self.private_group, groups, mess_type, body)
 
     def _kill(self) -> bytes:
         return encode_frame(_TYPE_KILL, self.private_group, [self.private_group])
@@ -674,6 +757,7 @@ class Session(_Frames):
 
     def receive(self, timeout: Optional[float] = None) -> Event:
         """The next event. Waits at most timeout seconds, for ever if it is None, and raises TimeoutError then."""
+        timeout = _seconds(timeout)
         until = None if timeout is None else time.monotonic() + timeout
         with self._receive_lock:
             while True:
@@ -705,7 +789,8 @@ class Session(_Frames):
                 raise
 
     def disconnect(self) -> None:
-        """Says goodbye and closes. What was sent before is still delivered, in order. May be called again."""
+        """Says goodbye and closes. What was sent before is still delivered, in order. May be called again. The end of a with
+        block calls it."""
         with self._send_lock:
             if self._closed:
                 return
@@ -718,6 +803,10 @@ class Session(_Frames):
                 while _readable(self._sock, until - time.monotonic()) and self._sock.recv(1 << 16):
                     pass
         self.kill()
+
+    def close(self) -> None:
+        """The same as disconnect, for contextlib.closing and fingers that know it."""
+        self.disconnect()
 
     def kill(self) -> None:
         """Closes without a goodbye. Others see a disconnect all the same. May be called again, from any thread."""
@@ -733,7 +822,9 @@ class Session(_Frames):
             try:
                 self._sock.sendall(frame)
             except OSError as e:
-                raise Error(Code.CONNECTION_CLOSED, str(e)) from e
+                if self._closed:  # by another thread, meanwhile
+                    raise Error(Code.ILLEGAL_SESSION) from e
+                raise Error(Code.CONNECTION_CLOSED, "%s: %s" % (e, _LOST)) from e
 
     def _next(self) -> Optional[Event]:
         return self._kept.popleft() if self._kept else self._decoder.next()
@@ -749,9 +840,11 @@ class Session(_Frames):
         except TimeoutError:
             raise
         except (OSError, ValueError) as e:
-            raise Error(Code.ILLEGAL_SESSION if self._closed else Code.CONNECTION_CLOSED, str(e)) from e
+            if self._closed:
+                raise Error(Code.ILLEGAL_SESSION) from e
+            raise Error(Code.CONNECTION_CLOSED, "%s: %s" % (e, _LOST)) from e
         if not data:
-            raise Error(Code.ILLEGAL_SESSION if self._closed else Code.CONNECTION_CLOSED, "the daemon closed it")
+            raise Error(Code.ILLEGAL_SESSION) if self._closed else Error(Code.CONNECTION_CLOSED, _LOST)
         self._decoder.feed(data)
 
 
@@ -765,12 +858,16 @@ def connect(address: str = "", name: str = "", *, membership: bool = True, prior
             timeout: Optional[float] = 5.0) -> Session:
     """Connects to a daemon and opens a session.
 
-    address is "4803" (this machine's Unix socket, the default), "4803@host", "host:port" or "unix:/path". name has 1 to
-    10 characters and is unique at the daemon; without one the daemon invents it. Without membership the session gets
-    messages only: no views, no signals, no self-leaves. timeout in seconds covers connecting and the handshake; None
-    waits for ever. Error has the reason of a refusal as its code."""
-    handshake = Handshake(name, membership, priority, auth)
+    address is "4803" (this machine's Unix socket, the default), "4803@host", "host:port" or "unix:/path". With "evensong://"
+    in front it means the same: a daemon of Evensong serves both dialects there, and this client speaks that of the Spread
+    toolkit, so names and messages are no longer than here.
+
+    name has 1 to 10 characters and is unique at the daemon; without one the daemon invents it. Without membership the
+    session gets messages only: no views, no signals, no self-leaves. timeout in seconds covers connecting and the
+    handshake; None waits for ever. Error has the reason of a refusal as its code."""
     at = _parse_address(address)
+    handshake = Handshake(name, membership, priority, auth)
+    timeout = _patience(timeout)
     until = None if timeout is None else time.monotonic() + timeout
     sock = _dial(at, timeout)
     try:
@@ -802,6 +899,24 @@ def connect(address: str = "", name: str = "", *, membership: bool = True, prior
         raise
 
 
+def _no_daemon(at: _Address, e: Exception) -> Error:
+    """Why there is no connection, and what to do."""
+    where = "socket " + at.path if at.path else "%s port %d" % (at.host, at.port)
+    if isinstance(e, socket.gaierror):
+        return Error(Code.ILLEGAL_SPREAD, "the host %r has no address: %s" % (at.host, e.strerror))
+    if not isinstance(e, OSError):
+        return Error(Code.ILLEGAL_SPREAD, "%s: %s" % (where, e))  # a host that is no name, a path with zeros
+    if isinstance(e, FileNotFoundError):
+        why = "there is no " + where
+    elif isinstance(e, ConnectionRefusedError):
+        why = "nobody listens at " + where
+    elif isinstance(e, socket.timeout):
+        why = "no answer from %s in time" % where
+    else:
+        why = "%s: %s" % (where, e.strerror or e)
+    return Error(Code.COULD_NOT_CONNECT, why + '; start a daemon, for example by "evensong dev", or connect to one elsewhere: "4803@host"')
+
+
 def _dial(at: _Address, timeout: Optional[float]) -> socket.socket:
     try:
         if at.path:
@@ -814,11 +929,8 @@ def _dial(at: _Address, timeout: Optional[float]) -> socket.socket:
                 raise
             return sock
         sock = socket.create_connection((at.host, at.port), timeout)
-    except socket.gaierror as e:
-        raise Error(Code.ILLEGAL_SPREAD, "%s: %s" % (at.host, e.strerror)) from e
-    except OSError as e:
-        where = at.path or "%s port %d" % (at.host, at.port)
-        raise Error(Code.COULD_NOT_CONNECT, "%s: %s" % (where, e)) from e
+    except (OSError, ValueError) as e:
+        raise _no_daemon(at, e) from e
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return sock
@@ -869,9 +981,9 @@ class AsyncSession(_Frames):
             try:
                 data = await self._reader.read(1 << 16)
             except OSError as e:
-                raise Error(Code.CONNECTION_CLOSED, str(e)) from e
+                raise Error(Code.CONNECTION_CLOSED, "%s: %s" % (e, _LOST)) from e
             if not data:
-                raise Error(Code.ILLEGAL_SESSION if self._closed else Code.CONNECTION_CLOSED, "the daemon closed it")
+                raise Error(Code.ILLEGAL_SESSION) if self._closed else Error(Code.CONNECTION_CLOSED, _LOST)
             self._decoder.feed(data)
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -888,7 +1000,7 @@ class AsyncSession(_Frames):
             yield event
 
     async def disconnect(self) -> None:
-        """Says goodbye and closes. May be called again."""
+        """Says goodbye and closes. May be called again. The end of an async with block calls it."""
         if self._closed:
             return
         self._closed = True
@@ -901,6 +1013,10 @@ class AsyncSession(_Frames):
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 
+    async def close(self) -> None:
+        """The same as disconnect."""
+        await self.disconnect()
+
     async def _drain(self) -> None:
         while await self._reader.read(1 << 16):
             pass
@@ -912,14 +1028,15 @@ class AsyncSession(_Frames):
             self._writer.write(frame)
             await self._writer.drain()
         except OSError as e:
-            raise Error(Code.CONNECTION_CLOSED, str(e)) from e
+            raise Error(Code.CONNECTION_CLOSED, "%s: %s" % (e, _LOST)) from e
 
 
 async def connect_async(address: str = "", name: str = "", *, membership: bool = True, priority: int = 0,
                         auth: Sequence[Auth] = (NULL,), timeout: Optional[float] = 5.0) -> AsyncSession:
     """Connects to a daemon from asyncio; the arguments are those of connect."""
-    handshake = Handshake(name, membership, priority, auth)
     at = _parse_address(address)
+    handshake = Handshake(name, membership, priority, auth)
+    timeout = _patience(timeout)
     try:
         return await asyncio.wait_for(_open(at, handshake), timeout)
     except asyncio.TimeoutError as e:
@@ -935,10 +1052,8 @@ async def _open(at: _Address, handshake: Handshake) -> AsyncSession:
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    except socket.gaierror as e:
-        raise Error(Code.ILLEGAL_SPREAD, "%s: %s" % (at.host, e.strerror)) from e
-    except OSError as e:
-        raise Error(Code.COULD_NOT_CONNECT, str(e)) from e
+    except (OSError, ValueError) as e:
+        raise _no_daemon(at, e) from e
     try:
         writer.write(handshake.start())
         while not handshake.done:

@@ -472,3 +472,39 @@ func TestSimple(t *testing.T) {
 		t.Errorf("want the own view, then the own line:\n%s", out)
 	}
 }
+
+// TestSimpleMistakes: what people do wrong is told in a line, with the next step, and without a traceback.
+func TestSimpleMistakes(t *testing.T) {
+	py := python(t)
+	_, addrs := cluster(t, 1)
+	taken, err := client.Dial(t.Context(), addrs[0], client.WithName("taken"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"unix:" + t.TempDir() + "/none"}, "cannot connect: there is no socket"},
+		{[]string{"localhost"}, "write 4803@localhost"},
+		{[]string{addrs[0], "taken"}, "the name is in use at this daemon: choose another"},
+		{[]string{addrs[0]}, "no line to send"},
+		{[]string{"--verbose"}, "--help says more"},
+		{[]string{addrs[0], "alice", "hello"}, "--help says more"},
+	} {
+		cmd := exec.CommandContext(t.Context(), py, append([]string{"../../examples/simple/simple.py"}, tt.args...)...)
+		cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		err := cmd.Run()
+		if got := stderr.String(); err == nil || !strings.HasPrefix(got, "simple: ") || !strings.Contains(got, tt.want) || strings.Count(got, "\n") != 1 {
+			t.Errorf("%q: %v, %q; want one line with %q", tt.args, err, got, tt.want)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), py, "../../examples/simple/simple.py", "--help")
+	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "[ADDRESS [NAME]]") {
+		t.Errorf("--help: %v\n%s", err, out)
+	}
+}

@@ -10,11 +10,14 @@ against real ones.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import pathlib
 import random
+import re
 import socket
 import struct
 import threading
@@ -257,13 +260,20 @@ class TestCodec(unittest.TestCase):
         for text, want in {
             "": ("/tmp/4803", "", 4803), "4900": ("/tmp/4900", "", 4803), "4803@db1": ("", "db1", 4803), "db1:5000": ("", "db1", 5000),
             "[::1]:4803": ("", "::1", 4803), "4803@::1": ("", "::1", 4803), "unix:/run/x": ("/run/x", "", 4803),
+            "evensong://db1:5000": ("", "db1", 5000), "evensong://unix:/run/x": ("/run/x", "", 4803), "evensong://": ("/tmp/4803", "", 4803),
+            "evensong://4900@db1": ("", "db1", 4900), "evensong://[::1]:4803": ("", "::1", 4803),
         }.items():
             at = evensong._parse_address(text)
             self.assertEqual((at.path, at.host, at.port), want, text)
-        for text in ("host", "@host", "4803@", "70000@h", "h:x", "unix:", "-1@h"):
+        for text, hint in {
+            "host": "write 4803@host", "host:": "write 4803@host", "@host": "1 to 65535", "4803@": "for this machine write 4803", "70000@h": "1 to 65535",
+            "h:x": "1 to 65535", "unix:": "no path", "-1@h": "1 to 65535", "/tmp/4803": "write unix:/tmp/4803", "::1": "write 4803@::1",
+            "tcp://host:4803": "unknown scheme", "evensong://host": "write 4803@host", "evensong://evensong://h:1": "unknown scheme",
+        }.items():
             with self.assertRaises(Error) as e:
                 evensong._parse_address(text)
             self.assertEqual(e.exception.code, Code.ILLEGAL_SPREAD, text)
+            self.assertIn(hint, str(e.exception))
 
     def test_came(self) -> None:
         everybody = ("#a#d", "#b#d", "#c#e")
@@ -274,6 +284,111 @@ class TestCodec(unittest.TestCase):
         self.assertEqual(view(Cause.LEAVE, "#x#d", (("#x#d",),)).came("#b#d"), everybody)
         self.assertEqual(view(Cause.NETWORK, "", (everybody[:2], everybody[2:])).came("#c#e"), everybody[2:])
         self.assertEqual(view(Cause.LEAVE, "#x#d", (("#x#d",),)).came("#x#d"), ())
+
+
+class TestMistakes(unittest.TestCase):
+    """What a program does wrong is told before anything is sent: what, and what to write instead."""
+
+    def session(self) -> evensong.Session:
+        near, far = socket.socketpair()
+        self.addCleanup(far.close)
+        far.settimeout(0)
+        self.far = far
+        h = Handshake("x")
+        h.feed(b"\x05NULL ")
+        h.feed(b"\x01\x04\x04\x00\x04#x#d")
+        self.assertTrue(h.done)
+        s = evensong.Session(near, h)
+        self.addCleanup(s.kill)
+        return s
+
+    def test_types(self) -> None:
+        s: Any = self.session()
+        e: Any = evensong  # no checker of types looks at these calls
+        calls: List[Tuple[Callable[[], object], str]] = [
+            (lambda: s.multicast("hello", "g"), "data: want bytes, not str; encode it: text.encode()"),
+            (lambda: s.multicast(5, "g"), "data: want bytes, not int"),
+            (lambda: s.multicast(None, "g"), "data: want bytes, not NoneType"),
+            (lambda: s.multicast(b"x", ["a", "b"]), "group: want str, not list; give them one by one: multicast(data, *groups)"),
+            (lambda: s.multicast(b"x", "a", b"b"), "group: want str, not bytes"),
+            (lambda: s.multicast(b"x", "g", service="safe"), "service: want int, not str; evensong.Service.SAFE, for example"),
+            (lambda: s.multicast(b"x", "g", type=1.5), "type: want int, not float"),
+            (lambda: s.join(b"g"), "group: want str, not bytes"),
+            (lambda: s.leave(["g"]), "group: want str, not list"),
+            (lambda: s.receive("1"), "timeout: want seconds as a number, or None to wait for ever, not str"),
+            (lambda: e.connect(4803), 'address: want str, not int; write "4803" or "4803@host"'),
+            (lambda: e.connect(None), 'address: want str, not NoneType; write "4803" or "4803@host"'),
+            (lambda: e.connect("4803", 7), "name: want str, not int"),
+            (lambda: e.connect("4803", priority="1"), "priority: want int, not str"),
+            (lambda: e.connect("4803", timeout="5"), "timeout: want seconds as a number, or None to wait for ever, not str"),
+            (lambda: e.connect("4803", auth=evensong.IP), "auth: want a list of methods, not Auth; [evensong.NULL] or"),
+            (lambda: e.connect("4803", auth=["NULL"]), "auth: want a list of methods"),
+            (lambda: e.password("user", b"secret"), "secret: want str, not bytes"),
+        ]
+        for call, want in calls:
+            with self.subTest(want):
+                with self.assertRaises(TypeError) as wrong:
+                    call()
+                self.assertIn(want, str(wrong.exception))
+        with self.assertRaises(BlockingIOError):
+            self.far.recv(1)
+
+    def test_values(self) -> None:
+        s = self.session()
+        calls: List[Tuple[Callable[[], object], Code, str]] = [
+            (lambda: s.multicast(b"x"), Code.ILLEGAL_GROUP, 'none is given; name one or more behind the data: multicast(data, "chat")'),
+            (lambda: s.join("a b"), Code.ILLEGAL_GROUP, "'a b': want 1 to 31 characters from '$' to '~'"),
+            (lambda: s.multicast(b"x", "g" * 32), Code.ILLEGAL_GROUP, "want 1 to 31 bytes"),
+            (lambda: s.multicast(b"x", "g", service=0), Code.ILLEGAL_SERVICE, "want one level"),
+            (lambda: s.multicast(b"x", "g", type=1 << 15), Code.ILLEGAL_MESSAGE, "want -32768 to 32767"),
+            (lambda: evensong.connect("unix:a\0b"), Code.COULD_NOT_CONNECT, "a\0b"),
+            (lambda: evensong.connect("4803@" + "a" * 99), Code.ILLEGAL_SPREAD, "port 4803"),
+        ]
+        for call, code, want in calls:
+            with self.subTest(want):
+                with self.assertRaises(Error) as wrong:
+                    call()
+                self.assertEqual(wrong.exception.code, code)
+                self.assertIn(want, str(wrong.exception))
+        for timeout in (0, -1, float("nan")):
+            with self.assertRaises(ValueError) as bad:
+                evensong.connect("4803", timeout=timeout)
+            self.assertIn("want a positive number of seconds", str(bad.exception))
+        with self.assertRaises(BlockingIOError):
+            self.far.recv(1)
+
+    def test_buffers(self) -> None:
+        s = self.session()
+        for data in (b"ab", bytearray(b"ab"), memoryview(b"ab")):
+            s.multicast(data, "g")
+            self.assertTrue(self.far.recv(1000).endswith(b"ab"))
+
+    def test_secrets_stay_secret(self) -> None:
+        self.assertNotIn("hunter2", repr(evensong.password("joe", "hunter2")))
+
+    def test_close(self) -> None:
+        """Closing is done once, however often and by whatever name it is asked for."""
+        with self.session() as s:
+            self.far.shutdown(socket.SHUT_WR)  # a daemon that has seen the goodbye
+            s.close()
+            s.close()
+            s.disconnect()
+        goodbye = self.far.recv(1000)
+        self.assertEqual(len(goodbye), 80)
+        self.assertEqual(self.far.recv(1000), b"")
+        calls: List[Callable[[], object]] = [lambda: s.join("g"), lambda: s.multicast(b"x", "g"), s.receive]
+        for call in calls:
+            with self.assertRaises(Error) as e:
+                call()
+            self.assertEqual(e.exception.code, Code.ILLEGAL_SESSION)
+
+    def test_lost(self) -> None:
+        s = self.session()
+        self.far.close()
+        with self.assertRaises(Error) as e:
+            s.receive(WAIT)
+        self.assertEqual(e.exception.code, Code.CONNECTION_CLOSED)
+        self.assertIn("its log says why; connect opens a new session", str(e.exception))
 
 
 class TestHandshakes(unittest.TestCase):
@@ -338,10 +453,14 @@ class TestHandshakes(unittest.TestCase):
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         listener.close()
-        for address in ("127.0.0.1:%d" % port, "unix:/nowhere/at/all"):
+        for address, why in {"127.0.0.1:%d" % port: "nobody listens at 127.0.0.1 port %d" % port, "unix:/nowhere/at/all": "there is no socket /nowhere/at/all"}.items():
             with self.assertRaises(Error) as e:
                 evensong.connect(address, "x")
-            self.assertEqual(e.exception.code, Code.COULD_NOT_CONNECT)
+            with self.assertRaises(Error) as e2:
+                asyncio.run(evensong.connect_async(address, "x"))
+            for wrong in (e.exception, e2.exception):
+                self.assertEqual(wrong.code, Code.COULD_NOT_CONNECT)
+                self.assertIn("cannot connect: %s; start a daemon" % why, str(wrong))
 
     def test_stream_behind_the_handshake(self) -> None:
         """Messages may share a read with the accept message."""
@@ -467,6 +586,26 @@ class TestSessions(unittest.TestCase):
         with self.assertRaises(Error) as e:
             self.open(0, name=name[:10])
         self.assertEqual(e.exception.code, Code.REJECT_NOT_UNIQUE)
+        self.assertIn("the name is in use at this daemon: choose another", str(e.exception))
+
+    def test_readme(self) -> None:
+        """The examples of the README run, one after the other, as they stand there but for the daemon and the groups."""
+        text = pathlib.Path(__file__).with_name("README.md").read_text()
+        examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        self.assertGreaterEqual(len(examples), 3)
+        for example in examples:
+            with self.subTest(example):
+                self.assertIn('"4803@localhost"', example)
+                code = example.replace('"4803@localhost"', repr(DAEMONS[0])).replace('"chat"', repr(self.group))
+                with contextlib.redirect_stdout(io.StringIO()) as out:
+                    exec(compile(code, "README.md", "exec"), {})
+                self.assertIn("hello", out.getvalue())
+
+    def test_own_address(self) -> None:
+        s = evensong.connect("evensong://" + DAEMONS[0])
+        self.addCleanup(s.kill)
+        s.join(self.group)
+        self.view(s, 1)
 
     def test_poll_and_timeout(self) -> None:
         a = self.open(0)

@@ -10,15 +10,25 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"evensong/client"
 )
 
 const group = "simple_group"
+
+const help = `usage: simple [ADDRESS [NAME]]
+  ADDRESS   a daemon's: port (this machine), port@host, host:port or unix:/path (4803)
+  NAME      private name, unique at the daemon (one that the daemon invents)
+It joins the group ` + group + `, sends the line that you type, and prints what arrives until that was a message.
+"evensong dev" runs a daemon at 4803.
+`
 
 func main() {
 	if err := run(context.Background(), os.Args[1:], os.Stdin, os.Stdout); err != nil {
@@ -28,6 +38,15 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
+	for _, a := range args {
+		switch {
+		case a == "-h", a == "-help", a == "--help":
+			_, err := io.WriteString(out, help)
+			return err
+		case strings.HasPrefix(a, "-"), len(args) > 2:
+			return errors.New("want at most an address and a name; --help says more")
+		}
+	}
 	address, name := client.DefaultAddress, ""
 	if len(args) > 0 {
 		address = args[0]
@@ -45,9 +64,8 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	}
 	fmt.Fprintf(out, "%s: type a line\n", c.PrivateGroup())
 	lines := bufio.NewScanner(in)
-	lines.Scan()
-	if err := lines.Err(); err != nil {
-		return err
+	if !lines.Scan() {
+		return cmp.Or(lines.Err(), errors.New("no line to send"))
 	}
 	if err := c.Multicast(ctx, client.Agreed, 0, lines.Bytes(), group); err != nil {
 		return err

@@ -27,7 +27,27 @@ func TestSimple(t *testing.T) {
 	if out.String() != want {
 		t.Errorf("printed %q, want %q", out.String(), want)
 	}
-	if err := run(t.Context(), []string{"unix:" + t.TempDir() + "/none"}, strings.NewReader(""), &out); err == nil {
-		t.Error("no daemon: no error")
+	if err := run(t.Context(), []string{d.ListenAddrs()[0].String()}, strings.NewReader(""), &out); err == nil || err.Error() != "no line to send" {
+		t.Errorf("no line: %v", err)
+	}
+}
+
+// TestMistakes: help and mistakes need no daemon.
+func TestMistakes(t *testing.T) {
+	for _, arg := range []string{"-h", "--help"} {
+		var out bytes.Buffer
+		if err := run(t.Context(), []string{arg}, strings.NewReader(""), &out); err != nil || out.String() != help {
+			t.Errorf("%s: %v, printed %q", arg, err, out.String())
+		}
+	}
+	for want, args := range map[string][]string{
+		"--help says more":  {"-x"},
+		"at most an addres": {"4803", "alice", "hello"},
+		"no such file":      {"unix:" + t.TempDir() + "/none"},
+	} {
+		var out bytes.Buffer
+		if err := run(t.Context(), args, strings.NewReader(""), &out); err == nil || !strings.Contains(err.Error(), want) || out.Len() > 0 {
+			t.Errorf("%q: %v, printed %q; want %q", args, err, out.String(), want)
+		}
 	}
 }
