@@ -5,6 +5,7 @@ package admin
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -346,6 +347,28 @@ type DrainState struct {
 	Elapsed   Duration `json:"elapsed_seconds"`
 	Remaining Duration `json:"remaining_seconds"`
 	Sessions  int      `json:"sessions"` // still connected
+}
+
+// DrainEnd is how a drain ended.
+type DrainEnd struct {
+	Over   bool     `json:"over"`    // false: it goes on, and nothing else is said
+	CutOff int      `json:"cut_off"` // sessions that were there when the time was over
+	Names  []string `json:"names"`   // the first of them: private names, or addresses of clients that had none yet
+}
+
+// Text is the end in words.
+func (d *DrainEnd) Text() string {
+	switch {
+	case !d.Over:
+		return "under way"
+	case d.CutOff == 0:
+		return "all clients have gone"
+	}
+	names := strings.Join(d.Names, " ")
+	if n := d.CutOff - len(d.Names); n > 0 {
+		names += fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("the time was over; clients cut off: %d (%s)", d.CutOff, strings.TrimSpace(names))
 }
 
 // Reloaded is what a reload has changed.

@@ -78,6 +78,9 @@ func (e *UnreachableError) Error() string {
 	if u, ok := errors.AsType[*url.Error](cause); ok {
 		cause = u.Err
 	}
+	if errors.Is(cause, fs.ErrPermission) {
+		return fmt.Sprintf("the admin socket %s is closed to this user%s; %s", e.Address, ofUser(strings.TrimPrefix(e.Address, "unix:")), asOwner)
+	}
 	return fmt.Sprintf("no daemon answers at %s: %v; is it running, and is this its admin address?", e.Address, cause)
 }
 
@@ -185,6 +188,11 @@ func (c *Client) Reload(ctx context.Context) (r Reloaded, err error) {
 // Drain begins an orderly end.
 func (c *Client) Drain(ctx context.Context, d Drain) (done Done, err error) {
 	return done, c.call(ctx, http.MethodPost, "/v1/drain", d, &done)
+}
+
+// Drained waits for the end of a drain for about a second, and says how it ended if it has.
+func (c *Client) Drained(ctx context.Context) (d DrainEnd, err error) {
+	return d, c.call(ctx, http.MethodGet, "/v1/drained", nil, &d)
 }
 
 // Terminate stops the daemon without a good-bye.

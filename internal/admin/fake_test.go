@@ -59,6 +59,9 @@ func (f *fake) Reload(context.Context) (Reloaded, error) { return Reloaded{}, f.
 func (f *fake) Drain(_ context.Context, wait time.Duration) error {
 	return f.note("drain %v", wait)
 }
+func (f *fake) Drained(ctx context.Context) (DrainEnd, error) {
+	return DrainEnd{Over: true, CutOff: 2, Names: []string{"#x#a"}}, f.err
+}
 func (f *fake) Terminate(context.Context) error { return f.note("terminate") }
 
 // rig is a server with a fake daemon behind it.

@@ -67,6 +67,11 @@ func (s *Server) handler() http.Handler {
 		}
 		return s.daemon.Sessions(ctx, after, limit)
 	})
+	get("/v1/drained", func(ctx context.Context, _ *http.Request) (any, error) {
+		ctx, cancel := context.WithTimeout(ctx, drainedTime)
+		defer cancel()
+		return s.daemon.Drained(ctx)
+	})
 
 	s.command(mux, "/v1/session/{id}/close", everywhere, func(ctx context.Context, r *http.Request, c *command) (any, error) {
 		id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)

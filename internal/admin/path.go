@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -120,6 +121,52 @@ func Sockets(dir string) []Socket {
 		return a.Port - b.Port
 	})
 	return out
+}
+
+// Missing is the error that there is no admin socket in Dir(runtimeDir): that it is closed to this user, or, if nobody named
+// a directory, where those of other users' daemons are.
+func Missing(runtimeDir string) error { return missing(runtimeDir, systemDir) }
+
+func missing(runtimeDir, system string) error {
+	dir := dir(runtimeDir, system)
+	if _, err := os.ReadDir(dir); errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s, where the admin sockets are, is closed to this user%s; %s", dir, ofUser(dir), asOwner)
+	}
+	var others []string
+	candidates, _ := filepath.Glob(filepath.Join(escapeGlob(os.TempDir()), "evensong-*"))
+	for _, d := range append(candidates, system) {
+		_, id, _ := strings.Cut(filepath.Base(d), "evensong-")
+		info, err := os.Lstat(d)
+		if err == nil && info.IsDir() && d != dir && !mine(d) && strings.Trim(id, "0123456789") == "" {
+			others = append(others, d+ofUser(d))
+		}
+	}
+	if runtimeDir == "" && len(others) > 0 {
+		return fmt.Errorf("no daemon has an admin socket in %s; those of other users are in %s; %s", dir, strings.Join(others, ", "), asOwner)
+	}
+	return fmt.Errorf("no daemon has an admin socket in %s; is one running here, as this user? --admin says where else to look", dir)
+}
+
+// asOwner is what to do about a socket that is closed to this user.
+const asOwner = "only the user of a daemon, and root, may ask it: run the command as one of them, or use its admin plane over TCP (the daemon's --admin-listen)"
+
+// ofUser tells to whom a path belongs, or the directory where it is: " (it belongs to user x)"; empty if that is not known.
+func ofUser(path string) string {
+	info, err := os.Lstat(path)
+	if err != nil {
+		if info, err = os.Lstat(filepath.Dir(path)); err != nil {
+			return ""
+		}
+	}
+	uid, ok := owner(info)
+	if !ok {
+		return ""
+	}
+	name := strconv.Itoa(uid)
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	return fmt.Sprintf(" (it belongs to user %s)", name)
 }
 
 func escapeGlob(dir string) string {

@@ -11,10 +11,16 @@ import (
 	"testing"
 )
 
-// TestDirOfDaemonUser: the user to whom the system's directory was given looks for sockets there, and nobody else does.
+// TestDirOfDaemonUser: the user to whom the system's directory was given looks for sockets there, and nobody else does: they
+// are told whose it is.
 func TestDirOfDaemonUser(t *testing.T) {
 	if system := os.Getenv("EVENSONG_TEST_DIR"); system != "" {
 		_, _ = os.Stdout.WriteString("dir=" + dir("", system) + "\n")
+		_, _ = os.Stdout.WriteString("missing=" + missing("", system).Error() + "\n")
+		_, _ = os.Stdout.WriteString("closed=" + missing(system, system).Error() + "\n")
+		c := NewClient(filepath.Join(system, "a-4803.admin"), DialOptions{})
+		_, err := c.Status(t.Context())
+		_, _ = os.Stdout.WriteString("dial=" + err.Error() + "\n")
 		return
 	}
 	if os.Geteuid() != 0 {
@@ -39,12 +45,24 @@ func TestDirOfDaemonUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for uid, want := range map[uint32]string{0: system, 65534: system, 65533: filepath.Join(os.TempDir(), "evensong-65533")} {
+	_, id, _ := strings.Cut(ofUser(system), "(")
+	for uid, want := range map[uint32][]string{
+		0:     {"dir=" + system, "dial=no daemon answers"},
+		65534: {"dir=" + system, "dial=no daemon answers"},
+		// Why nothing is found, and what to do: the sockets are those of another user.
+		65533: {"dir=" + filepath.Join(os.TempDir(), "evensong-65533"),
+			"missing=no daemon has an admin socket in " + os.TempDir() + "/evensong-65533; those of other users are in ", system + " (" + id + "; only the user of a daemon, and root, may ask it",
+			"closed=" + system + ", where the admin sockets are, is closed to this user (" + id,
+			"dial=the admin socket " + filepath.Join(system, "a-4803.admin") + " is closed to this user (" + id},
+	} {
 		cmd := exec.Command(copied, "-test.run", "^TestDirOfDaemonUser$", "-test.v")
 		cmd.Dir, cmd.Env = "/", []string{"EVENSONG_TEST_DIR=" + system, "TMPDIR=" + os.TempDir()}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "dir="+want+"\n") {
-			t.Errorf("user %d: %v, want %s\n%s", uid, err, want, out)
+		out, err := cmd.CombinedOutput()
+		for _, w := range want {
+			if err != nil || !strings.Contains(string(out), w) {
+				t.Errorf("user %d: %v, want %s\n%s", uid, err, w, out)
+			}
 		}
 	}
 }

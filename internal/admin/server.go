@@ -25,6 +25,7 @@ const (
 	requestTime     = 10 * time.Second // to read a request, and for the daemon to answer
 	answerTime      = 20 * time.Second // to write the answer; profiles take their own time beside it
 	idleTime        = 2 * time.Minute
+	drainedTime     = time.Second            // that a request waits for the end of a drain
 	closeTime       = 500 * time.Millisecond // answers under way when the daemon ends
 )
 
@@ -45,6 +46,8 @@ type Daemon interface {
 	Reload(ctx context.Context) (Reloaded, error)
 	// Drain begins and returns; Status shows how it goes on. wait is how long to wait for clients.
 	Drain(ctx context.Context, wait time.Duration) error
+	// Drained waits until a drain is over, at most until ctx ends, which is no error.
+	Drained(ctx context.Context) (DrainEnd, error)
 	Terminate(ctx context.Context) error
 }
 

@@ -424,6 +424,17 @@ func (c *control) Drain(_ context.Context, wait time.Duration) error {
 	return nil
 }
 
+// Drained implements admin.Daemon.
+func (c *control) Drained(ctx context.Context) (admin.DrainEnd, error) {
+	select {
+	case <-c.h.drained:
+		return c.h.drainEnd, nil
+	case <-ctx.Done():
+	case <-c.h.over:
+	}
+	return admin.DrainEnd{Names: []string{}}, nil
+}
+
 // Terminate implements admin.Daemon.
 func (c *control) Terminate(context.Context) error {
 	c.h.terminated.Store(true)

@@ -3,10 +3,12 @@
 package host
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 
 	"evensong/internal/admin"
+	"evensong/internal/proto/node"
 )
 
 // drainPoll is how often a drain looks whether the clients have gone.
@@ -40,16 +42,38 @@ func (h *Host) Drain(wait time.Duration) {
 				continue
 			}
 			h.mail.post(func() {
-				why := "all clients have gone"
-				if n > 0 {
-					why = "the time is over"
-				}
-				h.core.note(slog.LevelInfo, "drained", slog.Int64("sessions", n), slog.String("reason", why))
+				end := h.core.drainEnd(int(h.stats.Sessions.Load()))
+				h.core.note(slog.LevelInfo, "drained", slog.Int("sessions", end.CutOff), slog.String("reason", end.Text()))
+				h.drainEnd = end
+				close(h.drained)
 				h.core.leave()
 			})
 			return
 		}
 	}()
+}
+
+// cutShown is how many of the clients that a drain cuts off are named.
+const cutShown = 20
+
+// drainEnd is how a drain ends with n clients left.
+func (c *core) drainEnd(n int) admin.DrainEnd {
+	end := admin.DrainEnd{Over: true, CutOff: n, Names: []string{}}
+	m, ok := c.m.(*node.Machine)
+	if n == 0 || !ok {
+		return end
+	}
+	for _, s := range m.SessionPage(0, cutShown) {
+		switch {
+		case s.Name != "":
+			end.Names = append(end.Names, s.Name)
+		case s.Peer.IsValid():
+			end.Names = append(end.Names, s.Peer.String())
+		default:
+			end.Names = append(end.Names, fmt.Sprintf("session %d", s.ID))
+		}
+	}
+	return end
 }
 
 // draining is how far a drain is; nil if there is none.

@@ -28,6 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"evensong/internal/admin"
 	"evensong/internal/config"
 	"evensong/internal/proto/evs"
 	"evensong/internal/transport"
@@ -207,6 +208,8 @@ type Host struct {
 	reload reload
 
 	drainSince, drainUntil atomic.Pointer[time.Time] // nil: not draining
+	drained                chan struct{}             // closed when a drain is over
+	drainEnd               admin.DrainEnd            // readable once drained is closed
 	terminated             atomic.Bool               // by an operator
 
 	err error // readable once done is closed
@@ -226,7 +229,7 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{quit: make(chan struct{}), over: make(chan struct{}), done: make(chan struct{})}
+	h := &Host{quit: make(chan struct{}), over: make(chan struct{}), done: make(chan struct{}), drained: make(chan struct{})}
 	var undo []func()
 	defer func() {
 		if err != nil {

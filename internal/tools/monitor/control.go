@@ -274,7 +274,7 @@ func CloseSession(ctx context.Context, r Reach, o Output, id uint64, w io.Writer
 	})
 }
 
-// drainLook is how often a drain is looked at while one waits for its end.
+// drainLook is how often a daemon that is about to end, or cannot be waited for, is looked at.
 const drainLook = 200 * time.Millisecond
 
 // DrainOptions say how to drain.
@@ -301,7 +301,8 @@ func Drain(ctx context.Context, r Reach, o Output, d DrainOptions, w io.Writer) 
 	if x.err != nil || d.NoWait {
 		return o.outcomes(w, []Outcome{x})
 	}
-	last := -1
+	last, text := -1, "drained, and gone"
+	over := false
 	for {
 		c, cancel := r.limit(ctx)
 		s, err := t.Client.Status(c)
@@ -310,7 +311,7 @@ func Drain(ctx context.Context, r Reach, o Output, d DrainOptions, w io.Writer) 
 			return fmt.Errorf("stopped waiting; the daemon goes on: %w", ctx.Err())
 		}
 		if u, ok := errors.AsType[*admin.UnreachableError](err); ok && u.Err != nil {
-			x.Text = "drained, and gone"
+			x.Text = text
 			return o.outcomes(w, []Outcome{x})
 		}
 		if e, ok := errors.AsType[*admin.Error](err); ok && e.Code == admin.CodeUnavailable {
@@ -322,6 +323,17 @@ func Drain(ctx context.Context, r Reach, o Output, d DrainOptions, w io.Writer) 
 		if g := s.Draining; g != nil && d.Progress && !o.JSON && g.Sessions != last {
 			last = g.Sessions
 			fmt.Fprintf(w, "%s  %s left, for %v at most\n", nameOr(s.Name, x.Daemon), amount.Of(g.Sessions, "session"), g.Remaining)
+		}
+		if !over && err == nil { // the answer comes when the drain is over, and before the daemon has gone
+			c, cancel := r.limit(ctx)
+			end, err := t.Client.Drained(c)
+			cancel()
+			if over = err == nil && end.Over; over {
+				text = "drained, and gone: " + end.Text()
+			}
+			if err == nil {
+				continue
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -355,7 +355,7 @@ func TestCommands(t *testing.T) {
 	run(t, func(w io.Writer) error {
 		return Drain(ctx, r.reach("b"), Output{}, DrainOptions{NoWait: true}, w)
 	})
-	if text := <-ended; !strings.HasPrefix(text, "<nil>") || !strings.Contains(text, " left, for ") || !strings.Contains(text, "drained, and gone") {
+	if text := <-ended; !strings.HasPrefix(text, "<nil>") || !strings.Contains(text, " left, for ") || !strings.Contains(text, "drained, and gone: the time was over; clients cut off: 1 (#bob#b)") {
 		t.Errorf("drain: %s", text)
 	}
 	<-r.hosts["b"].Done()
@@ -425,7 +425,7 @@ func TestReach(t *testing.T) {
 		code  int
 	}{
 		{Reach{Dir: dir}, "is one running here", 1},
-		{Reach{Dir: dir, Admin: []string{"x"}}, `"x" is no daemon with an admin socket`, exitUsage},
+		{Reach{Dir: dir, Admin: []string{"x"}}, `"x" is no daemon that is found here`, exitUsage},
 		{Reach{Dir: dir, Admin: []string{dir + "/x.admin"}}, "no daemon answers at", 1},
 		{Reach{Dir: dir, Admin: []string{"127.0.0.1:1"}, TokenFile: dir + "/none"}, "token file", 1},
 		{Reach{Dir: dir, Admin: []string{"127.0.0.1:1"}, CAFile: dir + "/none"}, "none", 1},

@@ -127,7 +127,10 @@ func (r *Reach) Targets(ctx context.Context) ([]Target, error) {
 				same = living
 			}
 			out = append(out, same...)
-			if len(same) == 0 {
+			switch {
+			case len(sockets) == 0:
+				return nil, usage("%q is no daemon that is found here, no path of a socket and no HOST:PORT: %w", a, admin.Missing(r.Dir))
+			case len(same) == 0:
 				return nil, usage("%q is no daemon with an admin socket in %s (%s), no path of a socket and no HOST:PORT", a, r.dir(), found(sockets))
 			}
 		}
@@ -137,7 +140,7 @@ func (r *Reach) Targets(ctx context.Context) ([]Target, error) {
 			out = append(out, Target{s.Name, s.Path, admin.NewClient(s.Path, o)})
 		}
 		if out = alive(ctx, out); len(out) == 0 {
-			return nil, fmt.Errorf("no daemon has an admin socket in %s; is one running here, as this user? --admin says where else to look", r.dir())
+			return nil, admin.Missing(r.Dir)
 		}
 	}
 	if r.All {
