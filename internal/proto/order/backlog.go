@@ -14,8 +14,9 @@ import (
 // quantum is how many bytes a lane may send before the next one has its turn.
 const quantum = 16 << 10
 
-// minCut is the least room for which a message that does not fit is cut: below it the rest of the packet stays empty.
-const minCut = 64
+// minCut is the least room for which a message that does not fit is cut: below it the rest of the packet stays empty, or
+// becomes filler.
+const minCut = packet.MaxFiller + 1 - packet.PieceHeaderSize
 
 // streams is how many cut messages of one daemon can be under way at once; stream 0 is for whole ones.
 const streams = 255

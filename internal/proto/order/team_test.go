@@ -3,6 +3,7 @@
 package order
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 	"evensong/internal/proto/membership"
 	"evensong/internal/proto/packet"
 	"evensong/internal/proto/ring"
+	"evensong/internal/proto/seq"
 )
 
 // team is a few machines on a network without losses, but for what drop says, in virtual time.
@@ -23,6 +25,7 @@ type team struct {
 	players []*player
 	flying  []parcel
 	drop    func(from, to int, kind packet.Kind) bool
+	sent    func(from int, sends []packet.Send) // sees the sends of each input; may be nil
 }
 
 type player struct {
@@ -82,6 +85,9 @@ func (w *team) want(i, members int) {
 func (w *team) after(i int) {
 	w.t.Helper()
 	p := w.players[i]
+	if w.sent != nil {
+		w.sent(i, p.fx.Sends)
+	}
 	for _, s := range p.fx.Sends {
 		for _, to := range s.To {
 			if k := int(to.Addr().As4()[3]) - 1; !w.drop(i, k, s.Kind) {
@@ -151,6 +157,88 @@ func (w *team) send(i int, service evs.Service, messages, size int) {
 	}
 	p.m.Kick(w.now, &p.fx)
 	w.after(i)
+}
+
+// Packets that follow each other in a visit are equally long, but for the last, whatever the sizes of the messages, so that
+// they go through the system as one. What is sent again is what was sent first.
+func TestPacketsOfAVisitAreEquallyLong(t *testing.T) {
+	for _, sizes := range [][]int{{100}, {1377}, {1381}, {8223}, {64826}, {40, 700, 1300, 9, 5000, 333}} {
+		w := newTeam(t, 1472, 1472, 1472)
+		type place struct {
+			ring evs.RingID
+			seq  seq.Num
+		}
+		first := map[place][]byte{}
+		filled, again, longest := 0, 0, 0
+		w.sent = func(from int, sends []packet.Send) {
+			run := 0 // packets in a row
+			for i, s := range sends {
+				if s.Kind != packet.KindData {
+					run = 0
+					continue
+				}
+				_, body, err := packet.Open(packet.ClusterID("team"), append([]byte(nil), s.Bytes...))
+				if err != nil {
+					t.Fatal(err)
+				}
+				var d packet.Data
+				if err := packet.ParseData(body, &d); err != nil {
+					t.Fatal(err)
+				}
+				at := place{d.Ring, d.Seq}
+				if d.Flags&packet.FlagRetransmit != 0 {
+					d.Flags &^= packet.FlagRetransmit
+					b := append([]byte(nil), s.Bytes...)
+					packet.PutDataHeader(b, &d)
+					if !bytes.Equal(b[packet.HeaderSize:], first[at]) {
+						t.Fatalf("sizes %v: position %d was sent again as something else", sizes, d.Seq)
+					}
+					again++
+					continue
+				}
+				first[at] = body
+				if d.Filler > 0 {
+					filled++
+				}
+				if run++; run > 1 && len(s.Bytes) > len(sends[i-1].Bytes) {
+					t.Errorf("sizes %v: a packet of %d bytes is followed by one of %d", sizes, len(sends[i-1].Bytes), len(s.Bytes))
+				}
+				if run > 2 && len(sends[i-1].Bytes) != len(sends[i-2].Bytes) {
+					t.Errorf("sizes %v: a packet of %d bytes in the middle follows one of %d", sizes, len(sends[i-1].Bytes), len(sends[i-2].Bytes))
+				}
+				longest = max(longest, run)
+			}
+		}
+		w.submit(0, 1, 10)
+		w.pass(time.Second)
+		if filled > 0 {
+			t.Errorf("sizes %v: a packet alone has a filler", sizes)
+		}
+		before, lost := w.players[2].got, 0
+		w.drop = func(from, to int, kind packet.Kind) bool {
+			if kind == packet.KindData && to == 2 {
+				lost++
+				return lost%7 == 0
+			}
+			return false
+		}
+		messages := 0
+		for n := 0; n < 2<<20; messages++ {
+			size := sizes[messages%len(sizes)]
+			p, buf := w.players[0].m.Begin(1, evs.Agreed)
+			w.players[0].m.End(p, append(buf, make([]byte, size)...))
+			n += size
+		}
+		w.submit(0, 0, 0)
+		w.pass(5 * time.Second)
+		if got := w.players[2].got - before; got != messages || again == 0 || longest < 15 {
+			t.Errorf("sizes %v: %d of %d messages, %d packets sent again, at most %d in a row", sizes, got, messages, again, longest)
+		}
+		// Messages of which as many fit each packet leave the same room in all, which needs no filler.
+		if (filled == 0) != (len(sizes) == 1 && sizes[0] < 1380) {
+			t.Errorf("sizes %v: %d packets have a filler", sizes, filled)
+		}
+	}
 }
 
 // A lone sender has its Agreed messages back in the turn in which it sends them. The token that it keeps for that goes round at

@@ -3,6 +3,7 @@
 package packet
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"evensong/internal/proto/evs"
@@ -12,8 +13,11 @@ import (
 // DataHeaderSize is the length of a data packet's header behind the outer one.
 const DataHeaderSize = 48
 
-// dataFlagsAt is where the flags are in that header.
-const dataFlagsAt = 42
+// Where the flags and the length of the filler are in that header.
+const (
+	dataFlagsAt  = 42
+	dataFillerAt = 43
+)
 
 // DataOffset is where the pieces start in a whole data packet.
 const DataOffset = HeaderSize + DataHeaderSize
@@ -26,15 +30,22 @@ const (
 	FlagRetransmit
 )
 
+// MaxFiller bounds the zero bytes behind the pieces of a packet.
+const MaxFiller = 64
+
+var filler [MaxFiller]byte
+
 // Data is one packet at one position of a ring. It carries pieces of messages (Piece).
 //
 //	+0  ring sequence   8    +8  ring representative 8
 //	+16 seq             8    +24 visit               8   token sequence of the visit that originated it
-//	+32 count           8    +40 sender 2 · flags 1 · zero 1 · zero 4
-//	+48 pieces
+//	+32 count           8    +40 sender 2 · flags 1 · length of the filler 1 · zero 4
+//	+48 pieces, filler
 //
 // Count numbers the packets of one sender in one ring, from 1, so that a receiver behind a hole knows whether
 // something of that sender is missing (EVS-10). Sender is the originator's index in the ring, not who sent this copy.
+// Filler is zero bytes, at most MaxFiller, and means nothing: with it packets that lack a little to be as long as their
+// neighbors are as long, and go through the system as one (UDP_SEGMENT).
 type Data struct {
 	Ring   evs.RingID
 	Seq    seq.Num
@@ -42,10 +53,11 @@ type Data struct {
 	Count  uint64
 	Sender uint16
 	Flags  uint8
+	Filler uint8
 	Pieces []byte
 }
 
-// PutDataHeader writes d's header into b, which is a whole packet; d.Pieces is taken to be in place already.
+// PutDataHeader writes d's header into b, which is a whole packet; the pieces and the filler are taken to be in place already.
 func PutDataHeader(b []byte, d *Data) {
 	le := binary.LittleEndian
 	h := b[HeaderSize:DataOffset]
@@ -55,19 +67,28 @@ func PutDataHeader(b []byte, d *Data) {
 	le.PutUint64(h[24:], d.Visit)
 	le.PutUint64(h[32:], d.Count)
 	le.PutUint16(h[40:], d.Sender)
-	h[dataFlagsAt], h[43] = d.Flags, 0
+	h[dataFlagsAt], h[dataFillerAt] = d.Flags, d.Filler
 	le.PutUint32(h[44:], 0)
 }
 
 // DataFlags are the flags in b, which is a whole data packet.
 func DataFlags(b []byte) uint8 { return b[HeaderSize+dataFlagsAt] }
 
-// ParseData reads a data packet's body. d.Pieces aliases body and is checked to be well-formed pieces.
+// AppendFiller appends n bytes of filler, at most MaxFiller, to b, which is a whole data packet.
+func AppendFiller(b []byte, n int) []byte { return append(b, filler[:n]...) }
+
+// ParseData reads a data packet's body. d.Pieces aliases body and is checked to be well-formed pieces; the filler is not
+// among them.
 func ParseData(body []byte, d *Data) error {
 	if len(body) < DataHeaderSize {
 		return ErrBody
 	}
 	le := binary.LittleEndian
+	n := body[dataFillerAt]
+	end := len(body) - int(n)
+	if n > MaxFiller || end < DataHeaderSize || !bytes.Equal(body[end:], filler[:n]) {
+		return ErrBody
+	}
 	*d = Data{
 		Ring:   evs.RingID{Seq: le.Uint64(body[0:]), Rep: evs.Incarnation(le.Uint64(body[8:]))},
 		Seq:    seq.Num(le.Uint64(body[16:])),
@@ -75,9 +96,10 @@ func ParseData(body []byte, d *Data) error {
 		Count:  le.Uint64(body[32:]),
 		Sender: le.Uint16(body[40:]),
 		Flags:  body[dataFlagsAt],
-		Pieces: body[DataHeaderSize:],
+		Filler: n,
+		Pieces: body[DataHeaderSize:end],
 	}
-	if d.Seq == 0 || d.Count == 0 || body[43] != 0 || le.Uint32(body[44:]) != 0 {
+	if d.Seq == 0 || d.Count == 0 || le.Uint32(body[44:]) != 0 {
 		return ErrBody
 	}
 	return CheckPieces(d.Pieces)

@@ -66,7 +66,7 @@ func TestTokenRefused(t *testing.T) {
 
 // whole is a sealed data packet with the given pieces.
 func whole(d *Data, pieces []byte) []byte {
-	b := append(make([]byte, DataOffset), pieces...)
+	b := AppendFiller(append(make([]byte, DataOffset), pieces...), int(d.Filler))
 	PutDataHeader(b, d)
 	NewSealer("c", evs.ProcID{Name: "a", Inc: 5}).Seal(b, KindData)
 	return b
@@ -108,6 +108,43 @@ func TestDataRoundTrip(t *testing.T) {
 	}
 }
 
+func TestFiller(t *testing.T) {
+	parse := func(b []byte) (Data, error) {
+		_, body, err := Open(ClusterID("c"), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d Data
+		err = ParseData(body, &d)
+		return d, err
+	}
+	for _, pieces := range [][]byte{nil, somePieces()} {
+		for n := range MaxFiller + 1 {
+			want := Data{Seq: 6, Count: 8, Filler: uint8(n), Pieces: pieces}
+			b := whole(&want, pieces)
+			if got, err := parse(b); err != nil || got.Filler != want.Filler || !bytes.Equal(got.Pieces, pieces) {
+				t.Errorf("%d bytes behind pieces of %d: got %+v, %v", n, len(pieces), got, err)
+			}
+			if len(b) != DataOffset+len(pieces)+n {
+				t.Errorf("%d bytes behind pieces of %d: packet of %d", n, len(pieces), len(b))
+			}
+		}
+	}
+	for name, spoil := range map[string]func(body []byte) []byte{
+		"not zero":        func(b []byte) []byte { b[len(b)-1] = 1; return b },
+		"not zero, first": func(b []byte) []byte { b[len(b)-10] = 1; return b },
+		"among pieces":    func(b []byte) []byte { b[dataFillerAt]--; return b },
+		"in a piece":      func(b []byte) []byte { b[dataFillerAt]++; return b },
+		"too long":        func(b []byte) []byte { b[dataFillerAt] = MaxFiller + 1; return append(b, make([]byte, MaxFiller)...) },
+		"in the header":   func(b []byte) []byte { return b[:DataHeaderSize+9] },
+	} {
+		d := Data{Seq: 6, Count: 8, Filler: 10}
+		if err := ParseData(spoil(whole(&d, somePieces())[HeaderSize:]), &d); !errors.Is(err, ErrBody) {
+			t.Errorf("%s: %v, want %v", name, err, ErrBody)
+		}
+	}
+}
+
 func TestPiecesRefused(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"short header":            {1, 0, 0},
@@ -128,6 +165,7 @@ func FuzzRing(f *testing.F) {
 	k := someToken()
 	f.Add(AppendToken(nil, &k))
 	f.Add(whole(&Data{Seq: 1, Count: 1}, somePieces())[HeaderSize:])
+	f.Add(whole(&Data{Seq: 1, Count: 1, Filler: MaxFiller}, somePieces())[HeaderSize:])
 	f.Add(AppendHurry(nil, Hurry{Ring: evs.RingID{Seq: 1, Rep: 2}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var k Token
@@ -146,6 +184,9 @@ func FuzzRing(f *testing.F) {
 			}
 			if n != len(d.Pieces) {
 				t.Fatalf("pieces of %d bytes in %d", n, len(d.Pieces))
+			}
+			if again := whole(&d, d.Pieces)[HeaderSize:]; !bytes.Equal(again, b) {
+				t.Fatalf("another encoding of %+v", d)
 			}
 		}
 		if h, err := ParseHurry(b); err == nil && !bytes.Equal(AppendHurry(nil, h), b) {

@@ -14,16 +14,17 @@ type Packet struct {
 	Visit  uint64
 	Count  uint64
 	Sender uint16
-	Early  bool // order has handed up its whole Reliable and Unreliable messages ahead of a gap
+	Filler uint8 // bytes at the end of Buf that mean nothing
+	Early  bool  // order has handed up its whole Reliable and Unreliable messages ahead of a gap
 	Buf    []byte
 }
 
 // Pieces are the packet's pieces, well-formed.
-func (p *Packet) Pieces() []byte { return p.Buf[packet.DataOffset:] }
+func (p *Packet) Pieces() []byte { return p.Buf[packet.DataOffset : len(p.Buf)-int(p.Filler)] }
 
 // Describe sets everything but the buffer from d.
 func (p *Packet) Describe(d *packet.Data) {
-	p.Seq, p.Visit, p.Count, p.Sender, p.Early = d.Seq, d.Visit, d.Count, d.Sender, false
+	p.Seq, p.Visit, p.Count, p.Sender, p.Filler, p.Early = d.Seq, d.Visit, d.Count, d.Sender, d.Filler, false
 }
 
 // Pool lends packets. What is put back is not lent again before Settle is called, because effects of the present input

@@ -54,7 +54,7 @@ func (m *Machine) restsFrom(n seq.Num) bool {
 func (m *Machine) resend(p *Packet, fx *Effects) {
 	d := packet.Data{
 		Ring: m.id, Seq: p.Seq, Visit: p.Visit, Count: p.Count, Sender: p.Sender,
-		Flags: packet.FlagRetransmit | packet.DataFlags(p.Buf)&packet.FlagPostToken,
+		Flags: packet.FlagRetransmit | packet.DataFlags(p.Buf)&packet.FlagPostToken, Filler: p.Filler,
 	}
 	packet.PutDataHeader(p.Buf, &d)
 	m.sealer.Seal(p.Buf, packet.KindData)

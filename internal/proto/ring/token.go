@@ -303,14 +303,33 @@ func (m *Machine) originate(t *packet.Token, src Source, more bool) *Packet {
 // sealNew writes the headers of new packets, now that it is known that those behind the first so many follow the token.
 func (m *Machine) sealNew(sends []packet.Send, before int) {
 	base := m.token.Seq - seq.Num(len(sends))
+	m.level(sends[:before], base)
+	m.level(sends[before:], base+seq.Num(before))
 	for i, s := range sends {
 		p := m.Packet(base + seq.Num(i) + 1)
-		d := packet.Data{Ring: m.id, Seq: p.Seq, Visit: p.Visit, Count: p.Count, Sender: p.Sender}
+		d := packet.Data{Ring: m.id, Seq: p.Seq, Visit: p.Visit, Count: p.Count, Sender: p.Sender, Filler: p.Filler}
 		if i >= before {
 			d.Flags |= packet.FlagPostToken
 		}
 		packet.PutDataHeader(s.Bytes, &d)
 		m.sealer.Seal(s.Bytes, packet.KindData)
+	}
+}
+
+// level gives packets that are sent one behind the other, from the position after base on, the length of the longest where a
+// filler can: equally long ones go through the system as one. A source leaves no more room than that if it has more to send.
+func (m *Machine) level(sends []packet.Send, base seq.Num) {
+	long := 0
+	for _, s := range sends {
+		long = max(long, len(s.Bytes))
+	}
+	for i := range sends {
+		s := &sends[i]
+		if n := long - len(s.Bytes); n > 0 && n <= packet.MaxFiller {
+			p := m.Packet(base + seq.Num(i) + 1)
+			p.Buf, p.Filler = packet.AppendFiller(p.Buf, n), uint8(n)
+			s.Bytes = p.Buf
+		}
 	}
 }
 
