@@ -105,7 +105,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.SetOutput(stderr)
 	what := fs.String("what", evensong, "`SYSTEMS` that are compared")
 	against := fs.String("against", corosync, "`SYSTEMS` each of them is compared with: "+strings.Join(names(), ", ")+
-		".\nOptions follow with +: evensong+SERVICE (fifo, causal, agreed, safe), evensong+unicast, evensong+--FLAG=VALUE of serve,\ncorosync-TRANSPORT+SETTING=VALUE of totem or system; corosync alone is the best of -sweep with all transports")
+		".\nOptions follow with +: evensong+SERVICE (fifo, causal, agreed, safe), evensong+unicast, evensong+loss=0.01 (of the datagrams that each daemon receives), evensong+--FLAG=VALUE of serve,\ncorosync-TRANSPORT+SETTING=VALUE of totem or system; corosync alone is the best of -sweep with all transports")
 	nodes := fs.String("nodes", "4", "`NUMBERS` of nodes")
 	bytes := fs.String("bytes", "100", "payload `BYTES`, at least "+strconv.Itoa(run.MinPayload))
 	measures := fs.String("measure", load, "`WAYS` to send: load, ping (one in flight), low (by schedule), half (by schedule, half of what the second of the pair carries)")

@@ -27,6 +27,12 @@ func TestOptions(t *testing.T) {
 			"-against nats -nodes 1 -members 2 -one-sender",
 			"-what evensong -against nats -nodes 1 -bytes 100 -measure load -pairs 9 -window 200 -lead 2097152 -warm 300ms -time 1s -members 2 -one-sender",
 		},
+		{
+			"-what evensong+loss=0.01 -against evensong",
+			"-what evensong+loss=0.01 -against evensong -nodes 4 -bytes 100 -measure load -pairs 9 -window 200 -lead 2097152 -warm 300ms -time 1s",
+		},
+		{"-what evensong+loss=1", "-what evensong+loss=1: loss=1: want a share, at least 0 and below 1"},
+		{"-against nats+loss=0.1", `-against nats+loss=0.1: nats has no option "loss=0.1"`},
 		{"-against raw-unix -members 2", "-members 2: raw-unix has one on each node"},
 		{"-members 9", "-members 9: want at most 8"},
 		{"-what corosync", "-what corosync: the best of a sweep can only be on the other side"},

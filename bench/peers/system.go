@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type system struct {
 	name    string
 	service string   // what its members send with
 	unicast bool     // evensong: one copy for each daemon in place of multicast
+	loss    string   // evensong: share of the datagrams that each daemon throws away
 	options []string // evensong: further flags of "evensong serve"; corosync: settings of totem or system, NAME=VALUE
 }
 
@@ -58,6 +60,11 @@ func parseSystem(text string) (system, error) {
 			s.service = w
 		case s.name == evensong && w == "unicast":
 			s.unicast = true
+		case s.name == evensong && strings.HasPrefix(w, "loss="):
+			s.loss = strings.TrimPrefix(w, "loss=")
+			if v, err := strconv.ParseFloat(s.loss, 64); err != nil || !(v >= 0 && v < 1) {
+				return s, fmt.Errorf("%s: %s: want a share, at least 0 and below 1", text, w)
+			}
 		case s.name == evensong && strings.HasPrefix(w, "--"),
 			strings.HasPrefix(s.name, corosync+"-") && strings.Contains(w, "="):
 			s.options = append(s.options, w)
@@ -154,8 +161,8 @@ func (c *cluster) lastWords() string {
 	return out.String()
 }
 
-func startIn(list *[]*run.Child, dir, name string, args []string) error {
-	k, err := run.Start(dir, name, run.Environment(), args[0], args[1:]...)
+func startIn(list *[]*run.Child, dir, name string, args []string, env ...string) error {
+	k, err := run.Start(dir, name, append(run.Environment(), env...), args[0], args[1:]...)
 	if err == nil {
 		*list = append(*list, k)
 	}
@@ -184,7 +191,7 @@ func (b *bench) startEvensong(c *cluster, s system, dir string, n int) error {
 		args := c.net.in(i, b.o.binary, "serve", "-n", fmt.Sprintf("d%d", i+1), "-c", file, "--unix-socket", socket,
 			"--bind", address(i), "--admin-socket", "none", "--log-level", "warn")
 		args = append(append(args, b.o.serve...), s.options...)
-		if err := startIn(&c.daemons, dir, fmt.Sprintf("daemon%d", i+1), args); err != nil {
+		if err := startIn(&c.daemons, dir, fmt.Sprintf("daemon%d", i+1), args, "EVENSONG_LOSS="+s.loss); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -166,6 +167,9 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 	if err != nil {
 		return failure{err, exitConfig}
 	}
+	if h.Transport.Loss, err = lossOf(os.Getenv(lossVariable), log); err != nil {
+		return failure{err, exitConfig}
+	}
 	h.Admin.UseDefaultSocket(&c, self.Index)
 	h.Admin.Level = events.Level()
 	if h.Bound, err = giveUpRights(&c, &h, events, log); err != nil {
@@ -258,6 +262,25 @@ func startProfile(path string, log *slog.Logger) (stop func(), err error) {
 			log.Error("profile", "reason", err.Error())
 		}
 	}, nil
+}
+
+// lossVariable names the variable that has a daemon lose datagrams. It is no flag and stands in no file, so that no operator
+// comes across it.
+const lossVariable = "EVENSONG_LOSS"
+
+// lossOf is the share of the received datagrams that is to be thrown away. No text means none.
+func lossOf(text string, log *slog.Logger) (float64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	share, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(share >= 0 && share < 1) {
+		return 0, fmt.Errorf("%s=%s: want a share, at least 0 and below 1", lossVariable, text)
+	}
+	if share > 0 {
+		log.Warn("datagrams are thrown away at random", "reason", lossVariable+" is set, which is for tests only", "share", share)
+	}
+	return share, nil
 }
 
 // resolve turns names into addresses.

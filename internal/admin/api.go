@@ -175,8 +175,9 @@ type Packets struct {
 	InRunsSent        uint64            `json:"in_runs_sent"`
 	RunsReceived      uint64            `json:"runs_received"`
 	InRunsReceived    uint64            `json:"in_runs_received"`
-	RunsRefused       uint64            `json:"runs_refused"` // by the system; their datagrams went one by one
-	Ignored           map[string]uint64 `json:"ignored"`      // by reason
+	RunsRefused       uint64            `json:"runs_refused"`  // by the system; their datagrams went one by one
+	LossInjected      uint64            `json:"loss_injected"` // datagrams received and thrown away, as a test wants it
+	Ignored           map[string]uint64 `json:"ignored"`       // by reason
 }
 
 // Windows are flow control: most packets per token round.

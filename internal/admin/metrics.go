@@ -99,6 +99,7 @@ var metrics = []metric{
 	{"evensong_datagram_runs_received_total", "Runs of datagrams that came from the system as one.", counter, "", one(func(s *Status) uint64 { return s.Packets.RunsReceived })},
 	{"evensong_datagram_runs_received_datagrams_total", "Datagrams in these runs.", counter, "", one(func(s *Status) uint64 { return s.Packets.InRunsReceived })},
 	{"evensong_datagram_runs_refused_total", "Runs that the system refused; their datagrams went one by one.", counter, "", one(func(s *Status) uint64 { return s.Packets.RunsRefused })},
+	{"evensong_datagrams_loss_injected_total", "Datagrams received and thrown away at random, as a test wants it.", counter, "", one(func(s *Status) uint64 { return s.Packets.LossInjected })},
 	{"evensong_datagram_send_errors_total", "Datagrams that the system refused to send.", counter, "", one(func(s *Status) uint64 { return s.Host.SendErrors })},
 	{"evensong_datagram_sends_dropped_total", "Datagrams not sent because the system had no room.", counter, "", one(func(s *Status) uint64 { return s.Host.SendsDropped })},
 

@@ -106,7 +106,8 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 		DatagramsSent: t.DatagramsOut.Load(), DatagramsReceived: t.DatagramsIn.Load(), BytesSent: t.BytesOut.Load(), BytesReceived: t.BytesIn.Load(),
 		SendCalls: t.SendCalls.Load(), ReceiveCalls: t.ReceiveCalls.Load(), RunsSent: t.RunsOut.Load(), InRunsSent: t.RunDatagramsOut.Load(),
 		RunsReceived: t.RunsIn.Load(), InRunsReceived: t.RunDatagramsIn.Load(), RunsRefused: t.RunsRefused.Load(),
-		Ignored: map[string]uint64{},
+		LossInjected: t.DropsInjected.Load(),
+		Ignored:      map[string]uint64{},
 	}
 	for i, n := range o.Drops {
 		if i > 0 {

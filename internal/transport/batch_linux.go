@@ -56,6 +56,7 @@ type Batch struct {
 	homes   *homes
 	plan    planner
 	stats   Stats
+	loss    *lossy
 
 	in struct {
 		hdrs     [batchIn]mmsghdr
@@ -96,6 +97,7 @@ func OpenBatch(cfg Config) (*Batch, error) {
 		b.Close()
 		return nil, err
 	}
+	b.loss = newLossy(cfg.Loss, b.local, 0, &b.stats)
 	b.in.slots = make([]byte, batchIn*slotBytes)
 	b.in.out = make([]Datagram, 0, batchIn)
 	for i := range b.in.hdrs {
@@ -355,7 +357,7 @@ func (b *Batch) Receive(i int) ([]Datagram, error) {
 		b.stats.RunsIn.Add(runs)
 		b.stats.RunDatagramsIn.Add(inRuns)
 	}
-	return out, nil
+	return b.loss.thin(out), nil
 }
 
 // recvmmsg fills slots with what waits at fd, and returns how many.

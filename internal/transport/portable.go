@@ -31,6 +31,7 @@ type Portable struct {
 	conns []*net.UDPConn // main, one for each further address, then one for each group that needs its own
 	homes *homes
 	plan  planner
+	loss  float64
 	stats Stats
 }
 
@@ -52,7 +53,7 @@ func OpenPortable(cfg Config) (*Portable, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Portable{main: main, is4: cfg.Bind.Addr().Is4(), conns: []*net.UDPConn{main}, plan: planner{groups: cfg.Groups}}
+	p := &Portable{main: main, is4: cfg.Bind.Addr().Is4(), conns: []*net.UDPConn{main}, plan: planner{groups: cfg.Groups}, loss: cfg.Loss}
 	p.stats.path.Store(uint32(PathSingle))
 	_ = main.SetWriteDeadline(time.Now().Add(portableSendWait))
 	p.local = main.LocalAddr().(*net.UDPAddr).AddrPort()
@@ -221,7 +222,7 @@ func (p *Portable) Send(sends []packet.Send) {
 func (p *Portable) Sources() []Source {
 	s := make([]Source, len(p.conns))
 	for i, c := range p.conns {
-		s[i] = &portableSource{c: c, stats: &p.stats}
+		s[i] = &portableSource{c: c, stats: &p.stats, loss: newLossy(p.loss, p.local, i, &p.stats)}
 	}
 	return s
 }
@@ -244,6 +245,7 @@ func (p *Portable) Close() error {
 type portableSource struct {
 	c     *net.UDPConn
 	stats *Stats
+	loss  *lossy
 }
 
 // Receive implements Source. Errors that the network caused (an ICMP answer to something sent before) are passed over.
@@ -255,6 +257,9 @@ func (s *portableSource) Receive(b []byte) (int, netip.AddrPort, error) {
 		case err == nil && n > 0:
 			s.stats.DatagramsIn.Add(1)
 			s.stats.BytesIn.Add(uint64(n))
+			if s.loss.takes() {
+				continue
+			}
 			return n, unmap(from), nil
 		case err == nil:
 			// An empty datagram is no packet of ours.

@@ -54,6 +54,9 @@ type Config struct {
 	// Loop lets multicast datagrams come back to this host. It is needed only where several daemons share a host; a
 	// daemon then gets its own datagrams, too, and must ignore them.
 	Loop bool
+	// Loss is the share of the received datagrams that is thrown away at random, each by itself, as if the network had lost
+	// it: for tests and benches. At least 0, the usual value, and below 1.
+	Loss float64
 }
 
 // A Path is a way of datagrams into the kernel and out of it.
@@ -129,6 +132,9 @@ func (c Config) Validate() error {
 	if c.TTL < 0 || c.TTL > 255 {
 		errs = append(errs, fmt.Errorf("ttl %d: must be 0 to 255", c.TTL))
 	}
+	if !(c.Loss >= 0 && c.Loss < 1) {
+		errs = append(errs, fmt.Errorf("loss of %v: must be at least 0 and below 1", c.Loss))
+	}
 	for _, g := range c.Groups {
 		switch {
 		case !g.Addr.IsValid() || g.Addr.Port() == 0:
@@ -178,8 +184,9 @@ type Stats struct {
 	// then went one by one.
 	RunsOut, RunDatagramsOut, RunsIn, RunDatagramsIn, RunsRefused atomic.Uint64
 	// DropsFull counts datagrams not sent because the kernel had no room (for Mem: the receiver), DropsError those it
-	// refused for another reason, DropsTruncated those received that were longer than MaxDatagram.
-	DropsFull, DropsError, DropsTruncated atomic.Uint64
+	// refused for another reason, DropsTruncated those received that were longer than MaxDatagram, DropsInjected those of
+	// DatagramsIn that Config.Loss took.
+	DropsFull, DropsError, DropsTruncated, DropsInjected atomic.Uint64
 	// ReceiveBuffer and SendBuffer are the sizes in bytes that the kernel granted; zero where unknown.
 	ReceiveBuffer, SendBuffer atomic.Int64
 

@@ -359,7 +359,7 @@ func TestValidate(t *testing.T) {
 		{bindTo("127.0.0.1:0"), nil},
 		{Config{}, []string{"bind: no address"}},
 		{bindTo("239.1.1.1:1"), []string{"multicast address"}},
-		{Config{Bind: netip.MustParseAddrPort("1.2.3.4:1"), BufferBytes: -1, TTL: 256}, []string{"buffer of -1", "ttl 256"}},
+		{Config{Bind: netip.MustParseAddrPort("1.2.3.4:1"), BufferBytes: -1, TTL: 256, Loss: 1}, []string{"buffer of -1", "ttl 256", "loss of 1"}},
 		{Config{Bind: netip.MustParseAddrPort("1.2.3.4:1"), Groups: []Group{{}}}, []string{"needs an address", "no members"}},
 		{Config{Bind: netip.MustParseAddrPort("1.2.3.4:1"), Groups: []Group{{Addr: netip.MustParseAddrPort("[ff02::1]:1"), Members: m}}}, []string{"same IP version"}},
 		{Config{Bind: netip.MustParseAddrPort("[::]:1"), Groups: []Group{{Addr: netip.MustParseAddrPort("[fe80::1]:1"), Members: m}}}, []string{"no broadcast"}},
