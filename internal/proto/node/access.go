@@ -3,6 +3,7 @@
 package node
 
 import (
+	"strconv"
 	"time"
 
 	"evensong/internal/proto/access"
@@ -75,6 +76,9 @@ func sessionName(c *conn) string {
 func peerAttr(c *conn) evs.Attr {
 	if a := c.session.Peer(); !a.IsUnspecified() {
 		return evs.Attr{Key: "peer", Value: a.String()}
+	}
+	if uid, known := c.session.User(); known {
+		return evs.Attr{Key: "peer", Value: "unix, uid " + strconv.FormatUint(uint64(uid), 10)}
 	}
 	return evs.Attr{Key: "peer", Value: "unix"}
 }

@@ -13,6 +13,9 @@ import (
 // client's first bytes, or the session is opened without knowing.
 func (m *Machine) HandleUser(uid uint32) { m.uid, m.hasUID = uid, true }
 
+// User is the user of the operating system that HandleUser told, if it did.
+func (m *Machine) User() (uid uint32, known bool) { return m.uid, m.hasUID }
+
 // Peer is where the client comes from: 0.0.0.0 for a Unix socket.
 func (m *Machine) Peer() netip.Addr { return m.peer }
 

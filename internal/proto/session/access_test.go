@@ -73,6 +73,35 @@ func TestRefusedRequests(t *testing.T) {
 	}
 }
 
+// TestRefusalSaysWhat: for the log, which method refused whom, or what the choice lacked.
+func TestRefusalSaysWhat(t *testing.T) {
+	proves := pword
+	proves.Proves = func(c []byte) string { return string(frame.Name(c[:32])) }
+	proves.Check = func(peer netip.Addr, c []byte) bool { return len(c) == 40 && pword.Check(peer, c) }
+	guess := "m\ne" + strings.Repeat("\x00", 29) + "guess\x00\x00\x00"
+	for _, row := range []struct {
+		what string
+		cfg  *Config
+		in   string
+		want string
+	}{
+		{"wrong password", config(proves), connect("u") + choice("PWORD") + guess, `method PWORD refused the user "m\ne"`},
+		{"wrong password and network", config(ipNo, proves), connect("u") + choice("IP", "PWORD") + guess, `method IP refused it, method PWORD refused the user "m\ne"`},
+		{"own dialect", config(proves), hello("u") + ownChoice("PWORD") + string(frame.AppendOwnCredentials(nil, "PWORD", []byte(guess))), `method PWORD refused the user "m\ne"`},
+		{"own dialect, odd credentials", config(proves), hello("u") + ownChoice("PWORD") + string(frame.AppendOwnCredentials(nil, "PWORD", []byte("x"))), "method PWORD refused it"},
+		{"not offered", config(Null()), connect("u") + choice("KERB"), `method "KERB" is not offered here`},
+		{"nothing", config(Null()), connect("u") + strings.Repeat("\x00", 90), "it chose no method"},
+		{"not chosen", config(Null(), required(proves)), connect("u") + choice("NULL"), "method PWORD is required and was not chosen"},
+		{"old client", config(Null(), required(proves)), "\x03\x0f\x02\x01\x01u", "method PWORD is required, and a client of this version knows no methods"},
+	} {
+		d := newDriver(t, row.cfg)
+		d.feed([]byte(row.in), unlimited)
+		if d.close != ReasonAuth || d.m.Detail() != row.want {
+			t.Errorf("%s: %v, %q; want %q", row.what, d.close, d.m.Detail(), row.want)
+		}
+	}
+}
+
 // TestRefusedOpen: the rules see the user, where it comes from, and what it has proved.
 func TestRefusedOpen(t *testing.T) {
 	proves := pword

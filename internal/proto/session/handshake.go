@@ -4,6 +4,7 @@ package session
 
 import (
 	"bytes"
+	"fmt"
 	"time"
 
 	"evensong/internal/proto/access"
@@ -117,6 +118,7 @@ func (m *Machine) authOld(now time.Duration, fx *Effects) {
 	for i := range m.cfg.Methods {
 		a := &m.cfg.Methods[i]
 		if a.Required && a.CredentialBytes > 0 {
+			m.refusal = "method " + a.Name + " is required, and a client of this version knows no methods"
 			m.Close(now, ReasonAuth, fx)
 			return
 		}
@@ -152,12 +154,14 @@ func (m *Machine) readChoice(now time.Duration, b []byte, fx *Effects) int {
 	for _, name := range chosen {
 		i := m.method(name)
 		if i < 0 {
+			m.refusal = fmt.Sprintf("method %q is not offered here", name)
 			m.Close(now, ReasonAuth, fx)
 			return taken
 		}
 		add(i)
 	}
 	if len(chosen) == 0 {
+		m.refusal = "it chose no method"
 		m.Close(now, ReasonAuth, fx)
 		return taken
 	}
@@ -170,6 +174,7 @@ func (m *Machine) readChoice(now time.Duration, b []byte, fx *Effects) int {
 	for _, i := range run[listed:] {
 		if m.cfg.Methods[i].CredentialBytes > 0 {
 			// The client does not know that it should send something, so nobody would end this.
+			m.refusal = "method " + m.cfg.Methods[i].Name + " is required and was not chosen"
 			m.Close(now, ReasonAuth, fx)
 			return taken
 		}
@@ -215,11 +220,17 @@ func (m *Machine) finishMethod(i int, credentials []byte, fx *Effects) {
 	yes := m.check(i, credentials)
 	m.yes = m.yes && yes
 	m.run = m.run[1:]
-	if yes {
+	a := &m.cfg.Methods[i]
+	switch {
+	case yes:
 		m.passed |= 1 << i
-		if proves := m.cfg.Methods[i].Proves; proves != nil {
-			m.proved = proves(credentials)
+		if a.Proves != nil {
+			m.proved = a.Proves(credentials)
 		}
+	case a.Proves != nil && len(credentials) == a.CredentialBytes:
+		m.refuse(fmt.Sprintf("method %s refused the user %q", a.Name, a.Proves(credentials)))
+	default:
+		m.refuse("method " + a.Name + " refused it")
 	}
 	if !m.cfg.Methods[i].Answer || m.own != nil {
 		return
@@ -229,6 +240,14 @@ func (m *Machine) finishMethod(i int, credentials []byte, fx *Effects) {
 	} else {
 		fx.Out = append(fx.Out, 0)
 	}
+}
+
+// refuse keeps for the log that a method refused this client; several may.
+func (m *Machine) refuse(text string) {
+	if m.refusal != "" {
+		text = m.refusal + ", " + text
+	}
+	m.refusal = text
 }
 
 // readCredentials collects what the current method wants.

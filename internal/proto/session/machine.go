@@ -55,8 +55,8 @@ type AuthMethod struct {
 	// Check decides. It must depend on its arguments only. Nil says yes. peer is 0.0.0.0 for a Unix socket; credentials
 	// are valid during the call. From a client of the own dialect they may have any length up to frame.MaxCredentials.
 	Check func(peer netip.Addr, credentials []byte) bool
-	// Proves is the name that credentials prove, after Check has accepted them. Nil: they prove none. What it returns must not
-	// alias the credentials.
+	// Proves is the name that credentials prove after Check has accepted them, and that they claim if it has not, for the
+	// log. Nil: none. It is called with CredentialBytes bytes, and what it returns must not alias them.
 	Proves func(credentials []byte) string
 }
 
@@ -168,10 +168,12 @@ type Machine struct {
 
 	// Authentication: methods still to run, as indexes of cfg.Methods, and whether all so far said yes.
 	// passed has a bit for each method that said yes, for the first 64; proved is the name that the last of them proved.
-	run    []uint8
-	yes    bool
-	passed uint64
-	proved string
+	run []uint8
+	yes bool
+	// refusal says for the log which method refused whom, or what the choice lacked.
+	passed  uint64
+	proved  string
+	refusal string
 
 	// Access: see access.go. judge is nil before the session is open, and where everything is permitted.
 	rules  *access.Rules

@@ -68,8 +68,8 @@ func (m *Machine) Unfinished() int {
 
 // Detail is more about why the session ended than its reason says; empty if there is nothing more.
 func (m *Machine) Detail() string {
-	if m.own == nil {
-		return ""
+	if m.own == nil || m.own.sentence == "" {
+		return m.refusal
 	}
 	return m.own.sentence
 }
