@@ -225,6 +225,8 @@ func parseMethods(words []string, bad func(word, hint string)) []string {
 	out := []string{}
 	for _, word := range words {
 		switch {
+		case strings.Contains(word, ",") && strings.Trim(word, ",") != "":
+			bad(word, "separate methods with spaces: \""+strings.Join(strings.FieldsFunc(word, func(c rune) bool { return c == ',' }), " ")+"\"")
 		case !slices.Contains(authMethods, word):
 			bad(word, didYouMean(word, authMethods, "the methods are "+strings.Join(authMethods, ", ")))
 		case !slices.Contains(out, word):

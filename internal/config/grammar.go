@@ -155,7 +155,7 @@ func (r *reader) errorf(pos lexer.Position, hint, format string, args ...any) {
 
 // readAll lexes and parses the whole file, calling handle for each statement. It never stops at a mistake.
 func (r *reader) readAll(data []byte, handle func(*statement)) {
-	tokens := r.lex(data)
+	tokens := r.joinPorts(r.lex(data))
 	for _, chunk := range r.chunks(tokens) {
 		r.parseChunk(chunk, handle)
 	}
@@ -301,7 +301,9 @@ func (r *reader) parseChunk(tokens []lexer.Token, handle func(*statement)) {
 			if st.Setting != nil && len(st.Setting.Equal) == 0 {
 				r.valueWithoutEqual(st.Setting, lex)
 			}
-			handle(st)
+			if st.Setting == nil || !r.valueOfWords(st.Setting, lex) {
+				handle(st)
+			}
 			continue
 		}
 		var bad lexer.Token
@@ -356,6 +358,61 @@ func (r *reader) valueWithoutEqual(s *settingNode, lex *lexer.PeekingLexer) {
 	r.errorf(next.Pos, fmt.Sprintf("write %s = %s", s.Key.Value, value), "= is missing between %s and its value", s.Key.Value)
 	s.Key.Value = "" // reported; there is nothing to handle
 	skipMistake(lex, next.Pos)
+}
+
+// valueOfWords takes what follows a value on its line, which is most often the rest of a list without quotes, and reports
+// whether there was such: then the directive is not handled, because its value is only a part.
+func (r *reader) valueOfWords(s *settingNode, lex *lexer.PeekingLexer) bool {
+	d := directives[s.Key.Value]
+	if d == nil || s.Value == nil || s.Value.Atom == nil || d.kind == kindFlag {
+		return false
+	}
+	first := s.Value.Atom.Token
+	next := lex.Peek()
+	another := lex.MakeCheckpoint() // Ky = value: another directive, misspelled
+	follows := func() bool {
+		t := lex.Peek()
+		return !t.EOF() && t.Pos.Line == first.Pos.Line && t.Value != "{" && t.Value != "}" && t.Value != "=" && !isKeyword(t.Value)
+	}
+	if !follows() {
+		return false
+	}
+	words := []string{text(first)}
+	for follows() {
+		words = append(words, text(*lex.Next()))
+	}
+	if lex.Peek().Value == "=" && lex.Peek().Pos.Line == first.Pos.Line {
+		lex.LoadCheckpoint(another)
+		return false
+	}
+	all := strings.Join(words, " ")
+	hint := fmt.Sprintf("%s takes one value: write %s = %s", s.Key.Value, s.Key.Value, words[0])
+	switch d.kind {
+	case kindText:
+		hint = fmt.Sprintf("a value of several words stands in quotes: write %s = \"%s\"", s.Key.Value, strings.ReplaceAll(all, ",", ""))
+	case kindSet:
+		hint = fmt.Sprintf("write %s = { %s }", s.Key.Value, strings.ReplaceAll(all, ",", ""))
+	}
+	r.errorf(next.Pos, hint, "%s is not expected behind the value of %s", shown(words[1]), s.Key.Value)
+	r.seen[s.Key.Value] = s.Key.Pos // it was given, whatever else is said about what is missing
+	return true
+}
+
+// joinPorts puts a port that stands beside the address of a segment where it belongs, with an error: what follows can be
+// read then.
+func (r *reader) joinPorts(tokens []lexer.Token) []lexer.Token {
+	var out []lexer.Token
+	for i, t := range tokens {
+		if i >= 2 && i+1 < len(tokens) && tokens[i-2].Value == segmentKeyword && tokens[i+1].Value == "{" && t.Type == typeWord && t.Pos.Line == tokens[i-1].Pos.Line &&
+			strings.Trim(strings.TrimPrefix(t.Value, ":"), "0123456789") == "" {
+			joined := tokens[i-1].Value + ":" + strings.TrimPrefix(t.Value, ":")
+			r.errorf(t.Pos, "write "+joined+", without a space", "the port of a segment stands behind its address and a colon")
+			out[len(out)-1].Value = joined
+			continue
+		}
+		out = append(out, t)
+	}
+	return out
 }
 
 // skipMistake moves past the token at pos and past what follows it on the same line or inside its braces, but stops at

@@ -160,8 +160,8 @@ func (r *reader) points(rule *access.Rule, t lexer.Token) {
 		case ok:
 			rule.Points |= access.PointsOf(p)
 		default:
-			r.errorf(t.Pos, didYouMean(word, append(access.PointNames(), "all"), "the points are "+strings.Join(access.PointNames(), ", ")+" and all; conditions are written key=value"),
-				"there is no point %s", shown(word))
+			r.errorf(t.Pos, didYouMean(word, append(access.PointNames(), "all"), "it is about "+strings.Join(access.PointNames(), ", ")+" or all; conditions are written key=value"),
+				"a rule cannot allow or deny %s", shown(word))
 		}
 	}
 }
