@@ -89,6 +89,8 @@ type Status struct {
 	Ring     string    `json:"ring"`     // its identity
 	Protocol string    `json:"protocol"` // accelerated or regular
 	Members  []Member  `json:"members"`
+	Missing  []Member  `json:"missing"` // configured, and not in the configuration installed
+	Others   []Member  `json:"others"`  // heard of, and neither: kept out, most often
 	Changes  []Change  `json:"changes"` // the last configurations and their reasons, newest first
 	Order    Order     `json:"order"`
 	Packets  Packets   `json:"packets"`
@@ -111,7 +113,12 @@ type Member struct {
 	Leader  bool   `json:"leader,omitempty"`
 	Address string `json:"address,omitempty"` // where it receives datagrams, if the configuration says
 	Segment int    `json:"segment,omitempty"` // number of its segment in the configuration, from 1; 0 if unknown
-	Admin   string `json:"admin,omitempty"`   // where its admin plane is, if this daemon was told
+	// Foreign: it is this daemon, and Address is not one of this machine.
+	Foreign bool `json:"foreign_address,omitempty"`
+	// Differs says how its configuration differs from that of the daemon asked. KeptOut: no configuration but its own lists it.
+	Differs []string `json:"differs,omitempty"`
+	KeptOut bool     `json:"kept_out,omitempty"`
+	Admin   string   `json:"admin,omitempty"` // where its admin plane is, if this daemon was told
 }
 
 // Members is the configuration, and the daemons of the file that are not in it.
@@ -120,6 +127,7 @@ type Members struct {
 	Leader  string   `json:"leader"`
 	Members []Member `json:"members"`
 	Missing []Member `json:"missing"` // configured, and not here
+	Others  []Member `json:"others"`  // heard of, and neither
 }
 
 // Change is one configuration that was installed, and why the one before it was left.

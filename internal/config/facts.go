@@ -58,6 +58,15 @@ func FactsOf(c *Config, tokenTimeout time.Duration) Facts {
 	return f
 }
 
+// Knowing returns f with names that its sender may mean: only hashes of them were sent.
+func (f Facts) Knowing(names []string) Facts {
+	f.names = make(map[uint32]string, len(names))
+	for _, n := range names {
+		f.names[max(1, hash32(n))] = n
+	}
+	return f
+}
+
 func hash32(s string) uint32 {
 	h := fnv.New32a()
 	h.Write([]byte(s))

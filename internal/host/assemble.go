@@ -73,6 +73,10 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	h.Differences = differences
 	started := *c
 	h.started, h.name = &started, d.Name
+	if h.foreign = len(c.Local.Bind) == 0 && bind.Addr().IsUnspecified() && isForeign(d.Addr.Addr()); h.foreign {
+		log.Warn("this daemon's own address is none of this machine: the others send to another one. Correct the file, or -n; where addresses are translated on the way (NAT, a container), --bind 0.0.0.0 says that this is meant",
+			"proc", d.Name, "address", d.Addr.Addr().String())
+	}
 	build := func(b Boot) (Machine, error) {
 		n.Stable, n.StoredRingSeq = b.Stable, b.RingSeq
 		n.Listeners = Announced(b.Listen, d.Addr.Addr())
@@ -85,9 +89,18 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	return h, build, nil
 }
 
+// isForeign reports whether a is an address that this machine does not have, as far as the system says.
+func isForeign(a netip.Addr) bool {
+	if !a.IsValid() || a.IsUnspecified() || a.IsLoopback() {
+		return false
+	}
+	here, err := config.ThisHost()
+	return err == nil && len(here.Addrs) > 0 && !slices.ContainsFunc(here.Addrs, func(b netip.Addr) bool { return b.WithZone("") == a.Unmap().WithZone("") })
+}
+
 // nodeConfig is the machine's part of a configuration, but for what only a start decides, and what compares the facts of
 // others with it.
-func nodeConfig(c *config.Config, self int, access *config.Access) (node.Config, func([]byte) []string, error) {
+func nodeConfig(c *config.Config, self int, access *config.Access) (node.Config, func([]byte, []string) []string, error) {
 	rc := RingConfig(c)
 	facts := config.FactsOf(c, rc.TokenTimeout)
 	encoded, err := facts.AppendBinary(nil)
@@ -116,6 +129,9 @@ func nodeConfig(c *config.Config, self int, access *config.Access) (node.Config,
 		Program:          program(),
 	}
 	for i, p := range c.Daemons {
+		if p.Name != "" {
+			n.Daemons = append(n.Daemons, p.Name)
+		}
 		if i != self && p.Addr.Addr().IsValid() {
 			n.Peers = append(n.Peers, p.Addr)
 		}
@@ -123,12 +139,12 @@ func nodeConfig(c *config.Config, self int, access *config.Access) (node.Config,
 	if c.Ranked {
 		n.Listed = c.Names() // a file says who belongs to the cluster; without one whoever comes does
 	}
-	return n, func(b []byte) []string {
+	return n, func(b []byte, known []string) []string {
 		theirs, err := config.DecodeFacts(b)
 		if err != nil {
 			return []string{"what it says about its configuration cannot be read: " + err.Error()}
 		}
-		return config.Diff(facts, theirs)
+		return config.Diff(facts, theirs.Knowing(known))
 	}, nil
 }
 

@@ -63,8 +63,9 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	var st node.Status
 	var slow []admin.Session
 	var now time.Duration
+	var differences func([]byte, []string) []string
 	err := c.read(ctx, func(m *node.Machine, at time.Duration) {
-		now, st = at, m.Status(at)
+		now, st, differences = at, m.Status(at), h.core.cfg.Differences
 		for _, s := range m.SlowSessions(slowShown) {
 			slow = append(slow, sessionOf(m, &s, at))
 		}
@@ -83,7 +84,7 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	if a.Level != nil {
 		out.LogLevel = levelName(a.Level.Level())
 	}
-	c.configuration(&st, &out)
+	c.configuration(&st, differences, &out)
 	for _, ch := range slices.Backward(st.Changes) {
 		k := admin.Change{
 			Age: admin.Duration(now - ch.At), Ring: ch.Ring.String(), Members: names(ch.Members), Joined: names(ch.Joined), Gone: names(ch.Gone),
@@ -143,8 +144,9 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 }
 
 // configuration fills in who is in it.
-func (c *control) configuration(st *node.Status, out *admin.Status) {
-	out.Members = []admin.Member{}
+func (c *control) configuration(st *node.Status, differences func([]byte, []string) []string, out *admin.Status) {
+	out.Members, out.Missing, out.Others = []admin.Member{}, []admin.Member{}, []admin.Member{}
+	defer c.absent(st, differences, out)
 	if st.Conf == nil {
 		return
 	}
@@ -158,7 +160,7 @@ func (c *control) configuration(st *node.Status, out *admin.Status) {
 		m := c.member(p.Name)
 		m.ID, m.Me, m.Leader = p.String(), p == st.Me, p == st.Conf.Representative()
 		if m.Me {
-			m.Admin = first(c.h.AdminAddrs())
+			m.Admin, m.Foreign = first(c.h.AdminAddrs()), c.h.core.cfg.foreign
 		}
 		if m.Segment == 0 {
 			out.Segments++ // nobody told in which it is
@@ -167,6 +169,39 @@ func (c *control) configuration(st *node.Status, out *admin.Status) {
 			out.Segments++
 		}
 		out.Members = append(out.Members, m)
+	}
+}
+
+// absent adds who is not in the configuration, and says of everybody how its configuration differs.
+func (c *control) absent(st *node.Status, differences func([]byte, []string) []string, out *admin.Status) {
+	here := func(name string) bool {
+		return slices.ContainsFunc(out.Members, func(m admin.Member) bool { return m.Name == name })
+	}
+	listed := c.h.reload.live.Load().daemons
+	for _, d := range listed {
+		if d.Name != "" && !here(d.Name) {
+			out.Missing = append(out.Missing, d)
+		}
+	}
+	var known []string
+	for _, p := range st.Peers {
+		known = append(known, p.Name)
+		if !here(p.Name) && !slices.ContainsFunc(listed, func(d admin.Member) bool { return d.Name == p.Name }) {
+			out.Others = append(out.Others, admin.Member{Name: p.Name})
+		}
+	}
+	for _, p := range st.Peers {
+		for _, list := range [][]admin.Member{out.Members, out.Missing, out.Others} {
+			for i := range list {
+				if list[i].Name != p.Name {
+					continue
+				}
+				list[i].KeptOut = p.KeptOut
+				if p.Facts != nil && differences != nil {
+					list[i].Differs = differences(p.Facts, known)
+				}
+			}
+		}
 	}
 }
 
@@ -225,18 +260,13 @@ func notReady(st *node.Status, drain *admin.DrainState) string {
 // Members implements admin.Daemon.
 func (c *control) Members(ctx context.Context) (admin.Members, error) {
 	var st node.Status
-	if err := c.read(ctx, func(m *node.Machine, now time.Duration) { st = m.Status(now) }); err != nil {
+	var differences func([]byte, []string) []string
+	if err := c.read(ctx, func(m *node.Machine, now time.Duration) { st, differences = m.Status(now), c.h.core.cfg.Differences }); err != nil {
 		return admin.Members{}, err
 	}
 	var s admin.Status
-	c.configuration(&st, &s)
-	out := admin.Members{Ring: s.Ring, Leader: s.Leader, Members: s.Members, Missing: []admin.Member{}}
-	for _, d := range c.h.reload.live.Load().daemons {
-		if d.Name != "" && !slices.ContainsFunc(s.Members, func(m admin.Member) bool { return m.Name == d.Name }) {
-			out.Missing = append(out.Missing, d)
-		}
-	}
-	return out, nil
+	c.configuration(&st, differences, &s)
+	return admin.Members{Ring: s.Ring, Leader: s.Leader, Members: s.Members, Missing: s.Missing, Others: s.Others}, nil
 }
 
 // Groups implements admin.Daemon.

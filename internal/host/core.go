@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"evensong/internal/proto/evs"
+	"evensong/internal/proto/node"
 	"evensong/internal/proto/order"
 	"evensong/internal/proto/packet"
 )
@@ -119,7 +120,7 @@ func (c *core) noteOf(n *evs.Note) {
 			if c.cfg.Differences == nil {
 				continue
 			}
-			d := c.cfg.Differences(facts)
+			d := c.cfg.Differences(facts, c.known())
 			if len(d) == 0 {
 				return // written differently, and the same
 			}
@@ -128,6 +129,16 @@ func (c *core) noteOf(n *evs.Note) {
 		attrs = append(attrs, slog.Any(a.Key, a.Value))
 	}
 	c.note(level, n.Text, attrs...)
+}
+
+// known are the names of the other daemons that speak.
+func (c *core) known() (names []string) {
+	if m, ok := c.m.(*node.Machine); ok {
+		for _, p := range m.Peers(c.now) {
+			names = append(names, p.Name)
+		}
+	}
+	return names
 }
 
 // watchDrops logs datagrams that could not be sent. The protocol repairs it, but an operator may be the cause.

@@ -133,9 +133,10 @@ type Config struct {
 
 	// Logger gets the machine's notes and the host's. Nil means none.
 	Logger *slog.Logger
-	// Differences says in sentences how the configuration that another daemon describes differs from ours. Nil: notes
+	// Differences says in sentences how the configuration that another daemon describes differs from ours; known are names
+	// of daemons that it may be about beside those of ours. Nil: notes
 	// about it name the daemon only.
-	Differences func(facts []byte) []string
+	Differences func(facts []byte, known []string) []string
 	// Bound, if not nil, is called by Start when everything is bound and opened and nothing was received yet: the place to
 	// give up rights. An error ends Start.
 	Bound func() error
@@ -151,6 +152,7 @@ type Config struct {
 
 	started *config.Config // what Assemble was given; nil without it
 	name    string         // of the daemon in it
+	foreign bool           // its address there is none of this machine, and nothing says that this is meant
 }
 
 // Validate returns all that is wrong with c at once, or nil.

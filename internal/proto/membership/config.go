@@ -22,6 +22,7 @@ type Config struct {
 	Stable        bool             // write ring sequences to stable storage (Stores, HandleStored); else they count as stored at once
 	StoreAhead    int              // ring numbers stored ahead of need; zero means 64, negative none
 	Listed        []string         // names of the daemons of the cluster; nil: whoever comes belongs to it (lists.go)
+	Daemons       []string         // names of the daemons that should be there, for a note about who is missing; nil: nobody is missed
 	Facts         []byte           // told to the others in each Join; at most packet.MaxFacts bytes
 
 	// Timers. Zero means derived from the token timeout T, as given. Those marked * stretch with more than 16 daemons.

@@ -258,6 +258,9 @@ const (
 	NoteNotListed
 	// NoteSameName: Peer uses this daemon's name. Two daemons of one name are never in one configuration.
 	NoteSameName
+	// NoteMissing: Missing are the daemons of my configuration that are not in the one installed, some seconds after its
+	// install; none: those that were missing have come.
+	NoteMissing
 	// NoteStoreFailed: a stable write failed with Err; the ring is refused and tried again later.
 	NoteStoreFailed
 )
@@ -270,6 +273,7 @@ type Note struct {
 	Peer          evs.ProcID
 	Ring          evs.RingID
 	Members, Gone []evs.ProcID
+	Missing       []string
 	Causes        []Cause // NoteInstalled; may be kept
 	Facts         []byte  // NoteFactsDiffer: the peer's; may be kept
 	Err           error

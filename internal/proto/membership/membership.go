@@ -79,6 +79,10 @@ type Machine struct {
 	lastFailed  set      // membership of the last attempt that failed
 	failedTimes int      // how often in sequence
 
+	missedIn evs.RingID    // the configuration for which it was noted who is missing
+	missed   []string      // who was missing then
+	listedAt time.Duration // when I came to know the list of those who can be
+
 	apart []apart // pairs of members out of reach of each other
 
 	// Timers; zero: not set.

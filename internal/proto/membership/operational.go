@@ -26,6 +26,7 @@ func (m *Machine) tickOperational(now time.Duration, fx *Effects) {
 	}
 	m.tickAt = now + m.jitter(m.scaled(m.cfg.ProbeInterval))
 	m.sendNow(now, fx)
+	m.noteMissing(now, fx)
 	m.maybeMerge(now, nil, fx)
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"evensong/internal/proto/evs"
 )
 
 // Reconfigure changes what the machine runs with: peers, lists, timers, facts and the ring variant of cfg. Who I am, the stored
@@ -26,6 +28,9 @@ func (m *Machine) Reconfigure(now time.Duration, cfg Config, fx *Effects) {
 	cfg.own()
 	old := m.cfg
 	m.cfg = cfg
+	if !slices.Equal(cfg.Daemons, old.Daemons) {
+		m.listedAt, m.missedIn = now, evs.RingID{} // those who are new have time to come
+	}
 	m.ownAddrs = slices.DeleteFunc(m.ownAddrs, func(a netip.AddrPort) bool { return !slices.Contains(cfg.Peers, a) })
 	for _, s := range m.order {
 		r := m.rows[s]
@@ -61,5 +66,6 @@ func (c *Config) own() {
 		c.Peers[i] = unmap(a)
 	}
 	c.Listed = slices.Clone(c.Listed)
+	c.Daemons = slices.Clone(c.Daemons)
 	c.Facts = bytes.Clone(c.Facts)
 }

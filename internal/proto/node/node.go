@@ -44,9 +44,10 @@ type Config struct {
 	Cluster       string           // name of the cluster; daemons of other clusters are not heard
 	Peers         []netip.AddrPort // addresses of the other daemons; the own one may be among them
 	Listed        []string         // names of the daemons of the cluster; nil: whoever comes belongs to it
+	Daemons       []string         // names of the daemons that should be there: see membership.Config
 	Accelerated   bool             // run the accelerated ring when this daemon forms it
 	Ring          ring.Config
-	Membership    membership.Config // Me, Peers, Listed, TokenTimeout, Accelerated, StoredRingSeq, Stable, Facts are taken from here and Ring
+	Membership    membership.Config // Me, Peers, Listed, Daemons, TokenTimeout, Accelerated, StoredRingSeq, Stable, Facts are taken from here and Ring
 	Stable        bool              // ring sequence numbers go to stable storage: Effects.Stores are answered (EVS-8)
 	StoredRingSeq uint64            // the number found there
 	Facts         []byte            // what to tell others about the configuration
@@ -90,6 +91,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.Membership.Peers = c.Peers
 	c.Membership.Listed = c.Listed
+	c.Membership.Daemons = c.Daemons
 	c.Membership.Accelerated = c.Accelerated
 	c.Membership.Stable = c.Stable
 	c.Membership.StoredRingSeq = c.StoredRingSeq

@@ -35,8 +35,9 @@ type Status struct {
 	Ring       ring.Status        // zero before the first configuration
 	Stats      Stats
 	Groups     int
-	Stalled    int      // clients whose input waits for the token
-	Waiting    int      // bytes of clients that wait for the token
+	Stalled    int // clients whose input waits for the token
+	Waiting    int // bytes of clients that wait for the token
+	Peers      []membership.Peer
 	Changes    []Change // the last ones, oldest first; must not be changed
 
 	// Partition is the component of each daemon while an operator's partition is in force, nil otherwise. It ends at
@@ -50,7 +51,7 @@ func (m *Machine) Status(now time.Duration) Status {
 	s := Status{
 		Me: m.cfg.Me, Membership: m.order.Membership().State(), GroupState: m.groups.State(), Conf: m.order.Configuration(),
 		Stats: m.Stats(), Groups: m.groups.Count(), Stalled: len(m.stalled), Waiting: m.order.QueuedAll(),
-		Changes: slices.Clone(m.changes),
+		Changes: slices.Clone(m.changes), Peers: m.order.Membership().Peers(now),
 	}
 	s.Stats.Closed = make(map[session.Reason]uint64, len(m.stats.Closed))
 	for why, n := range m.stats.Closed {
@@ -62,6 +63,9 @@ func (m *Machine) Status(now time.Duration) Status {
 	s.Partition, s.PartitionUntil = m.order.Partitioned(now)
 	return s
 }
+
+// Peers are the other daemons that have spoken lately.
+func (m *Machine) Peers(now time.Duration) []membership.Peer { return m.order.Membership().Peers(now) }
 
 // remember notes why a configuration was installed.
 func (m *Machine) remember(now time.Duration, before, conf *evs.Configuration) {

@@ -52,7 +52,7 @@ func (m *Machine) note(n *membership.Note, fx *Effects) {
 		out.Text, out.Level = "a daemon prefers the other ring variant; the representative of each ring decides", evs.Warn
 		peer()
 	case membership.NoteFactsDiffer:
-		out.Text, out.Level = "a daemon has another configuration", evs.Warn
+		out.Text, out.Level = "a daemon has another configuration; compare the files (evensong config check, config diff), and reload the daemon that has an old one", evs.Warn
 		peer()
 		add(FactsKey, n.Facts)
 	case membership.NoteFactsAgree:
@@ -70,6 +70,13 @@ func (m *Machine) note(n *membership.Note, fx *Effects) {
 	case membership.NoteSameName:
 		out.Text, out.Level = "another daemon uses this daemon's name; the two are never in one configuration. Give one of them another name", evs.Error
 		peer()
+	case membership.NoteMissing:
+		if len(n.Missing) == 0 {
+			out.Text = "all daemons of the configuration are here"
+			break
+		}
+		out.Text, out.Level = "daemons of the configuration are missing; start them, or see in their logs and with evensong config check why they do not come", evs.Warn
+		add("missing", strings.Join(n.Missing, " "))
 	case membership.NoteStoreFailed:
 		out.Text, out.Level = "the ring number could not be stored; this daemon refuses new configurations until it can", evs.Error
 		add("ring", n.Ring.String())

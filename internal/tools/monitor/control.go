@@ -116,6 +116,9 @@ func (r *Reach) several(ctx context.Context) ([]Target, error) {
 		}
 		return []Target{t}, nil
 	}
+	if r.All {
+		return r.ofOneCluster(ctx) // another cluster may have daemons of the same names and ports
+	}
 	return r.Targets(ctx)
 }
 

@@ -524,6 +524,16 @@ func TestTwoClustersOfOneName(t *testing.T) {
 	if code(err) != exitUsage || !strings.Contains(err.Error(), "2 clusters") {
 		t.Errorf("partition of everything: %v", err)
 	}
+	window := 70
+	for what, err := range map[string]error{
+		"set":       Set(t.Context(), Reach{Dir: dir, All: true}, Output{}, admin.Settings{Window: &window}, io.Discard),
+		"reload":    Reload(t.Context(), Reach{Dir: dir, All: true}, Output{}, io.Discard),
+		"terminate": Terminate(t.Context(), Reach{Dir: dir, All: true}, Output{}, io.Discard),
+	} {
+		if code(err) != exitUsage || !strings.Contains(err.Error(), "2 clusters") || !strings.Contains(err.Error(), a.conf.Cluster) || !strings.Contains(err.Error(), b.conf.Cluster) {
+			t.Errorf("%s --all: %v", what, err)
+		}
+	}
 	run(t, func(w io.Writer) error {
 		return Set(t.Context(), Reach{Admin: paths[:1]}, Output{}, admin.Settings{}, w)
 	})

@@ -47,12 +47,49 @@ func Members(ctx context.Context, r Reach, o Output, w io.Writer) error {
 		if x.Me {
 			notes = append(notes, "asked")
 		}
-		line(&x, strings.Join(notes, ", "))
+		line(&x, strings.Join(append(notes, memberNotes(&x)...), ", "))
 	}
 	for _, x := range m.Missing {
-		line(&x, "missing")
+		line(&x, strings.Join(append([]string{"missing"}, memberNotes(&x)...), ", "))
 	}
-	return tw.Flush()
+	for _, x := range m.Others {
+		line(&x, strings.Join(append([]string{"not in this configuration's file"}, memberNotes(&x)...), ", "))
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, text := range differing(m.Members, m.Missing, m.Others) {
+		if _, err := fmt.Fprintln(w, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// memberNotes is what deserves attention about a daemon, in few words.
+func memberNotes(x *admin.Member) (notes []string) {
+	if x.Foreign {
+		notes = append(notes, "its address is none of its machine")
+	}
+	if x.KeptOut {
+		notes = append(notes, "kept out")
+	}
+	if len(x.Differs) > 0 {
+		notes = append(notes, "another configuration")
+	}
+	return notes
+}
+
+// differing says of each daemon with another configuration how it differs, and what to do.
+func differing(lists ...[]admin.Member) (out []string) {
+	for _, list := range lists {
+		for _, x := range list {
+			if len(x.Differs) > 0 {
+				out = append(out, fmt.Sprintf("daemon %s has another configuration: %s; compare the files (evensong config check, config diff), and reload the daemon that has an old one", x.Name, strings.Join(x.Differs, "; ")))
+			}
+		}
+	}
+	return out
 }
 
 // addSockets adds the admin sockets of this host that are found, where the daemon that was asked was told no admin address. A

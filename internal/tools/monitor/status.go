@@ -253,6 +253,16 @@ func remark(s *admin.Status) string {
 	if p := s.Partition; p != nil {
 		parts = append(parts, fmt.Sprintf("partitioned, component %d for %v", p.Component, p.Remaining))
 	}
+	if len(s.Missing) > 0 {
+		parts = append(parts, "missing "+names(s.Missing))
+	}
+	for _, list := range [][]admin.Member{s.Members, s.Missing, s.Others} {
+		for _, x := range list {
+			for _, note := range memberNotes(&x) {
+				parts = append(parts, x.Name+": "+note)
+			}
+		}
+	}
 	if s.Slow.Daemon != "" {
 		parts = append(parts, "waits for daemon "+s.Slow.Daemon)
 	}
@@ -277,11 +287,23 @@ func writeStatus(w io.Writer, r *Report) error {
 		row("state", "not ready: %s; %s, groups %s", s.NotReady, familiar(s.State, states), familiar(s.GroupState, groupStates))
 	}
 	row("configuration", "%s in %s, leader %s, %s ring %s", amount.Of(s.Daemons, "daemon"), amount.Of(s.Segments, "segment"), s.Leader, s.Protocol, s.Ring)
-	var members []string
-	for _, m := range s.Members {
-		members = append(members, m.Name)
+	row("members", "%s", names(s.Members))
+	if len(s.Missing) > 0 {
+		row("missing", "%s; start them, or see in their logs and with evensong config check why they do not come", names(s.Missing))
 	}
-	row("members", "%s", strings.Join(members, " "))
+	for _, x := range s.Members {
+		if x.Foreign {
+			row("address", "%s is none of this machine: the others send to another one. Correct the file, or -n; --bind says that this is meant", x.Address)
+		}
+	}
+	for _, x := range s.Others {
+		if x.KeptOut {
+			row("kept out", "%s, which no configuration here lists; stop it, or list it and reload", x.Name)
+		}
+	}
+	for _, text := range differing(s.Members, s.Missing, s.Others) {
+		row("differs", "%s", text)
+	}
 	for i, c := range s.Changes {
 		if i == 3 {
 			break
@@ -335,6 +357,15 @@ func writeStatus(w io.Writer, r *Report) error {
 		row("since last", "%s, %s, %s in %.2f s (%s messages/s)", amount.Of(d.Messages, "message"), amount.Of(d.Packets, "packet"), amount.Of(d.Rounds, "round"), d.Seconds, rate(d.Messages, d.Seconds))
 	}
 	return t.Flush()
+}
+
+// names lists daemons.
+func names(ms []admin.Member) string {
+	var out []string
+	for _, m := range ms {
+		out = append(out, m.Name)
+	}
+	return strings.Join(out, " ")
 }
 
 func permitted(yes bool) string {
