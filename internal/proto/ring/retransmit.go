@@ -62,21 +62,52 @@ func (m *Machine) resend(p *Packet, fx *Effects) {
 }
 
 // request adds what I lack to the token's list, the lowest first. 8.1.7. On the accelerated ring only what the token of
-// the previous rotation knew of: later packets may be behind it on their way (ARP14, III.A.2; P-10).
+// the previous rotation knew of: later packets may be behind it on their way (ARP14, III.A.2; P-10). Deviation: and what lies
+// between two packets of one visit. Its sender sent it before the second of them, so it is lost, unless the network changes
+// the order of what one sends (m.straight); and it is repaired a rotation sooner, for which everything behind it waits.
 func (m *Machine) request(t *packet.Token, arrivedSeq seq.Num) {
 	limit := arrivedSeq
 	if !m.noAccel {
 		limit = min(limit, m.prevSeq)
 	}
-	if m.win.ARU() >= limit {
+	last := limit
+	if m.straight >= straightVisits {
+		last = max(limit, m.win.High())
+	}
+	if m.win.ARU() >= last {
 		return
 	}
 	others := t.RTR
 	var mine []packet.Range
-	for n := m.win.NextHole(m.win.ARU(), limit); n != 0 && len(mine) < packet.MaxRanges; n = m.win.NextHole(n, limit) {
-		mine = addRange(mine, n)
+	for n := m.win.NextHole(m.win.ARU(), last); n != 0 && len(mine) < packet.MaxRanges; {
+		end := n + 1
+		for end <= last && !m.win.Has(end) {
+			end++
+		}
+		upTo := end - 1
+		if before, behind := m.Packet(n-1), m.Packet(end); before == nil || behind == nil || before.Visit != behind.Visit {
+			upTo = min(upTo, limit)
+		}
+		for ; n <= upTo; n++ {
+			mine = addRange(mine, n)
+		}
+		n = m.win.NextHole(end, last)
 	}
 	t.RTR = mergeRanges(mine, others)
+}
+
+// straightVisits is how many visits must have passed since the network was last seen to change the order of what one sends,
+// until a packet that is overtaken counts as lost.
+const straightVisits = 100
+
+// watchOrder notes that a new packet that is no retransmission came behind the one that was sent after it.
+func (m *Machine) watchOrder(d *packet.Data) {
+	if d.Flags&packet.FlagRetransmit != 0 || d.Seq >= m.win.High() {
+		return
+	}
+	if p := m.Packet(d.Seq + 1); p != nil && p.Visit == d.Visit {
+		m.straight = 0
+	}
 }
 
 // addRange adds position n, which is above all in rs.

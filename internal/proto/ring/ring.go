@@ -208,6 +208,7 @@ type Machine struct {
 	expect    uint64
 	copyBuf   []byte
 	retryAt   time.Duration // zero: nothing to retransmit
+	trip      trip
 	lossAt    time.Duration
 	held      bool
 	holdUntil time.Duration // zero: not held since it came
@@ -240,6 +241,7 @@ type Machine struct {
 	stuckID   uint16
 	stuck     int
 	stuckFrom time.Duration
+	straight  int               // visits since the network changed the order of what one member sent, up to straightVisits
 	answered  map[seq.Num]reply // retransmissions of mine (P-11)
 
 	// Recovery.
@@ -257,7 +259,7 @@ func New(cfg Config, id evs.RingID, members []evs.ProcID, addrs []netip.AddrPort
 	m := &Machine{
 		cfg: cfg, id: id, me: me, n: len(members), sealer: sealer, pool: pool,
 		phase: Recovering, noAccel: !accelerated, expect: uint64(me), answered: map[seq.Num]reply{},
-		lossAt: now + cfg.TokenTimeout, addrs: slices.Clone(addrs),
+		lossAt: now + cfg.TokenTimeout, addrs: slices.Clone(addrs), straight: straightVisits,
 	}
 	m.startWindows()
 	for i, a := range addrs {
@@ -366,6 +368,7 @@ func (m *Machine) take(now time.Duration, tokenSeq uint64) {
 	m.holdUntil = 0
 	m.begun, m.visitNew, m.visitSent, m.goOn = false, 0, 0, false
 	m.expect = tokenSeq + uint64(m.n)
+	m.trip.end(now)
 	m.retryAt, m.hurryAt = 0, 0
 	m.lossAt = now + m.cfg.TokenTimeout
 	m.waiting = true
@@ -381,10 +384,12 @@ func (m *Machine) HandleData(now time.Duration, d *packet.Data, datagram []byte)
 	// belongs to an earlier visit and proves nothing.
 	if m.retryAt != 0 && int(d.Sender) != m.me && d.Visit > m.accepted {
 		m.retryAt = 0
+		m.trip.end(now)
 	}
 	if m.win.Has(d.Seq) {
 		return false
 	}
+	m.watchOrder(d)
 	p := m.pool.Get(len(datagram))
 	p.Buf = append(p.Buf[:0], datagram...)
 	p.Describe(d)

@@ -167,7 +167,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 			return
 		}
 		m.begun = true
-		m.flow.loss = len(t.RTR) > 0
+		m.flow.loss = muchLost(t, m.prevSeq)
 		m.visitSent = m.answer(t, fx) // 3: before the token, and counted against flow control
 		m.alone = m.lastSeq == t.Seq && m.foreign <= m.stable && m.visitSent == 0 && len(t.RTR) == 0
 		t.FCC -= min(t.FCC, m.lastSent) // 4: my last round's count is still in it
@@ -211,6 +211,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		m.countBacklog(t, src)
 	}
 	m.putLine(t)
+	m.straight = min(m.straight+1, straightVisits)
 	m.request(t, m.arrivedSeq)
 
 	// 8
@@ -221,6 +222,8 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	t.FCC += m.lastSent
 	wasQuiet := m.quiet
 	m.quiet = m.visitSent == 0 && len(t.RTR) == 0
+	// Whoever gets a token after packets that are not stable sends it on, and so does a sender of more than it may linger with.
+	loaded := m.visitNew > 0 || m.arrivedSeq > m.prevSeq+lingerPackets
 	m.prevSeq = m.arrivedSeq
 
 	// 9, and 8.2.2: all but the last packets of the accelerated window, the token, the rest.
@@ -244,7 +247,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	fx.Sends[at] = packet.Send{To: m.next, Bytes: m.copyBuf, Kind: packet.KindToken}
 	fx.Released++
 	m.tune(now, full, wasQuiet)
-	m.retryAt = now + m.cfg.TokenRetransmit
+	m.retryAt = now + m.trip.start(now, m.cfg.TokenRetransmit, loaded)
 	m.lossAt = now + m.cfg.TokenTimeout
 }
 
@@ -413,7 +416,7 @@ func (m *Machine) buildCopy(t *packet.Token) {
 func (m *Machine) sendCopy(now time.Duration, fx *Effects) {
 	m.sealer.Seal(m.copyBuf, packet.KindToken)
 	fx.Sends = append(fx.Sends, packet.Send{To: m.next, Bytes: m.copyBuf, Kind: packet.KindToken})
-	m.retryAt = now + m.cfg.TokenRetransmit
+	m.retryAt = now + m.trip.again(m.cfg.TokenRetransmit)
 	fx.Retried++
 	fx.Repeats++
 }

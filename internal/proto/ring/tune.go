@@ -5,6 +5,9 @@ package ring
 import (
 	"fmt"
 	"time"
+
+	"evensong/internal/proto/packet"
+	"evensong/internal/proto/seq"
 )
 
 // DefaultTune is how far the windows of a ring that nobody configured go by themselves: visits of some 370 KB, of which four
@@ -46,7 +49,7 @@ func (r WindowReason) String() string {
 
 // flow is the windows in force, in packets. With Config.Tune the personal one moves between the configured one and Tune, and the
 // accelerated one with it: a visit that fills its window and leaves messages waiting raises them by a sixteenth, a visit that
-// finds loss lowers them by a quarter, and so does a rotation of a sixth of the token timeout, which is on its way to be taken for
+// finds much loss (lossShare) lowers them by a quarter, and so does a rotation of a sixth of the token timeout, which is on its way to be taken for
 // a lost token. From 40 to 256 takes 33 full rotations. The global window is as many times the configured one as Tune is of the
 // personal one, all the time: it is the same everywhere, or those who have tuned theirs up would leave the others no room.
 //
@@ -59,6 +62,19 @@ type flow struct {
 	pause   int           // visits before the next change downwards: the packets of the last one are still under way
 	visited time.Duration // my previous visit
 	loss    bool          // the token asked for packets when it arrived
+}
+
+// lossShare is the part of a rotation's packets that may be lost before windows go down: a sixteenth. A buffer that overflows
+// loses more than that; a bad line, which is not better off with smaller windows, usually less.
+const lossShare = 16
+
+// muchLost reports whether a token asks for a large part of the packets that were sent since seq.
+func muchLost(t *packet.Token, since seq.Num) bool {
+	asked := uint64(0)
+	for _, r := range t.RTR {
+		asked += uint64(r.Count)
+	}
+	return asked*lossShare > uint64(t.Seq-since)
 }
 
 // startWindows puts the configured windows in force, keeping what was tuned as far as cfg allows.

@@ -44,14 +44,21 @@ func TestWindowsGoUp(t *testing.T) {
 	}
 }
 
-// Loss takes them down, everywhere, and they come back.
+// A loss of more than a sixteenth takes them down, everywhere, and they come back. A bad line does not.
 func TestWindowsGoDown(t *testing.T) {
 	w := tuned(t, 2, 3, 0, 1, 2)
-	w.loss = 0.05
+	w.loss = 0.005
+	w.run(w.now + 500*time.Millisecond)
+	for i, m := range w.members {
+		if s := m.m.Status(); s.Personal < 12 {
+			t.Errorf("member %d: window %d (%v) with a loss of 0.5 %%", i, s.Personal, s.Windows)
+		}
+	}
+	w.loss = 0.15
 	w.run(w.now + 300*time.Millisecond)
 	for i, m := range w.members {
 		if s := m.m.Status(); s.Personal > 6 || s.Windows == WindowsGiven {
-			t.Errorf("member %d: window %d (%v) with a loss of 5 %%", i, s.Personal, s.Windows)
+			t.Errorf("member %d: window %d (%v) with a loss of 15 %%", i, s.Personal, s.Windows)
 		}
 	}
 	w.loss = 0
