@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -29,7 +30,10 @@ Nothing is written to disk, and nothing but loopback is used.`,
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("for") && seconds <= 0 {
-				return failure{errors.New("--for wants a positive duration, such as 10s"), exitUsage}
+				return usage(fmt.Errorf("--for %v: want a positive duration, such as 10s", seconds))
+			}
+			if cmd.Flags().Changed("port") && (o.Port < 1 || o.Port > 65535) {
+				return usage(fmt.Errorf("--port %d: want 1 to 65535", o.Port))
 			}
 			ctx, stop := interruptible(cmd)
 			defer stop()
@@ -38,7 +42,10 @@ Nothing is written to disk, and nothing but loopback is used.`,
 			o.Color = colorful(cmd.OutOrStdout())
 			o.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 			err := dev.Run(ctx, o, cmd.OutOrStdout())
-			if errors.Is(err, host.ErrBind) {
+			switch {
+			case errors.Is(err, host.ErrBind) && o.Port != 0:
+				return failure{fmt.Errorf("%w\nchoose another port with --port, or leave it out: then it is 4803, or a free one if that is taken", err), exitBind}
+			case errors.Is(err, host.ErrBind):
 				return failure{err, exitBind}
 			}
 			return err

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,7 +38,8 @@ func newFloodCommand() *cobra.Command {
 A session runs up to --window messages ahead of what has come back to it. With --senders, or --members for those of
 several programs, nobody starts before all are in the group, and each keeps within the window of the slowest.
 
-Give --server several times to deal the senders out to several daemons.
+Give --server several times to deal the senders out to several daemons. If one of them cannot be reached, or a session is
+lost on the way, that is said, and the status is 1.
 
 With --for it runs for a time, or until Ctrl-C, says every now and then how it goes, checks every message, and ends with the
 report of "evensong bench".
@@ -45,7 +47,7 @@ report of "evensong bench".
 ` + sessionHelp,
 		Example: `  evensong flood
   evensong flood --messages 100000 --bytes 200 --service safe
-  evensong flood --senders 3 -s 4803@a -s 4803@b -s 4803@c
+  evensong flood -s 4803@a -s 4803@b -s 4803@c
   evensong flood --members 2            on two machines: starts when both are there
   evensong flood --receive-only         and in another terminal: evensong flood --send-only
   evensong flood --for 8h --rate 5000 --every 1m --html night.html
@@ -59,7 +61,7 @@ report of "evensong bench".
 	f.IntVarP(&c.Messages, "messages", "m", flood.DefaultMessages, "how many messages each sender sends: `N`")
 	f.IntVarP(&c.Bytes, "bytes", "b", flood.DefaultBytes, "size of a message, 0 to "+strconv.Itoa(flood.MaxBytes))
 	f.IntVar(&c.Window, "window", flood.DefaultWindow, "how many messages a sender may be ahead: `N`")
-	f.IntVar(&c.Sessions, "senders", 1, "how many sessions this program opens: `N`")
+	f.IntVar(&c.Sessions, "senders", 0, "how many sessions this program opens: `N` (default: one for each --server)")
 	f.IntVar(&c.Members, "members", 0, "wait until `N` members are in the group, all programs counted")
 	f.BoolVar(&receiveOnly, "receive-only", false, "send nothing; end after --messages messages, or with --members when all others have ended")
 	f.BoolVar(&sendOnly, "send-only", false, "do not join, and do not wait for what comes back")
@@ -91,7 +93,7 @@ report of "evensong bench".
 			return usage(fmt.Errorf("--bytes %d: want 0 to %d", c.Bytes, flood.MaxBytes))
 		}
 		for _, name := range []string{"messages", "window", "senders"} {
-			if n, err := f.GetInt(name); err == nil && n < 1 {
+			if n, err := f.GetInt(name); err == nil && n < 1 && f.Changed(name) {
 				return usage(fmt.Errorf("--%s %d: want at least 1", name, n))
 			}
 		}
@@ -148,12 +150,15 @@ func (l *longFlood) run(cmd *cobra.Command, fc flood.Config, output string) erro
 	if err != nil {
 		return usage(err)
 	}
+	if l.length <= 0 {
+		return usage(fmt.Errorf("--for %v: want a positive duration, such as 8h", l.length))
+	}
 	if l.every <= 0 {
 		return usage(fmt.Errorf("--every %v: want a positive duration", l.every))
 	}
 	c := bench.Config{
 		Session: fc.Session, Servers: fc.Servers, Services: []client.Service{fc.Service}, Bytes: []int{max(fc.Bytes, 0)}, Rates: []bench.Rate{rate},
-		Senders: fc.Sessions, Groups: l.groups, Window: fc.Window, Time: l.length,
+		Senders: cmp.Or(fc.Sessions, len(fc.Servers), 1), Groups: l.groups, Window: fc.Window, Time: l.length,
 	}
 	if err := c.Validate(); err != nil {
 		return usage(err)
@@ -187,21 +192,37 @@ func (l *longFlood) run(cmd *cobra.Command, fc flood.Config, output string) erro
 	return writeBench(cmd, r, page, output)
 }
 
-// runFlood floods, with progress on a terminal.
+// runFlood floods, with progress on a terminal. That it waits for others is said elsewhere, too: it may wait for ever.
 func runFlood(cmd *cobra.Command, c flood.Config) (*flood.Report, error) {
 	ctx, stop := interruptible(cmd)
 	defer stop()
-	clearLine := func() {}
-	if e := cmd.ErrOrStderr(); isTerminal(e) {
-		c.Started = func([]string) { io.WriteString(e, "waiting for the first message") }
-		c.Progress = func(sent, received, total int) {
-			fmt.Fprintf(e, "\r\x1b[Ksent %d of %d, received %d", sent, total, received)
+	e := cmd.ErrOrStderr()
+	say, clearLine := progressLine(e)
+	c.Started = func([]string) { say("waiting for the first message") }
+	c.Progress = func(sent, received, total int) { say("sent %d of %d, received %d", sent, total, received) }
+	var mu sync.Mutex // of a session that waits, and of this end
+	missing := ""
+	c.Waiting = func(there, wanted int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if there == wanted {
+			missing = ""
+			return
 		}
-		clearLine = func() { io.WriteString(e, "\r\x1b[K") }
+		missing = fmt.Sprintf("%d of %d members in group %s", there, wanted, c.Group)
+		text := fmt.Sprintf("waiting: %s; start the others, for example another \"flood --members %d\"", missing, wanted)
+		if say("%s", text); !isTerminal(e) {
+			fmt.Fprintln(e, text)
+		}
 	}
 	r, err := flood.Run(ctx, c)
 	clearLine()
 	if err != nil && ctx.Err() != nil {
+		mu.Lock()
+		defer mu.Unlock()
+		if missing != "" {
+			return nil, errors.New("interrupted with " + missing)
+		}
 		return nil, errors.New("interrupted")
 	}
 	return r, err
@@ -262,6 +283,9 @@ func runSpflooder(args []string, stdout, stderr io.Writer) int {
 		say("flooder: starting as %s at %s: %d messages of %d bytes, group %s\n", names[0], c.Session.Address, c.Messages, c.Bytes, flood.DefaultGroup)
 	}
 	c.Step = func(n int) { say("flooder: %s %d messages\n", verb, n) }
+	c.Waiting = func(there, wanted int) {
+		say("flooder: %d of %d members in group %s\n", there, wanted, flood.DefaultGroup)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), terminationSignals...)
 	defer stop()
 	r, err := flood.Run(ctx, c)

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,6 +45,7 @@ func TestMistyped(t *testing.T) {
 		{"version a", `"evensong version" takes no arguments, and has "a"; usage: evensong version [flags]`},
 		{"config diff a", `"evensong config diff" needs 2 arguments, and has 1; usage: evensong config diff FILE FILE [flags]`},
 		{"monitor partition a b", `"evensong monitor partition" takes 1 argument, and has 2: "b" is too many; usage: evensong monitor partition COMPONENTS [flags]`},
+		{"monitor partition --all", `"evensong monitor partition" needs 1 argument, and has 0; usage: evensong monitor partition COMPONENTS [flags]; a,b/c cuts c off from a and b, a/b/c each from all others`},
 	} {
 		code, stdout, stderr := evensong(strings.Fields(row.args)...)
 		first, next, _ := strings.Cut(stderr, "\n")
@@ -53,6 +55,42 @@ func TestMistyped(t *testing.T) {
 	}
 	if code, out, stderr := evensong("help", "monitor", "partition"); code != 0 || !strings.Contains(out, "--lease") || stderr != "" {
 		t.Errorf("help of a command: %d %s %s", code, out, stderr)
+	}
+}
+
+// TestBadValues: values that are of the right type and make no sense. Nothing is asked of a daemon.
+func TestBadValues(t *testing.T) {
+	for args, want := range map[string]string{
+		"sub --count 0 g":             "--count 0: want at least 1",
+		"sub --timeout -3s g":         "--timeout -3s: want a positive duration, such as 10s",
+		"dev --for 0s":                "--for 0s: want a positive duration, such as 10s",
+		"dev --port 0":                "--port 0: want 1 to 65535",
+		"dev --port 99999":            "--port 99999: want 1 to 65535",
+		"flood --senders 0":           "--senders 0: want at least 1",
+		"flood -s a -s b --senders 1": "1 sender for 2 servers: some would have none; want a sender for each at least",
+		"bench -s a -s b --senders 1": "1 sender and 0 receivers for 2 servers: some would have none; want a session for each at least",
+		"bench --senders 0":           "--senders 0: want at least 1",
+		"flood --for 0":               "--for 0s: want a positive duration, such as 8h",
+	} {
+		code, stdout, stderr := evensong(strings.Fields(args)...)
+		if first, _, _ := strings.Cut(stderr, "\n"); code != exitUsage || stdout != "" || first != "evensong: "+want {
+			t.Errorf("evensong %s: %d\n%swant %s", args, code, stderr, want)
+		}
+	}
+}
+
+// TestDevPortTaken: the next step stands below the reason.
+func TestDevPortTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv(envRuntimeDir, t.TempDir())
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	code, _, stderr := evensong("dev", "--port", port, "--for", "1s")
+	if code != exitBind || !strings.Contains(stderr, "in use\nchoose another port with --port, or leave it out") {
+		t.Errorf("%d %s", code, stderr)
 	}
 }
 

@@ -83,7 +83,7 @@ func monitorPartition() *cobra.Command {
 that are not. Each daemon ignores what comes from other components, as if the network had lost it. All daemons that can be
 reached are told. The partition ends after its lease, whatever happens; --keep renews it until the command ends, and heals it
 then. Dangerous: daemons need DangerousMonitor in their configuration.`,
-		"  evensong monitor partition a,b/c\n  evensong monitor partition a/b/c --lease 10m\n  evensong monitor partition a,b/c --keep", arguments(1, 1),
+		"  evensong monitor partition a,b/c\n  evensong monitor partition a/b/c --lease 10m\n  evensong monitor partition a,b/c --keep", componentsArg,
 		func(_ context.Context, cmd *cobra.Command, args []string) error {
 			c, err := monitor.ParseComponents(args[0])
 			if err != nil {
@@ -101,15 +101,31 @@ then. Dangerous: daemons need DangerousMonitor in their configuration.`,
 	}
 	cmd.Flags().DurationVar(&lease, "lease", admin.DefaultLease, "`DURATION` after which it ends by itself")
 	cmd.Flags().BoolVar(&keep, "keep", false, "renew it until this command ends")
+	toldToAll(cmd)
 	return cmd
+}
+
+// componentsArg wants the components of a partition.
+func componentsArg(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%w; a,b/c cuts c off from a and b, a/b/c each from all others", arguments(1, 1)(cmd, args))
+	}
+	return arguments(1, 1)(cmd, args)
+}
+
+// toldToAll adds the --all of other commands to one for which it goes without saying.
+func toldToAll(cmd *cobra.Command) {
+	cmd.Flags().Bool("all", false, "all daemons that can be reached are told, with or without this")
 }
 
 func monitorHeal() *cobra.Command {
 	f := &adminFlags{}
-	return action(f, "heal", "End a partition before its time", "All daemons that can be reached are told. Dangerous, as partition is.",
+	cmd := action(f, "heal", "End a partition before its time", "All daemons that can be reached are told. Dangerous, as partition is.",
 		"  evensong monitor heal", arguments(0, 0), func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 			return monitor.Heal(ctx, f.reach, f.out(), cmd.OutOrStdout())
 		})
+	toldToAll(cmd)
+	return cmd
 }
 
 func monitorFlow() *cobra.Command {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -93,6 +94,14 @@ func interruptible(cmd *cobra.Command) (ctx context.Context, stop func()) {
 	ctx, stop = signal.NotifyContext(ctx, terminationSignals...)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
+}
+
+// unlessStopped is err, or nil if that only says that ctx has ended: to end a conversation, Ctrl-C is as good as its last word.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
 }
 
 // isTerminal reports whether a person is likely to read what is written to w, or to type what is read from it.

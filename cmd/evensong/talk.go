@@ -84,6 +84,9 @@ The command ends when the daemons have given the last message its place in the o
 		ctx, stop := interruptible(cmd)
 		defer stop()
 		sent, err := user.Publish(ctx, p)
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			err = errors.New("interrupted")
+		}
 		if isTerminal(cmd.ErrOrStderr()) && sent != 1 && err == nil {
 			fmt.Fprintf(cmd.ErrOrStderr(), "sent %d messages\n", sent)
 		}
@@ -130,16 +133,16 @@ is not UTF-8; raw is the bytes of each message and a newline. --views adds views
 		}
 		switch {
 		case s.Count < 0 || f.Changed("count") && s.Count == 0:
-			return usage(errors.New("--count wants a positive number"))
+			return usage(fmt.Errorf("--count %d: want at least 1", s.Count))
 		case s.For < 0 || f.Changed("timeout") && s.For == 0:
-			return usage(errors.New("--timeout wants a positive duration, such as 10s"))
+			return usage(fmt.Errorf("--timeout %v: want a positive duration, such as 10s", s.For))
 		}
 		session.read(cmd)
 		s.Groups = args
 		s.Color = colorful(cmd.OutOrStdout())
 		ctx, stop := interruptible(cmd)
 		defer stop()
-		return user.Subscribe(ctx, s, cmd.OutOrStdout())
+		return unlessStopped(ctx, user.Subscribe(ctx, s, cmd.OutOrStdout()))
 	}
 	return cmd
 }
@@ -175,11 +178,7 @@ With a pipe as input each line is sent, and the command ends when the last one h
 		c.Color = colorful(cmd.OutOrStdout())
 		ctx, stop := interruptible(cmd)
 		defer stop()
-		err = user.Converse(ctx, c, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
-		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			return nil // Ctrl-C is a way to leave
-		}
-		return err
+		return unlessStopped(ctx, user.Converse(ctx, c, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()))
 	}
 	return cmd
 }

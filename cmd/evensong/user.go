@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ the answer to the one before, and events are printed as plain lines.
 
 Environment: ` + envServer + `, ` + envUser + ` and ` + envPassword + ` stand for -s, -u and -p, which win over them.
 
-Exit status: 0 after q or the end of the input, 1 if the daemon cannot be reached or the session is lost, 2 for wrong
+Exit status: 0 after q, the end of the input or Ctrl-C, 1 if the daemon cannot be reached or the session is lost, 2 for wrong
 use, 5 if the daemon refuses the session or, in a pipe, a request. What it refuses in a pipe goes to standard error.`,
 		Example: `  evensong user                        the daemon on this machine, as "user"
   evensong user -u alice -s 4803@db1   another machine, as "alice"
@@ -52,9 +53,9 @@ use, 5 if the daemon refuses the session or, in a pipe, a request. What it refus
 			ctx, stop := interruptible(cmd)
 			defer stop()
 			if flush {
-				return user.FlushMain(ctx, o, true, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+				return unlessStopped(ctx, user.FlushMain(ctx, o, true, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()))
 			}
-			return user.Main(ctx, o, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return unlessStopped(ctx, user.Main(ctx, o, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()))
 		},
 	}
 	cmd.Flags().BoolVar(&flush, "flush", false, "view synchrony: a view changes only when its members have flushed")
@@ -84,7 +85,9 @@ func runSpuser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		io.WriteString(stdout, spuserUsage+"commands:\n"+user.Help()+"\n")
 		return 0
 	}
-	if err := user.Main(context.Background(), o, stdin, stdout, stderr); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), terminationSignals...)
+	defer stop()
+	if err := unlessStopped(ctx, user.Main(ctx, o, stdin, stdout, stderr)); err != nil {
 		fmt.Fprintf(stderr, "spuser: %s\n", strings.ReplaceAll(err.Error(), "\n", "\nspuser: "))
 		if exit, ok := errors.AsType[*user.ExitError](err); ok {
 			return exit.Code
@@ -110,7 +113,9 @@ func runFlushUser(args []string, stdin io.Reader, stdout, stderr io.Writer) int 
 		io.WriteString(stdout, flushUserUsage+"commands:\n"+user.FlushHelp()+"\n")
 		return 0
 	}
-	if err := user.FlushMain(context.Background(), o, false, stdin, stdout, stderr); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), terminationSignals...)
+	defer stop()
+	if err := unlessStopped(ctx, user.FlushMain(ctx, o, false, stdin, stdout, stderr)); err != nil {
 		fmt.Fprintf(stderr, "flush_user: %s\n", strings.ReplaceAll(err.Error(), "\n", "\nflush_user: "))
 		if exit, ok := errors.AsType[*user.ExitError](err); ok {
 			return exit.Code

@@ -3,13 +3,17 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"evensong/client"
 	"evensong/internal/proto/frame"
@@ -129,6 +133,87 @@ func TestUserCommand(t *testing.T) {
 	var exit interface{ ExitCode() int }
 	if !errors.As(err, &exit) || exit.ExitCode() != 5 || !errors.Is(err, client.ErrNotUnique) {
 		t.Errorf("name in use: %v", err)
+	}
+}
+
+// TestUserStopped: SIGINT, which ends the context, ends it as q does, whoever waits.
+func TestUserStopped(t *testing.T) {
+	addr, err := startDaemon(t.Cleanup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-s", addr}, {"--flush", "-s", addr}} {
+		ctx, stop := context.WithCancel(t.Context())
+		in, typed := io.Pipe()
+		shown, out := io.Pipe()
+		cmd := newUserCommand()
+		cmd.SetArgs(args)
+		cmd.SetIn(in)
+		cmd.SetOut(out)
+		cmd.SetErr(out)
+		done := make(chan error, 1)
+		go func() {
+			done <- cmd.ExecuteContext(ctx)
+			out.Close()
+		}()
+		var text strings.Builder
+		lines := bufio.NewScanner(shown)
+		for lines.Scan() {
+			text.WriteString(lines.Text() + "\n")
+			if strings.HasPrefix(lines.Text(), "connected") {
+				stop()
+			}
+		}
+		if err := <-done; err != nil || !strings.HasSuffix(text.String(), "\nbye\n") {
+			t.Errorf("%q: %v, output %q", args, err, text.String())
+		}
+		typed.Close()
+		stop()
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	for _, cmd := range []*cobra.Command{newUserCommand(), newSubCommand(), newJoinCommand()} {
+		if args := []string{"-s", addr}; cmd.Name() == "user" {
+			cmd.SetArgs(args)
+		} else {
+			cmd.SetArgs(append(args, "chat"))
+		}
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(io.Discard)
+		if err := cmd.ExecuteContext(stopped); err != nil {
+			t.Errorf("%s, stopped before it was connected: %v", cmd.Name(), err)
+		}
+	}
+}
+
+// TestFloodWaits: who waits for members of other programs says so, also where there is no terminal.
+func TestFloodWaits(t *testing.T) {
+	addr, err := startDaemon(t.Cleanup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	shown, errOut := io.Pipe()
+	cmd := newFloodCommand()
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetArgs([]string{"-s", addr, "--members", "2"})
+	cmd.SetOut(io.Discard)
+	cmd.SetErr(errOut)
+	done := make(chan error, 1)
+	go func() {
+		done <- cmd.ExecuteContext(ctx)
+		errOut.Close()
+	}()
+	lines := bufio.NewScanner(shown)
+	for lines.Scan() {
+		if want := `waiting: 1 of 2 members in group flooder; start the others, for example another "flood --members 2"`; lines.Text() != want {
+			t.Errorf("said %q, want %q", lines.Text(), want)
+		}
+		stop()
+	}
+	if err := <-done; err == nil || err.Error() != "interrupted with 1 of 2 members in group flooder" {
+		t.Error(err)
 	}
 }
 

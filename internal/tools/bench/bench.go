@@ -28,6 +28,7 @@ import (
 
 	"evensong/client"
 	"evensong/internal/host"
+	"evensong/internal/tools/amount"
 	"evensong/internal/tools/monitor"
 	"evensong/internal/tools/user"
 )
@@ -177,6 +178,8 @@ func (c Config) Validate() error {
 	}
 	check(c.Senders >= 1 && c.Senders <= MaxSessions, "%d senders: want 1 to %d", c.Senders, MaxSessions)
 	check(c.Receivers >= 0 && c.Senders+c.Receivers <= MaxSessions, "%d receivers beside %d senders: want 0 to %d", c.Receivers, c.Senders, max(MaxSessions-c.Senders, 0))
+	check(c.Senders < 1 || c.Senders+max(c.Receivers, 0) >= len(c.Servers), "%s and %s for %s: some would have none; want a session for each at least",
+		amount.Of(c.Senders, "sender"), amount.Of(c.Receivers, "receiver"), amount.Of(len(c.Servers), "server"))
 	check(c.Groups >= 1 && c.Groups <= MaxGroups, "%d groups: want 1 to %d", c.Groups, MaxGroups)
 	check(c.Window >= 1, "a window of %d: want at least 1", c.Window)
 	check(c.Time >= 10*time.Millisecond, "%v is too short to measure: want at least 10ms", c.Time)

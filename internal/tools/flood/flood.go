@@ -60,7 +60,7 @@ type Config struct {
 	// Window is how many messages a sender may be ahead. Zero means the default.
 	Window    int
 	Direction Direction
-	// Sessions in this process. Zero means one.
+	// Sessions in this process. Zero means one for each server.
 	Sessions int
 	// Members is how many must be in the group before anybody sends, those of other processes included. Each of them
 	// waits for the slowest. Zero means that nobody waits for another, if there is one session, else all sessions.
@@ -68,6 +68,9 @@ type Config struct {
 	// Patience as for DefaultPatience; zero means that.
 	Patience time.Duration
 
+	// Waiting, if not nil, is called each time another number of members is there, until all are. It is not called if all
+	// members are of this process.
+	Waiting func(there, wanted int)
 	// Started, if not nil, is called when the sessions are there, before the first message, with their names.
 	Started func(names []string)
 	// Progress, if not nil, is called a few times per second while messages flow.
@@ -91,8 +94,11 @@ func (c *Config) fill() {
 	if c.Window == 0 {
 		c.Window = DefaultWindow
 	}
+	if len(c.Servers) == 0 {
+		c.Servers = []string{c.Session.Address}
+	}
 	if c.Sessions == 0 {
-		c.Sessions = 1
+		c.Sessions = len(c.Servers)
 	}
 	if c.Members == 0 && c.Sessions > 1 && c.Direction == Both {
 		c.Members = c.Sessions
@@ -102,9 +108,6 @@ func (c *Config) fill() {
 		if c.Members > 0 {
 			c.Service = client.FIFO
 		}
-	}
-	if len(c.Servers) == 0 {
-		c.Servers = []string{c.Session.Address}
 	}
 	if c.Patience == 0 {
 		c.Patience = DefaultPatience
@@ -124,6 +127,7 @@ func (c Config) Validate() error {
 	check(c.Bytes <= MaxBytes, "%d bytes: a message has at most %d", c.Bytes, MaxBytes)
 	check(c.Window > 0, "a window of %d: want at least 1", c.Window)
 	check(c.Sessions >= 1 && c.Sessions <= MaxMembers, "%d senders: want 1 to %d", c.Sessions, MaxMembers)
+	check(c.Sessions < 1 || c.Sessions >= len(c.Servers), "%s for %s: some would have none; want a sender for each at least", amount.Of(c.Sessions, "sender"), amount.Of(len(c.Servers), "server"))
 	check(c.Members >= 0 && c.Members <= MaxMembers, "%d members: want 1 to %d", c.Members, MaxMembers)
 	check(c.Members == 0 || c.Members >= c.Sessions, "%s in all, fewer than the %s of this program", amount.Of(c.Members, "member"), amount.Of(c.Sessions, "session"))
 	check(c.Members == 0 || c.Direction != SendOnly, "who only sends is no member, so it cannot wait for members")
@@ -161,6 +165,9 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	for _, s := range f.sessions {
 		wg.Go(func() {
 			if err := s.run(ctx); err != nil {
+				if len(c.Servers) > 1 {
+					err = fmt.Errorf("the session at %s: %w", s.options.Address, err)
+				}
 				cancel(user.Explain(err, s.options))
 			}
 		})

@@ -179,6 +179,66 @@ func TestTooManyMembers(t *testing.T) {
 	}
 }
 
+// TestWaiting tells what a flood of several programs waits for, until it waits no more.
+func TestWaiting(t *testing.T) {
+	addr := serve(t)
+	ctx := limited(t)
+	var told []string // by one goroutine, which has ended when Run returns
+	alone := make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		_, err := Run(ctx, Config{Session: user.Options{Address: addr}, Messages: 10, Sessions: 2, Members: 3, Waiting: func(there, wanted int) {
+			if told = append(told, fmt.Sprintf("%d of %d", there, wanted)); there == 2 {
+				close(alone)
+			}
+		}})
+		done <- err
+	}()
+	<-alone
+	if _, err := Run(ctx, Config{Session: user.Options{Address: addr}, Messages: 10, Members: 3}); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := len(told); n < 2 || told[n-2] != "2 of 3" || told[n-1] != "3 of 3" {
+		t.Errorf("%q", told)
+	}
+	_, err := Run(ctx, Config{Session: user.Options{Address: addr}, Messages: 10, Sessions: 2, Waiting: func(there, wanted int) { t.Errorf("waits for itself, %d of %d", there, wanted) }})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServers: each server gets a session, and one that is lost is named.
+func TestServers(t *testing.T) {
+	addr := serve(t)
+	r, err := Run(limited(t), Config{Servers: []string{addr, addr}, Messages: 10})
+	if err != nil || r.Sessions != 2 || r.Sent.Messages != 20 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err = Run(limited(t), Config{Servers: []string{addr, "unix:/nowhere/here"}}); err == nil || !strings.Contains(err.Error(), "dial unix:/nowhere/here") {
+		t.Errorf("one that nobody serves: %v", err)
+	}
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	d, err := daemon.Start(t.Context(), daemon.Config{Name: "e", Cluster: "other", Bind: loopback, Listen: []netip.AddrPort{loopback}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	second := d.ListenAddrs()[0].String()
+	joined := make(chan struct{})
+	var once sync.Once
+	go func() { // the two daemons know nothing of each other, so the flood waits until one of them goes
+		<-joined
+		d.Close()
+	}()
+	_, err = Run(limited(t), Config{Servers: []string{addr, second}, Members: 3, Waiting: func(int, int) { once.Do(func() { close(joined) }) }})
+	if exit, ok := errors.AsType[*user.ExitError](err); !ok || exit.Code != 1 || !strings.Contains(err.Error(), "the session at "+second) {
+		t.Errorf("one that went: %v", err)
+	}
+}
+
 // TestStuck waits for a member that never sends.
 func TestStuck(t *testing.T) {
 	addr := serve(t)
@@ -204,6 +264,7 @@ func TestRefusals(t *testing.T) {
 		{Config{Window: -1}, "a window of -1"},
 		{Config{Sessions: 101}, "101 senders"},
 		{Config{Members: 101}, "101 members"},
+		{Config{Servers: []string{"a:1", "b:1", "c:1"}, Sessions: 2}, "2 senders for 3 servers: some would have none"},
 		{Config{Members: 2, Sessions: 3}, "2 members in all, fewer than the 3 sessions"},
 		{Config{Members: 2, Direction: SendOnly}, "is no member"},
 	} {

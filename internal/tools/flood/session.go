@@ -218,7 +218,11 @@ func (s *session) view(v *client.View) error {
 		return nil
 	}
 	if s.index == nil {
-		switch n := len(v.Members); {
+		n := len(v.Members)
+		if s.Waiting != nil && s == s.sessions[0] && s.Members > s.Sessions {
+			s.Waiting(min(n, s.Members), s.Members)
+		}
+		switch {
 		case n < s.Members:
 			return nil
 		case n > s.Members:

@@ -95,7 +95,7 @@ func (m *menu) help() {
   1  define a partition         2  send it      3  show it     4  cancel it
   5  define flow control        6  send it      7  show it
   8  terminate daemons
-  r  reload the configuration of daemons
+  r  reload the configuration of all daemons
   9  end (also q)`)
 }
 
@@ -221,7 +221,11 @@ func (m *menu) report(f func(context.Context, Target) (string, error), only []st
 // replace it.
 func (m *menu) chooseDaemons(all bool, chosen []string) (bool, []string) {
 	known := m.names()
-	m.say("Daemons are %s. Give names, one per line, or all, or none; an empty line ends.", strings.Join(known, ", "))
+	if len(known) == 0 {
+		m.say("No daemon answers, so there is nothing to choose from; an empty line ends.")
+	} else {
+		m.say("Daemons are %s. Give names, one per line, or all, or none; an empty line ends.", strings.Join(known, ", "))
+	}
 	for {
 		line, ok := m.ask("daemon: ")
 		line = strings.TrimSpace(line)

@@ -23,7 +23,7 @@ func TestMenu(t *testing.T) {
 		want         []string
 	}{
 		{"end", "9\n0\nall\n", []string{`\n  9  end \(also q\)\n$`}},
-		{"end of input", "", []string{`also q\)\n$`}},
+		{"end of input", "", []string{`r  reload the configuration of all daemons\n`, `also q\)\n$`}},
 		{"unknown", "x\nq\n", []string{`There is no "x" in the menu`}},
 		{"status", "0\nb\nzoe\n\nq\n", []string{"Daemons are a, b", `There is no daemon "zoe"`, "daemon b, version", "leader a, accelerated ring", "rounds [0-9]+, repeats", "windows +1024"}},
 		{"status of all, then none", "0\nall\n\n0\nnone\n\nq\n", []string{"daemon a, version", "daemon b, version", "since last|daemon: \n"}},
@@ -62,6 +62,17 @@ func TestMenu(t *testing.T) {
 	<-r.hosts["b"].Done()
 	if err := r.hosts["b"].Err(); !errors.Is(err, host.ErrTerminated) {
 		t.Errorf("b ended with %v", err)
+	}
+}
+
+// TestMenuOfNobody: where no daemon answers, nothing is offered.
+func TestMenuOfNobody(t *testing.T) {
+	var out lines
+	if err := Menu(t.Context(), Reach{Dir: t.TempDir()}, MenuOptions{}, strings.NewReader("8\n\nq\n"), &out); err != nil {
+		t.Error(err)
+	}
+	if text := out.String(); !strings.Contains(text, "No daemon answers, so there is nothing to choose from") || !strings.Contains(text, "Nothing is terminated") {
+		t.Error(text)
 	}
 }
 

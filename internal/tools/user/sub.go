@@ -52,6 +52,13 @@ func Subscribe(ctx context.Context, s Subscription, out io.Writer) error {
 		defer cancel()
 	}
 	conn, err := Dial(ctx, s.Options)
+	if err != nil && s.For > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) { // the daemon need not be at fault
+		err = fmt.Errorf("there was no session within %v", s.For)
+		if s.Count > 0 {
+			err = fmt.Errorf("0 messages came within %v, want %d; there was no session by then", s.For, s.Count)
+		}
+		return &ExitError{exitFailure, "", err}
+	}
 	if err != nil {
 		return Explain(err, s.Options)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,23 @@ func TestJSON(t *testing.T) {
 		if got := string(n.asJSON(tt.ev)); got != tt.want {
 			t.Errorf("%v:\n got %s\nwant %s", tt.ev, got, tt.want)
 		}
+	}
+}
+
+// TestSubscribeLate: a time that is over before there is a session is over all the same.
+func TestSubscribeLate(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // and nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	s := Subscription{Options: Options{Address: ln.Addr().String()}, Groups: []string{"g"}, Count: 2, For: time.Millisecond}
+	if err := Subscribe(t.Context(), s, io.Discard); err == nil || err.Error() != "0 messages came within 1ms, want 2; there was no session by then" {
+		t.Errorf("with a count: %v", err)
+	}
+	s.Count = 0
+	if err := Subscribe(t.Context(), s, io.Discard); err == nil || err.Error() != "there was no session within 1ms" {
+		t.Errorf("without: %v", err)
 	}
 }
 

@@ -48,7 +48,8 @@ const (
 
 const prompt = "> "
 
-// Run talks to the user until q, the end of the input, or the end of the session, and closes conn. The latter is an error.
+// Run talks to the user until q, the end of the input or of ctx, or the end of the session, and closes conn. Only the latter
+// is an error.
 // If in or out is no terminal, so are requests that the daemon has refused: they go to errOut, because a script does not
 // read what is printed, and Run ends only when all that was asked for has been done or refused. It waits for a line of in
 // at most until the session or ctx ends; a goroutine may then stay blocked in a Read of in, so in should be closed or the
@@ -68,6 +69,7 @@ func run(ctx context.Context, conn Conn, scr screen) error {
 
 // run is a session from its first command to its end. receive tells whether events appear by themselves at the start.
 func (s *session) run(ctx context.Context, receive bool) error {
+	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	scr, conn := s.scr, s.conn
@@ -81,6 +83,9 @@ func (s *session) run(ctx context.Context, receive bool) error {
 	err := s.loop(ctx)
 	if err == nil && !scr.interactive() {
 		err = s.settle(ctx)
+	}
+	if outer.Err() != nil && errors.Is(err, outer.Err()) {
+		err = nil // the end of ctx is as good as q
 	}
 	cancel()
 	s.receiveOff()

@@ -258,10 +258,12 @@ func TestCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	in, write := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, newFakeConn(), in, io.Discard, io.Discard) }()
+	var out bytes.Buffer
+	f := newFakeConn()
+	go func() { done <- Run(ctx, f, in, &out, io.Discard) }()
 	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("Run: %v", err)
+	if err := <-done; err != nil || out.String() != "bye\n" || !f.closed {
+		t.Errorf("Run: %v, printed %q", err, out.String())
 	}
 	write.Close()
 }
