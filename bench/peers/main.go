@@ -64,6 +64,7 @@ const (
 	load = "load" // as much as the window allows
 	ping = "ping" // one member, one message in flight
 	low  = "low"  // by schedule, slowly
+	idle = "idle" // nothing at all
 	half = "half" // by schedule, half of what the second system carries
 )
 
@@ -108,7 +109,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		".\nOptions follow with +: evensong+SERVICE (fifo, causal, agreed, safe), evensong+unicast, evensong+loss=0.01 (of the datagrams that each daemon receives), evensong+--FLAG=VALUE of serve,\ncorosync-TRANSPORT+SETTING=VALUE of totem or system; corosync alone is the best of -sweep with all transports")
 	nodes := fs.String("nodes", "4", "`NUMBERS` of nodes")
 	bytes := fs.String("bytes", "100", "payload `BYTES`, at least "+strconv.Itoa(run.MinPayload))
-	measures := fs.String("measure", load, "`WAYS` to send: load, ping (one in flight), low (by schedule), half (by schedule, half of what the second of the pair carries)")
+	measures := fs.String("measure", load, "`WAYS` to send: load, ping (one in flight), low (by schedule), half (by schedule, half of what the second of the pair carries), idle (nothing)")
 	fs.IntVar(&o.members, "members", 0, "`MEMBERS`, if there are more than nodes, in turn on each; not for raw sockets")
 	fs.BoolVar(&o.one, "one-sender", false, "only the first member sends")
 	fs.IntVar(&o.pairs, "pairs", 9, "`PAIRS` of runs of each comparison; medians are shown")
@@ -154,8 +155,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 	}
 	for m := range strings.SplitSeq(*measures, ",") {
-		if !slices.Contains([]string{load, ping, low, half}, m) {
-			return o, fmt.Errorf("-measure %s: want some of load, ping, low, half", m)
+		if !slices.Contains([]string{load, ping, low, half, idle}, m) {
+			return o, fmt.Errorf("-measure %s: want some of load, ping, low, half, idle", m)
 		}
 		o.measures = append(o.measures, m)
 	}

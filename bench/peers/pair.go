@@ -34,6 +34,8 @@ type sample struct {
 	cpu      float64 // of daemons and members, per delivery
 	daemons  float64 // the daemons' part of it
 	p50, p99 float64 // of own messages: the mean of the members' medians, the worst of their 99th percentiles
+	core     float64 // of all daemons, in percent of one core
+	memory   float64 // MiB of the largest daemon: at present if idle, else at most
 	lost     float64 // share of what was sent
 }
 
@@ -48,6 +50,11 @@ var figures = map[string][]struct {
 		{"... of which daemons", func(s sample) float64 { return s.daemons }},
 		{"under load, p50 µs", func(s sample) float64 { return s.p50 }},
 		{"under load, p99 µs", func(s sample) float64 { return s.p99 }},
+		{"largest daemon at most, MiB", func(s sample) float64 { return s.memory }},
+	},
+	idle: {
+		{"idle, all daemons, % of a core", func(s sample) float64 { return s.core }},
+		{"idle, largest daemon, MiB", func(s sample) float64 { return s.memory }},
 	},
 	ping: {
 		{"one in flight, p50 µs", func(s sample) float64 { return s.p50 }},
@@ -227,6 +234,18 @@ func (d *duel) once(ctx context.Context, side int, way string, bytes int, rate f
 
 // run measures a cluster once.
 func (b *bench) run(ctx context.Context, c *cluster, service, way string, bytes int, rate float64, length time.Duration) (s sample, err error) {
+	if way == idle {
+		if err := run.Pause(ctx, b.o.warm); err != nil {
+			return s, err
+		}
+		before := used(c.daemons)
+		if err := run.Pause(ctx, length); err != nil {
+			return s, err
+		}
+		s.core = 100 * (used(c.daemons) - before).Seconds() / length.Seconds()
+		s.memory = largest(c.daemons, "VmRSS")
+		return s, nil
+	}
 	senders, alone := c.members, "together"
 	if b.o.one {
 		senders, alone = senders[:1], "alone"
@@ -282,6 +301,7 @@ func (b *bench) run(ctx context.Context, c *cluster, service, way string, bytes 
 	s.daemons = daemons.Seconds() * 1e6 / received
 	s.cpu = s.daemons + members.Seconds()*1e6/received
 	s.lost = lost / (received + lost)
+	s.memory = largest(c.daemons, "VmHWM")
 	return s, nil
 }
 
@@ -309,6 +329,14 @@ func used(list []*run.Child) (t time.Duration) {
 		t += run.ProcessTime(k.PID())
 	}
 	return t
+}
+
+// largest is the most memory of one of some processes, in MiB, by its name in /proc.
+func largest(list []*run.Child, name string) (most float64) {
+	for _, k := range list {
+		most = max(most, run.ProcessMemory(k.PID(), name))
+	}
+	return most
 }
 
 // sweep finds the best settings of corosync for each size.

@@ -39,7 +39,7 @@ func TestOptions(t *testing.T) {
 		{"-against spread", "-against spread: want one of"},
 		{"-against raw-unix+safe", `-against raw-unix+safe: raw-unix has no option "safe"`},
 		{"-sweep window_size", `-sweep window_size: corosync-knet+window_size: corosync-knet has no option "window_size"`},
-		{"-measure idle", "-measure idle: want some of"},
+		{"-measure rest", "-measure rest: want some of"},
 		{"-nodes 9", "-nodes 9: want numbers from 1 to 8"},
 		{"-bytes 80", "-bytes 80: want numbers from 88 to 65000"},
 		{"-pairs 0", "numbers and times must be positive"},

@@ -28,3 +28,15 @@ func ProcessTime(pid int) time.Duration {
 	system, _ := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * clockTick
 }
+
+// ProcessMemory is a figure of /proc/PID/status, as VmRSS, in MiB; zero where it cannot be known.
+func ProcessMemory(pid int, name string) float64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == name+":" {
+			kib, _ := strconv.ParseFloat(f[1], 64)
+			return kib / 1024
+		}
+	}
+	return 0
+}
