@@ -23,7 +23,7 @@ func newSetCommand() *cobra.Command {
 		Use:   "set [NAME=VALUE]...",
 		Short: "Change windows and the log level while daemons run",
 		Long: `Change settings of daemons while they run. Without arguments it shows the values in force. Nothing is stored: after a
-restart the configuration counts.
+restart, or a reload that changes something, the configuration counts.
 
   window=PACKETS              per token round, of all daemons together   dangerous
   personal-window=PACKETS     per token round, of one daemon             dangerous
@@ -31,7 +31,7 @@ restart the configuration counts.
   log-level=LEVEL             debug, info, warn or error
 
 Dangerous ones need DangerousMonitor in the daemon's configuration. Windows should be the same at all daemons.
-To set one ends the tuning of all three: those that are not given are then what tuning begins with.
+To set one ends the tuning of all three: those that are not given become what the configuration says, or else 160, 40 and 20.
 
 ` + reachHelp + `
 

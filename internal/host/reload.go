@@ -15,6 +15,7 @@ import (
 	"evensong/internal/admin"
 	"evensong/internal/config"
 	"evensong/internal/proto/node"
+	"evensong/internal/proto/ring"
 )
 
 // ErrReload marks a reload that was refused: everything goes on as it was.
@@ -164,6 +165,9 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 	var refused error
 	limit := sessionLimit(next.Sessions.Limit)
 	err = h.Do(context.WithoutCancel(ctx), func(now time.Duration) {
+		if k, ok := m.(interface{ RingConfig() ring.Config }); ok && len(report.Changed) == 0 {
+			n.Ring = k.RingConfig() // only access files are read again: windows that an operator has set stay
+		}
 		if refused = m.Reconfigure(now, n, &h.core.fx); refused != nil {
 			return
 		}

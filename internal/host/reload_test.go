@@ -313,3 +313,26 @@ func TestReloadByOperator(t *testing.T) {
 		t.Errorf("windows %v, %d missing after a refusal", w, missing())
 	}
 }
+
+// Access files are read again by every reload. That changes nothing else: windows that an operator has set stay.
+func TestReloadOfAccessFilesKeepsWindows(t *testing.T) {
+	networks := filepath.Join(t.TempDir(), "networks")
+	if err := os.WriteFile(networks, []byte("local\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	addr := freeAddr(t)
+	f := startFiled(t, "a", segment("a", addr)+"AllowedAuthMethods = IP\nAccessIPFile = \""+networks+"\"\n")
+	f.look(func(m *node.Machine) {
+		if err := m.SetWindows(time.Second, 200, 50, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	for range 2 {
+		if r, err := f.host.Reload(t.Context()); err != nil || len(r.Changed) > 0 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		if w := f.windows(); w != [3]int{200, 50, 20} {
+			t.Errorf("windows %v after a reload that changes nothing", w)
+		}
+	}
+}

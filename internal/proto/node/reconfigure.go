@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"evensong/internal/proto/ring"
 )
 
 // Reconfigure changes what the daemon runs with while it runs. next is a whole Config, as for a daemon that starts now. In
@@ -66,6 +68,9 @@ func (m *Machine) pressureChanged(now time.Duration, blocked bool) {
 		}
 	}
 }
+
+// RingConfig is what rings run with, windows changed by SetWindows included.
+func (m *Machine) RingConfig() ring.Config { return m.order.RingConfig() }
 
 // SetWindows changes the flow control windows of this daemon alone, in packets, from its next visit of the token on: how
 // many all daemons together may send in a rotation, how many this one may send per visit, and how many of these after it
