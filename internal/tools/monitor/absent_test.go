@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package monitor
+
+import (
+	"strings"
+	"testing"
+
+	"evensong/internal/admin"
+)
+
+// TestStatusTellsWhoIsAbsent: who is missing, whose configuration differs, who is kept out, and a foreign address stand in a
+// status, with what to do, and in the note of a table.
+func TestStatusTellsWhoIsAbsent(t *testing.T) {
+	s := &admin.Status{Name: "a", Ready: true,
+		Members: []admin.Member{{Name: "a", Me: true, Address: "192.0.2.1:4803", Foreign: true}, {Name: "b", Differs: []string{"address of c differs"}}},
+		Missing: []admin.Member{{Name: "c"}, {Name: "d"}},
+		Others:  []admin.Member{{Name: "e", KeptOut: true, Differs: []string{"e is only in the list there"}}},
+	}
+	var b strings.Builder
+	if err := writeStatus(&b, &Report{Status: s}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"  missing        c d; start them",
+		"  address        192.0.2.1:4803 is none of this machine",
+		"  kept out       e, which no configuration here lists",
+		"  differs        daemon b has another configuration: address of c differs; compare the files (evensong config check, config diff), and reload",
+		"  differs        daemon e has another configuration: e is only in the list there",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+	if got, want := remark(s), "missing c d; a: its address is none of its machine; b: another configuration; e: kept out; e: another configuration"; got != want {
+		t.Errorf("note %q, want %q", got, want)
+	}
+	if got := remark(&admin.Status{Name: "a", Members: []admin.Member{{Name: "a"}}}); got != "" {
+		t.Errorf("note of a daemon that is well: %q", got)
+	}
+}
