@@ -778,3 +778,18 @@ func TestServiceString(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyThere: the error asks what a newcomer has forgotten.
+func TestNobodyThere(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	ln.Close()
+	for _, where := range []string{addr, "unix:" + t.TempDir() + "/none", "evensong://" + addr} {
+		if _, err := Dial(t.Context(), where); !errors.Is(err, ErrCouldNotConnect) || !strings.Contains(err.Error(), "is a daemon running there?") {
+			t.Errorf("%s: %v", where, err)
+		}
+	}
+}

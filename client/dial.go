@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"evensong/internal/proto/frame"
@@ -51,11 +53,13 @@ func Dial(ctx context.Context, addr string, opts ...Option) (*Conn, error) {
 	}
 	nc, err := o.dial(ctx, ep.network, ep.address)
 	if err != nil {
-		code := ErrCouldNotConnect
+		e := &Error{Op: op, Code: ErrCouldNotConnect, Err: err}
 		if _, ok := errors.AsType[*net.DNSError](err); ok && ctx.Err() == nil {
-			code = ErrIllegalAddress
+			e.Code = ErrIllegalAddress
+		} else if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
+			e.Detail = "is a daemon running there?" // what a newcomer has forgotten
 		}
-		return nil, &Error{Op: op, Code: code, Err: err}
+		return nil, e
 	}
 	// The end of ctx becomes a deadline in the past, which ends every read and write at once.
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })

@@ -7,12 +7,14 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +114,49 @@ func TestLoads(t *testing.T) {
 	for _, bad := range []string{"http", "src=", "url(", "@import", "ZgotmplZ", "NaN", "Inf"} {
 		if strings.Contains(page, bad) {
 			t.Errorf("the page has %q", bad)
+		}
+	}
+	checkPlots(t, page)
+}
+
+// checkPlots parses the pictures: they are whole, and everything drawn is inside.
+func checkPlots(t *testing.T, page string) {
+	t.Helper()
+	if strings.Contains(page, "<script") {
+		t.Error("the page has a script")
+	}
+	for i, rest := range strings.Split(page, "<svg ")[1:] {
+		picture, _, ok := strings.Cut(rest, "</svg>")
+		if !ok {
+			t.Fatalf("plot %d has no end", i)
+		}
+		d := xml.NewDecoder(strings.NewReader("<svg " + picture + "</svg>"))
+		drawn := map[string]int{}
+		for {
+			token, err := d.Token()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatalf("plot %d: %v", i, err)
+			}
+			e, ok := token.(xml.StartElement)
+			if !ok {
+				continue
+			}
+			drawn[e.Name.Local]++
+			for _, a := range e.Attr {
+				limit := map[string]float64{"x": 960, "x1": 960, "x2": 960, "cx": 960, "y": 320, "y1": 320, "y2": 320, "cy": 320}[a.Name.Local]
+				if limit == 0 {
+					continue
+				}
+				if v, err := strconv.ParseFloat(a.Value, 64); err != nil || v < 0 || v > limit {
+					t.Errorf("plot %d: %s %s=%q is outside", i, e.Name.Local, a.Name.Local, a.Value)
+				}
+			}
+		}
+		if drawn["path"] == 0 || drawn["circle"] == 0 || drawn["text"] < 4 {
+			t.Errorf("plot %d has %v", i, drawn)
 		}
 	}
 }

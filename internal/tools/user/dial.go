@@ -118,7 +118,7 @@ func Explain(err error, o Options) error {
 			e.Hint = "a group has 1 to 255 bytes of UTF-8 without # and control characters; a private group looks like #name#daemon"
 		}
 	case client.ErrCouldNotConnect:
-		e.Hint = "is a daemon running there? name another one with -s port@host"
+		e.Hint = "start a daemon there, or name another one with -s port@host; \"evensong dev\" runs some to try"
 	case client.ErrNotUnique:
 		e.Code = exitRefused
 		e.Hint = "choose another name with -u, or -r for one from the daemon; a name is free again a moment after its session ended"
