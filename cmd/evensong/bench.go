@@ -68,8 +68,8 @@ With --ring the benchmark starts daemons of its own, on this machine, for as lon
 	f.IntVar(&c.Receivers, "receivers", 0, "how many sessions beside these only receive: `N`")
 	f.IntVar(&c.Groups, "groups", 1, "how many groups everybody joins and messages go to in turn: `N`")
 	f.IntVar(&c.Window, "window", bench.DefaultWindow, "how many messages a sender may be ahead at the rate max: `N`")
-	f.DurationVar(&c.Time, "time", bench.DefaultTime, "how long each load is measured")
-	f.DurationVar(&c.Warm, "warm", bench.DefaultWarm, "how long it is under way before that")
+	f.DurationVar(&c.Time, "time", bench.DefaultTime, "how long each load is measured: `DURATION`")
+	f.DurationVar(&c.Warm, "warm", bench.DefaultWarm, "how long it is under way before that: `DURATION`")
 	f.IntVar(&ring, "ring", 0, "measure a temporary ring of `N` daemons on this machine")
 	f.StringVar(&html, "html", "", "write a page with plots to `FILE`")
 	for _, name := range []string{"bytes", "senders", "receivers", "groups", "window", "time", "warm", "ring"} {
@@ -79,7 +79,7 @@ With --ring the benchmark starts daemons of its own, on this machine, for as lon
 	_ = cmd.RegisterFlagCompletionFunc("rate", cobra.FixedCompletions([]string{"max", "50%"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagFilename("html", "html")
 	reach.bind(cmd)
-	f.Lookup("timeout").Usage = "how long connecting may take, and asking a daemon"
+	f.Lookup("timeout").Usage = "how long connecting may take, and asking a daemon: `DURATION`"
 	reach.bindOutput(cmd)
 	session = bindSession(cmd, &c.Session, "")
 	cmd.MarkFlagsMutuallyExclusive("ring", "server")
@@ -279,7 +279,7 @@ machines for example; load members end when the measuring ones are done.
 	f.BoolVar(&c.Flush, "flush", false, "members with view synchrony: each view waits until all have flushed")
 	f.BoolVar(&noPause, "no-pause", false, "no pause between changes (otherwise "+timing.DefaultPause.String()+")")
 	f.BoolVar(&raw, "raw", false, "print each join and leave in ms, a pair on a line, and no statistics")
-	f.StringVarP(&output, "output", "o", "table", "table or json")
+	f.StringVarP(&output, "output", "o", "table", "`FORMAT`: table or json")
 	for _, name := range []string{"server", "group", "size", "count", "measuring"} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}
@@ -373,7 +373,7 @@ func newLinkSendCommand() *cobra.Command {
 	f.DurationVarP(&s.Interval, "interval", "t", link.DefaultInterval, "pause between two bursts")
 	f.IntVarP(&s.Count, "count", "n", link.DefaultCount, "send `N` packets")
 	f.IntVar(&s.Bytes, "size", link.DefaultBytes, "`BYTES` in a packet, "+strconv.Itoa(link.MinBytes)+" to "+strconv.Itoa(link.MaxBytes))
-	f.StringVarP(&output, "output", "o", "table", "table or json")
+	f.StringVarP(&output, "output", "o", "table", "`FORMAT`: table or json")
 	for _, name := range []string{"to", "from", "port", "burst", "interval", "count", "size"} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}
@@ -449,7 +449,7 @@ cannot be had.`,
 	f.BoolVarP(&display, "display", "d", false, "print each packet")
 	f.DurationVar(&r.Idle, "idle", 3*time.Second, "end when the sender was silent for so long")
 	f.DurationVar(&timeout, "timeout", 0, "end after this `DURATION` (default: do not)")
-	f.StringVarP(&output, "output", "o", "table", "table or json")
+	f.StringVarP(&output, "output", "o", "table", "`FORMAT`: table or json")
 	for _, name := range []string{"address", "interface", "port", "idle", "timeout"} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}

@@ -64,7 +64,7 @@ func bindSession(cmd *cobra.Command, o *user.Options, name string) *sessionFlags
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}
 	if f.Lookup("timeout") == nil { // a command may need the word for more than connecting
-		f.DurationVar(&o.Timeout, "timeout", user.DefaultTimeout, "how long connecting may take")
+		f.DurationVar(&o.Timeout, "timeout", user.DefaultTimeout, "how long connecting may take: `DURATION`")
 		_ = cmd.RegisterFlagCompletionFunc("timeout", cobra.NoFileCompletions)
 	}
 	return &sessionFlags{o}

@@ -49,7 +49,7 @@ The command ends when the daemons have given the last message its place in the o
 	f.BoolVar(&discard, "self-discard", false, "do not deliver the message to the own session")
 	f.IntVar(&p.Repeat, "repeat", 1, "send each message `N` times")
 	f.Float64Var(&p.Rate, "rate", 0, "send at most `N` messages per second (default: as many as the daemon takes)")
-	f.DurationVar(&p.Timeout, "timeout", user.DefaultTimeout, "how long connecting, and at the end the order of the last message, may take")
+	f.DurationVar(&p.Timeout, "timeout", user.DefaultTimeout, "`DURATION` that connecting, and at the end the order of the last message, may take")
 	for _, name := range []string{"type", "repeat", "rate", "timeout"} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}

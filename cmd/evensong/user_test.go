@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"evensong/client"
 	"evensong/internal/proto/frame"
@@ -214,6 +215,17 @@ func TestFloodWaits(t *testing.T) {
 	}
 	if err := <-done; err == nil || err.Error() != "interrupted with 1 of 2 members in group flooder" {
 		t.Error(err)
+	}
+}
+
+// TestValuesHaveNames: the help of the commands of clients says what a flag takes, not of which type it is.
+func TestValuesHaveNames(t *testing.T) {
+	for _, cmd := range append(toolCommands(), newUserCommand(), newDevCommand()) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if what, _ := pflag.UnquoteUsage(f); f.Value.Type() != "bool" && what != strings.ToUpper(what) {
+				t.Errorf("%s: --%s %s", cmd.Name(), f.Name, what)
+			}
+		})
 	}
 }
 
