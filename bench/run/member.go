@@ -306,7 +306,7 @@ func (m *member) pace(ctx context.Context, service string, bytes int, rate float
 			default:
 			}
 			if left := due - time.Since(m.start); left > 0 {
-				nap(min(left, 10*time.Millisecond)) // and see whether it ends
+				latency.Nap(min(left, 10*time.Millisecond)) // and see whether it ends
 				continue
 			}
 			if err := m.handOver(ctx, service, data, due); err != nil {

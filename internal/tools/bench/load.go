@@ -204,7 +204,7 @@ func (s *session) sendBySchedule(ctx context.Context, p *phase, me *sender, data
 			if int64(s.now()) >= p.to.Load() {
 				return nil
 			}
-			nap(min(left, 10*time.Millisecond)) // and see whether it ends
+			latency.Nap(min(left, 10*time.Millisecond)) // and see whether it ends
 		}
 		to := time.Duration(p.to.Load())
 		if due >= to || ctx.Err() != nil {

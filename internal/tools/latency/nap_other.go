@@ -2,9 +2,9 @@
 
 //go:build !linux
 
-package bench
+package latency
 
 import "time"
 
-// nap sleeps.
-func nap(d time.Duration) { time.Sleep(d) }
+// Nap sleeps.
+func Nap(d time.Duration) { time.Sleep(d) }

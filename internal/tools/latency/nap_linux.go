@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package bench
+package latency
 
 import (
 	"syscall"
 	"time"
 )
 
-// nap sleeps as exactly as the kernel can. The runtime's own timers may be a millisecond late, which a latency that counts
+// Nap sleeps as exactly as the kernel can. The runtime's own timers may be a millisecond late, which a latency that counts
 // from when a message was due would show.
-func nap(d time.Duration) {
+func Nap(d time.Duration) {
 	t := syscall.NsecToTimespec(int64(d))
 	_ = syscall.Nanosleep(&t, nil) // a signal only ends it early
 }
