@@ -141,6 +141,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		o.services = append(o.services, s)
 	}
 	switch {
+	case o.counters && o.binary != "":
+		return o, errors.New("-counters runs the daemons in this program, so it does not go with -binary")
 	case o.window < 1 || o.repeat < 1 || o.lead < 1 || o.load <= 0 || o.warm < 0 || o.ping < 0:
 		return o, errors.New("windows, times and repetitions must be positive")
 	case o.output != "text" && o.output != "markdown" && o.output != "json":

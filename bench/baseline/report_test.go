@@ -21,6 +21,7 @@ func TestOptions(t *testing.T) {
 		{"-service fifo", "-service fifo: want agreed or safe"},
 		{"-o xml", "-o xml: want text, markdown or json"},
 		{"-window 0", "windows, times and repetitions must be positive"},
+		{"-counters -binary evensong", "-counters runs the daemons in this program, so it does not go with -binary"},
 		{"run", `unexpected argument "run"`},
 	} {
 		o, err := parse(strings.Fields(c.args), io.Discard)
