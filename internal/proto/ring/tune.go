@@ -53,8 +53,8 @@ func (r WindowReason) String() string {
 // a lost token. From 40 to 256 takes 33 full rotations. The global window is as many times the configured one as Tune is of the
 // personal one, all the time: it is the same everywhere, or those who have tuned theirs up would leave the others no room.
 //
-// Everybody tunes alone, on what everybody sees: requests for retransmission travel on the token past all members. Windows that
-// differ come together at Tune, where the first ones wait for the others.
+// Everybody tunes alone, on what its own visits find on the token: requests that a member in between has answered are seen by
+// some and not by others. Windows that differ come together at Tune, where the first ones wait for the others.
 type flow struct {
 	personal, global, accelerated int
 
