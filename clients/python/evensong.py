@@ -161,7 +161,8 @@ _ADVICE = {
     Code.REJECT_NOT_UNIQUE: "choose another, or none and the daemon invents one; it is free again a moment after its session ended",
     Code.REJECT_AUTH: "the daemon's configuration says which methods it allows, and whom; give yours as auth=[...]",
 }
-_LOST = "the daemon ended it, and its log says why; connect opens a new session"
+# A daemon that was killed leaves no word in its log.
+_LOST = "it was lost, and the daemon may have ended: see evensong status, and if it runs, its log says why; connect opens a new session"
 
 
 class Error(Exception):

@@ -388,7 +388,7 @@ class TestMistakes(unittest.TestCase):
         with self.assertRaises(Error) as e:
             s.receive(WAIT)
         self.assertEqual(e.exception.code, Code.CONNECTION_CLOSED)
-        self.assertIn("its log says why; connect opens a new session", str(e.exception))
+        self.assertIn("the daemon may have ended: see evensong status", str(e.exception))
 
 
 class TestHandshakes(unittest.TestCase):

@@ -134,10 +134,14 @@ func Explain(err error, o Options) error {
 	case client.ErrVersion, client.ErrNoName:
 		e.Code = exitRefused
 	case client.ErrConnectionClosed:
-		if errors.Is(err, context.DeadlineExceeded) {
+		ended, _ := errors.AsType[*client.Error](err)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
 			e.Hint = "something listens there and does not speak; is it a daemon?"
-		} else {
-			e.Hint = "the session is over; the daemon's log says why. Start again to connect anew"
+		case ended != nil && ended.Reason != "":
+			e.Hint = "the daemon ended the session; start again to connect anew"
+		default: // a daemon that was killed leaves no word in its log
+			e.Hint = "the connection was lost; the daemon may have ended: see \"evensong status\", and if it runs, its log says why"
 		}
 	}
 	return e

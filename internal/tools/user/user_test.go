@@ -366,6 +366,22 @@ func (w *watchedBuffer) waitFor(t *testing.T, part string) {
 	}
 }
 
+// TestExplainLost: a lost connection need not be the daemon's will; where the daemon said so, nothing else is supposed.
+func TestExplainLost(t *testing.T) {
+	for _, r := range []struct {
+		err  *client.Error
+		want string
+	}{
+		{&client.Error{Code: client.ErrConnectionClosed, Err: io.EOF}, `the connection was lost; the daemon may have ended: see "evensong status"`},
+		{&client.Error{Code: client.ErrConnectionClosed, Reason: "shutdown"}, "\nthe daemon ended the session"},
+		{&client.Error{Code: client.ErrConnectionClosed, Err: context.DeadlineExceeded}, "is it a daemon?"},
+	} {
+		if got := Explain(r.err, Options{}).Error(); !strings.Contains(got, r.want) {
+			t.Errorf("%v: %q, want %q", r.err, got, r.want)
+		}
+	}
+}
+
 // TestExplainOwnDialect: what names may be is told of the dialect that is spoken.
 func TestExplainOwnDialect(t *testing.T) {
 	for _, code := range []client.Code{client.ErrIllegalName, client.ErrIllegalGroup} {
