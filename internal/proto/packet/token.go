@@ -119,18 +119,23 @@ func ParseToken(body []byte, t *Token) error {
 	return nil
 }
 
-// Hurry asks the representative of a ring to let a held token go.
+// Hurry asks the member of a ring who holds the token to let it go.
+//
+//	+0  ring sequence 8 · ring representative 8
+//	+16 sender 2
 type Hurry struct {
-	Ring evs.RingID
+	Ring   evs.RingID
+	Sender uint16 // index of the member that wants the token
 }
 
 // HurrySize is the length of a hurry's body.
-const HurrySize = 16
+const HurrySize = 18
 
 // AppendHurry appends h's body to b.
 func AppendHurry(b []byte, h Hurry) []byte {
 	b = binary.LittleEndian.AppendUint64(b, h.Ring.Seq)
-	return binary.LittleEndian.AppendUint64(b, uint64(h.Ring.Rep))
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.Ring.Rep))
+	return binary.LittleEndian.AppendUint16(b, h.Sender)
 }
 
 // ParseHurry reads a hurry's body.
@@ -139,5 +144,5 @@ func ParseHurry(body []byte) (Hurry, error) {
 		return Hurry{}, ErrBody
 	}
 	le := binary.LittleEndian
-	return Hurry{Ring: evs.RingID{Seq: le.Uint64(body), Rep: evs.Incarnation(le.Uint64(body[8:]))}}, nil
+	return Hurry{Ring: evs.RingID{Seq: le.Uint64(body), Rep: evs.Incarnation(le.Uint64(body[8:]))}, Sender: le.Uint16(body[16:])}, nil
 }

@@ -191,8 +191,7 @@ type Machine struct {
 	me, n   int
 	sealer  *packet.Sealer
 	others  []netip.AddrPort // everybody else, for data
-	next    []netip.AddrPort // my successor, for the token
-	addrs   []netip.AddrPort // of all, for hurries
+	addrs   []netip.AddrPort // of all, for the token and hurries
 	pool    *Pool
 	phase   Phase
 	noAccel bool
@@ -203,20 +202,23 @@ type Machine struct {
 	count uint64 // packets I originated in this ring
 
 	// Token. accepted is the sequence number of the last one accepted, expect the only one acceptable next (8.1.1).
-	token     packet.Token // the one I have: being visited, or held
-	accepted  uint64
-	expect    uint64
-	copyBuf   []byte
-	retryAt   time.Duration // zero: nothing to retransmit
-	trip      trip
-	lossAt    time.Duration
-	held      bool
-	holdUntil time.Duration // zero: not held since it came
-	goOn      bool          // do not keep the token that I have
-	hurried   bool          // a hurry came while the token was away: do not keep it at its next visit
-	hurryAt   time.Duration // zero: not asking
-	self      bool          // ring of one: the token is on its way to myself
-	waiting   bool          // Accept took a token that Visit has not handled yet
+	token      packet.Token // the one I have: being visited, or held
+	accepted   uint64
+	expect     uint64
+	copyBuf    []byte
+	copyTo     []netip.AddrPort // whom the token went to
+	retryAt    time.Duration    // zero: nothing to retransmit
+	trip       trip
+	lossAt     time.Duration
+	held       bool
+	holdUntil  time.Duration // zero: not held since it came
+	goOn       bool          // do not keep the token that I have
+	hurried    bool          // a hurry came while the token was away: do not keep it at its next visit
+	hurryAt    time.Duration // zero: not asking
+	asker      int           // who had the hold of the token end; -1: nobody
+	passedOver bool          // I sent the token past somebody when I had it last
+	self       bool          // ring of one: the token is on its way to myself
+	waiting    bool          // Accept took a token that Visit has not handled yet
 
 	// The visit under way: from take until the token goes on.
 	arrivedSeq, arrivedARU seq.Num // of the token as it came
@@ -258,7 +260,7 @@ type Machine struct {
 func New(cfg Config, id evs.RingID, members []evs.ProcID, addrs []netip.AddrPort, me int, accelerated bool, sealer *packet.Sealer, pool *Pool, now time.Duration) *Machine {
 	m := &Machine{
 		cfg: cfg, id: id, me: me, n: len(members), sealer: sealer, pool: pool,
-		phase: Recovering, noAccel: !accelerated, expect: uint64(me), answered: map[seq.Num]reply{},
+		phase: Recovering, noAccel: !accelerated, expect: uint64(me), answered: map[seq.Num]reply{}, asker: -1,
 		lossAt: now + cfg.TokenTimeout, addrs: slices.Clone(addrs), straight: straightVisits,
 	}
 	m.startWindows()
@@ -266,9 +268,6 @@ func New(cfg Config, id evs.RingID, members []evs.ProcID, addrs []netip.AddrPort
 		if i != me {
 			m.others = append(m.others, a)
 		}
-	}
-	if m.n > 1 {
-		m.next = []netip.AddrPort{addrs[(me+1)%m.n]}
 	}
 	return m
 }
@@ -366,7 +365,7 @@ func (m *Machine) take(now time.Duration, tokenSeq uint64) {
 	m.accepted = tokenSeq
 	m.arrivedSeq, m.arrivedARU = m.token.Seq, m.token.ARU
 	m.holdUntil = 0
-	m.begun, m.visitNew, m.visitSent, m.goOn = false, 0, 0, false
+	m.begun, m.visitNew, m.visitSent, m.goOn, m.asker = false, 0, 0, false, -1
 	m.expect = tokenSeq + uint64(m.n)
 	m.trip.end(now)
 	m.retryAt, m.hurryAt = 0, 0

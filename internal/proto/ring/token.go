@@ -36,10 +36,11 @@ func (m *Machine) Accept(now time.Duration, t *packet.Token) Verdict {
 	if m.phase == Lost || m.waiting || m.held || m.self {
 		return Dropped
 	}
-	if int(t.Sender) != (m.me+m.n-1)%m.n {
+	if int(t.Sender) >= m.n || int(t.Sender) == m.me {
 		return Dropped
 	}
-	if t.TokenSeq != m.expect {
+	// Due is the next one, from my predecessor or straight from who held it; or that of a later round, when it was handed over past me.
+	if t.TokenSeq < m.expect || (t.TokenSeq-m.expect)%uint64(m.n) != 0 {
 		// A copy of the one I accepted last would allow me to send mine again. I do not: my own timer does that, and
 		// answering copies with copies feeds a storm on a network that doubles packets (LIVE-9).
 		return Dropped
@@ -122,12 +123,13 @@ func (m *Machine) Wake(now time.Duration, fx *Effects) bool {
 	return false
 }
 
-// HandleHurry handles another member's wish for the token and reports whether Visit must be called now.
-func (m *Machine) HandleHurry() bool {
-	if m.phase != Operational {
+// HandleHurry handles the wish of member from for the token and reports whether Visit must be called now.
+func (m *Machine) HandleHurry(from int) bool {
+	if m.phase != Operational || from >= m.n || from == m.me {
 		return false
 	}
 	if m.Release() {
+		m.asker = from
 		return true
 	}
 	// Deviation: a hurry that finds the token away is remembered for its next arrival, since it may have crossed the
@@ -227,7 +229,14 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	m.prevSeq = m.arrivedSeq
 
 	// 9, and 8.2.2: all but the last packets of the accelerated window, the token, the rest.
-	t.TokenSeq++
+	hops := 1
+	if m.handsOver() {
+		hops = (m.asker + m.n - m.me) % m.n
+		m.putARU = m.stable // those passed over have not answered for more
+	}
+	m.passedOver = hops > 1
+	m.asker = -1
+	t.TokenSeq += uint64(hops)
 	t.Sender = uint16(m.me)
 	if m.n == 1 {
 		m.self = !m.maybeRest(src)
@@ -240,15 +249,24 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		before -= min(m.flow.accelerated, sent)
 	}
 	m.sealNew(fx.Sends[first:], before)
+	m.copyTo = m.addrs[(m.me+hops)%m.n:][:1]
 	m.buildCopy(t)
 	at := len(fx.Sends) - sent + before
 	fx.Sends = append(fx.Sends, packet.Send{})
 	copy(fx.Sends[at+1:], fx.Sends[at:])
-	fx.Sends[at] = packet.Send{To: m.next, Bytes: m.copyBuf, Kind: packet.KindToken}
+	fx.Sends[at] = packet.Send{To: m.copyTo, Bytes: m.copyBuf, Kind: packet.KindToken}
 	fx.Released++
 	m.tune(now, full, wasQuiet)
 	m.retryAt = now + m.trip.start(now, m.cfg.TokenRetransmit, loaded)
 	m.lossAt = now + m.cfg.TokenTimeout
+}
+
+// handsOver reports whether a token that was held goes straight to who asked for it. Deviation: the step list has it pass those
+// between, who have nothing to do with it; each costs the asker a wake-up. They keep their chance to lower the aru of whatever was sent
+// before this visit, as that is known to be stable; of what this visit sends I count nothing as stable until the token has passed all.
+// Not twice in a row, so that who lacks something can say so.
+func (m *Machine) handsOver() bool {
+	return m.asker >= 0 && !m.passedOver && m.phase == Operational && m.stable >= m.arrivedSeq && len(m.token.RTR) == 0
 }
 
 // The token stays with a lone sender for a part of the hold time, but in all no longer than an idle one. lingerPackets is how
@@ -283,6 +301,7 @@ func (m *Machine) maybeRest(src Source) bool {
 		return false
 	}
 	m.held = true
+	m.begun, m.visitNew, m.visitSent = false, 0, 0 // what Wake begins is another visit; this one has been counted
 	return true
 }
 
@@ -415,14 +434,14 @@ func (m *Machine) buildCopy(t *packet.Token) {
 
 func (m *Machine) sendCopy(now time.Duration, fx *Effects) {
 	m.sealer.Seal(m.copyBuf, packet.KindToken)
-	fx.Sends = append(fx.Sends, packet.Send{To: m.next, Bytes: m.copyBuf, Kind: packet.KindToken})
+	fx.Sends = append(fx.Sends, packet.Send{To: m.copyTo, Bytes: m.copyBuf, Kind: packet.KindToken})
 	m.retryAt = now + m.trip.again(m.cfg.TokenRetransmit)
 	fx.Retried++
 	fx.Repeats++
 }
 
 func (m *Machine) sendHurry(now time.Duration, to []netip.AddrPort, fx *Effects) {
-	b := packet.AppendHurry(make([]byte, packet.HeaderSize, packet.HeaderSize+packet.HurrySize), packet.Hurry{Ring: m.id})
+	b := packet.AppendHurry(make([]byte, packet.HeaderSize, packet.HeaderSize+packet.HurrySize), packet.Hurry{Ring: m.id, Sender: uint16(m.me)})
 	m.sealer.Seal(b, packet.KindHurry)
 	fx.Sends = append(fx.Sends, packet.Send{To: to, Bytes: b, Kind: packet.KindHurry})
 	m.hurryAt = now + m.cfg.HurryInterval
