@@ -143,7 +143,7 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	return out, nil
 }
 
-// configuration fills in who is in it.
+// configuration fills in who is in it, and who is not.
 func (c *control) configuration(st *node.Status, differences func([]byte, []string) []string, out *admin.Status) {
 	out.Members, out.Missing, out.Others = []admin.Member{}, []admin.Member{}, []admin.Member{}
 	defer c.absent(st, differences, out)

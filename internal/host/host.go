@@ -134,8 +134,7 @@ type Config struct {
 	// Logger gets the machine's notes and the host's. Nil means none.
 	Logger *slog.Logger
 	// Differences says in sentences how the configuration that another daemon describes differs from ours; known are names
-	// of daemons that it may be about beside those of ours. Nil: notes
-	// about it name the daemon only.
+	// of daemons that it may be about beside those of ours. Nil: notes about it name the daemon only.
 	Differences func(facts []byte, known []string) []string
 	// Bound, if not nil, is called by Start when everything is bound and opened and nothing was received yet: the place to
 	// give up rights. An error ends Start.

@@ -232,7 +232,7 @@ func (m *Machine) finishMethod(i int, credentials []byte, fx *Effects) {
 	default:
 		m.refuse("method " + a.Name + " refused it")
 	}
-	if !m.cfg.Methods[i].Answer || m.own != nil {
+	if !a.Answer || m.own != nil {
 		return
 	}
 	if yes {

@@ -167,10 +167,10 @@ type Machine struct {
 	have  uint8
 
 	// Authentication: methods still to run, as indexes of cfg.Methods, and whether all so far said yes.
-	// passed has a bit for each method that said yes, for the first 64; proved is the name that the last of them proved.
-	run []uint8
-	yes bool
+	// passed has a bit for each method that said yes, for the first 64; proved is the name that the last of them proved;
 	// refusal says for the log which method refused whom, or what the choice lacked.
+	run     []uint8
+	yes     bool
 	passed  uint64
 	proved  string
 	refusal string

@@ -48,8 +48,8 @@ const (
 
 const prompt = "> "
 
-// Run talks to the user until q, the end of the input or of ctx, or the end of the session, and closes conn. Only the latter
-// is an error.
+// Run talks to the user until q, the end of the input or of ctx, or the end of the session, and closes conn. Only the end of
+// the session is an error.
 // If in or out is no terminal, so are requests that the daemon has refused: they go to errOut, because a script does not
 // read what is printed, and Run ends only when all that was asked for has been done or refused. It waits for a line of in
 // at most until the session or ctx ends; a goroutine may then stay blocked in a Read of in, so in should be closed or the
