@@ -140,6 +140,8 @@ func (t *talk) tell(ev client.Event) string {
 		t.mu.Lock()
 		t.now = ev.Members
 		t.mu.Unlock()
+	case *client.Peers:
+		return "" // other daemons are no news of the group; its views tell who is lost with one
 	case *client.SelfLeave:
 		close(t.left) // once: we leave one group, once
 	case *client.Rejected:

@@ -12,7 +12,7 @@ import (
 
 // record is one event as a JSON object: one shape for all kinds, with what a kind does not have left out.
 type record struct {
-	Event  string   `json:"event"` // message, view, transition, self-leave, rejected
+	Event  string   `json:"event"` // message, view, transition, self-leave, rejected, peers, lost, moved
 	Group  string   `json:"group,omitempty"`
 	Groups []string `json:"groups,omitempty"`
 
@@ -36,6 +36,17 @@ type record struct {
 	Mine         *int       `json:"vs_set_mine,omitempty"`
 
 	Request string `json:"request,omitempty"`
+
+	Peers   *[]recordPeer `json:"peers,omitempty"` // present and empty if there is no other daemon
+	Address string        `json:"address,omitempty"`
+	Session string        `json:"session,omitempty"`
+	Error   string        `json:"error,omitempty"`
+}
+
+// recordPeer is a daemon to which a client could turn.
+type recordPeer struct {
+	Daemon    string   `json:"daemon"`
+	Addresses []string `json:"addresses,omitempty"`
 }
 
 func (r *record) data(service client.Service, messType int16, data []byte) {
@@ -66,6 +77,16 @@ func (n *narrator) asJSON(ev client.Event) []byte {
 		if ev.Request == client.RequestMulticast {
 			r.data(ev.Service, ev.Type, ev.Data)
 		}
+	case *client.Peers:
+		peers := make([]recordPeer, len(ev.List))
+		for i, d := range ev.List {
+			peers[i] = recordPeer{Daemon: d.Name, Addresses: d.Addresses}
+		}
+		r = record{Event: "peers", Peers: &peers}
+	case *client.Lost:
+		r = record{Event: "lost", Address: ev.Address, Error: fmt.Sprint(ev.Err)}
+	case *client.Moved:
+		r = record{Event: "moved", Address: ev.Address, Session: ev.PrivateGroup, Groups: ev.Rejoins}
 	default:
 		panic(fmt.Sprintf("user: unknown event %T", ev))
 	}

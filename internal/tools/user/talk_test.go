@@ -87,6 +87,8 @@ func TestJSON(t *testing.T) {
 		{&client.Rejected{Request: client.RequestJoin, Groups: []string{"g"}}, `{"event":"rejected","groups":["g"],"request":"join"}`},
 		{&client.Rejected{Request: client.RequestMulticast, Groups: []string{"g"}, Service: client.Safe, Data: []byte("x")},
 			`{"event":"rejected","groups":["g"],"service":"safe","type":0,"data":"x","request":"multicast"}`},
+		{&client.Peers{List: []client.Peer{{Name: "b", Addresses: []string{"10.0.0.2:4803"}}}}, `{"event":"peers","peers":[{"daemon":"b","addresses":["10.0.0.2:4803"]}]}`},
+		{&client.Peers{}, `{"event":"peers","peers":[]}`},
 	}
 	for _, tt := range tests {
 		if got := string(n.asJSON(tt.ev)); got != tt.want {

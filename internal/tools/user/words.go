@@ -66,6 +66,19 @@ func describe(ev client.Event, me string, before *client.View) string {
 			what = fmt.Sprintf("%v message of type %d, %s,", ev.Service, ev.Type, amount.Of(len(ev.Data), "byte"))
 		}
 		return fmt.Sprintf("refused by the daemon's access rules: %s to %s", what, destinations(ev.Groups))
+	case *client.Peers:
+		if len(ev.List) == 0 {
+			return "no other daemon is in reach, should this one end"
+		}
+		names := make([]string, len(ev.List))
+		for i, d := range ev.List {
+			names[i] = d.Name
+		}
+		return daemonList(names, "is", "are") + " in reach, should this one end"
+	case *client.Lost:
+		return fmt.Sprintf("the session with %s is lost: %v", printable(ev.Address), ev.Err)
+	case *client.Moved:
+		return fmt.Sprintf("connected to %s as %s", printable(ev.Address), printable(ev.PrivateGroup))
 	}
 	panic(fmt.Sprintf("user: unknown event %T", ev))
 }

@@ -3,7 +3,15 @@
 package user
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,10 +59,59 @@ func TestDescribe(t *testing.T) {
 		{"refused join", &client.Rejected{Request: client.RequestJoin, Groups: []string{"chat"}}, "refused by the daemon's access rules: join to chat"},
 		{"refused message", &client.Rejected{Request: client.RequestMulticast, Groups: []string{"chat"}, Service: client.Safe, Data: []byte("x")},
 			"refused by the daemon's access rules: safe message of type 0, 1 byte, to chat"},
+		{"other daemons", &client.Peers{List: []client.Peer{{Name: "b"}, {Name: "c"}}}, "daemons b and c are in reach, should this one end"},
+		{"no other daemon", &client.Peers{}, "no other daemon is in reach, should this one end"},
 	}
 	for _, tt := range tests {
 		if got := describe(tt.ev, me, nil); got != tt.want {
 			t.Errorf("%s:\n got %q\nwant %q", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestEveryEvent tells one event of every type that package client has, in each of the ways there are. The types come from
+// its source, so that a new one cannot be forgotten.
+func TestEveryEvent(t *testing.T) {
+	tests := map[string]client.Event{
+		"Message":    hello,
+		"View":       &client.View{Group: "chat", Cause: client.CausedByJoin, Joined: me, Members: []string{me}},
+		"Transition": &client.Transition{Group: "chat"},
+		"SelfLeave":  &client.SelfLeave{Group: "chat"},
+		"Rejected":   &client.Rejected{Request: client.RequestMulticast, Groups: []string{"chat"}},
+		"Peers":      &client.Peers{List: []client.Peer{{Name: "b"}}},
+		"Lost":       &client.Lost{Address: "here", Err: errors.New("why")},
+		"Moved":      &client.Moved{Address: "there", PrivateGroup: me},
+	}
+	var types []string
+	files, err := filepath.Glob("../../../client/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil && f.Name.Name == "sealed" {
+				types = append(types, f.Recv.List[0].Type.(*ast.StarExpr).X.(*ast.Ident).Name)
+			}
+		}
+	}
+	slices.Sort(types)
+	if want := slices.Sorted(maps.Keys(tests)); !slices.Equal(types, want) {
+		t.Fatalf("package client has the events %q, the table %q", types, want)
+	}
+	for name, ev := range tests {
+		n := &narrator{me: me}
+		if n.tell(ev) == "" {
+			t.Errorf("%s: no words", name)
+		}
+		var r record
+		if err := json.Unmarshal(n.asJSON(ev), &r); err != nil || r.Event == "" {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+		colorOf(ev)
+		(&talk{narrator: narrator{me: me}, left: make(chan struct{}), lost: make(chan error, 1)}).tell(ev)
 	}
 }
