@@ -244,6 +244,7 @@ type Machine struct {
 	stuck     int
 	stuckFrom time.Duration
 	straight  int               // visits since the network changed the order of what one member sent, up to straightVisits
+	sound     int               // visits since a sign that the network loses something, up to soundVisits
 	answered  map[seq.Num]reply // retransmissions of mine (P-11)
 
 	// Recovery.
@@ -261,7 +262,7 @@ func New(cfg Config, id evs.RingID, members []evs.ProcID, addrs []netip.AddrPort
 	m := &Machine{
 		cfg: cfg, id: id, me: me, n: len(members), sealer: sealer, pool: pool,
 		phase: Recovering, noAccel: !accelerated, expect: uint64(me), answered: map[seq.Num]reply{}, asker: -1,
-		lossAt: now + cfg.TokenTimeout, addrs: slices.Clone(addrs), straight: straightVisits,
+		lossAt: now + cfg.TokenTimeout, addrs: slices.Clone(addrs), straight: straightVisits, sound: soundVisits,
 	}
 	m.startWindows()
 	for i, a := range addrs {
@@ -384,6 +385,9 @@ func (m *Machine) HandleData(now time.Duration, d *packet.Data, datagram []byte)
 	if m.retryAt != 0 && int(d.Sender) != m.me && d.Visit > m.accepted {
 		m.retryAt = 0
 		m.trip.end(now)
+	}
+	if d.Flags&packet.FlagRetransmit != 0 {
+		m.sound = 0
 	}
 	if m.win.Has(d.Seq) {
 		return false

@@ -214,7 +214,11 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	}
 	m.putLine(t)
 	m.straight = min(m.straight+1, straightVisits)
+	m.sound = min(m.sound+1, soundVisits)
 	m.request(t, m.arrivedSeq)
+	if len(t.RTR) > 0 {
+		m.sound = 0
+	}
 
 	// 8
 	m.lastSent = uint32(m.visitSent)
@@ -255,6 +259,11 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	fx.Sends = append(fx.Sends, packet.Send{})
 	copy(fx.Sends[at+1:], fx.Sends[at:])
 	fx.Sends[at] = packet.Send{To: m.copyTo, Bytes: m.copyBuf, Kind: packet.KindToken}
+	if m.sound < soundVisits {
+		// Deviation: the papers send a token again when no sign of life comes. Everybody waits for that, and a copy costs little.
+		// Behind the last packets it is not lost together with the first one.
+		fx.Sends = append(fx.Sends, fx.Sends[at])
+	}
 	fx.Released++
 	m.tune(now, full, wasQuiet)
 	m.retryAt = now + m.trip.start(now, m.cfg.TokenRetransmit, loaded)
@@ -436,6 +445,7 @@ func (m *Machine) sendCopy(now time.Duration, fx *Effects) {
 	m.sealer.Seal(m.copyBuf, packet.KindToken)
 	fx.Sends = append(fx.Sends, packet.Send{To: m.copyTo, Bytes: m.copyBuf, Kind: packet.KindToken})
 	m.retryAt = now + m.trip.again(m.cfg.TokenRetransmit)
+	m.sound = 0
 	fx.Retried++
 	fx.Repeats++
 }

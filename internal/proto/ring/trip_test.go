@@ -3,9 +3,11 @@
 package ring
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
+	"evensong/internal/proto/evs"
 	"evensong/internal/proto/packet"
 )
 
@@ -134,6 +136,75 @@ func TestOvertakenPackets(t *testing.T) {
 		m.HandleData(0, &c.d, make([]byte, packet.DataOffset))
 		if m.straight != c.want {
 			t.Errorf("after packet %d: %d visits in order, want %d", c.d.Seq, m.straight, c.want)
+		}
+	}
+}
+
+// From a sign of loss on the token goes out a second time, behind the last packets, for so many visits. Then it costs nothing
+// that the first one is lost.
+func TestTokenTwiceAfterLoss(t *testing.T) {
+	w := newNet(t, 8, 4, Config{}, true)
+	w.start()
+	w.run(100 * time.Millisecond)
+	for i := range w.members {
+		w.submit(i, 1<<20)
+	}
+	w.run(w.now + 20*time.Millisecond)
+	m := w.members[1].m
+	tokens := func() (n int) { // that it sends at its next visit
+		for before := m.accepted; m.accepted == before; {
+			w.run(w.now + 5*time.Microsecond)
+		}
+		for _, f := range w.queue {
+			if packet.Kind(f.buf[3]) == packet.KindToken && f.to == 2 {
+				n++
+			}
+		}
+		return n
+	}
+	if n := tokens(); n != 1 {
+		t.Fatalf("%d tokens before anything was lost", n)
+	}
+	w.sever(2, func(kind packet.Kind, body []byte) bool { return kind == packet.KindData })
+	w.run(w.now + 5*time.Millisecond) // it is asked for and answered
+	if n := tokens(); n != 2 {
+		t.Fatalf("%d tokens after a loss", n)
+	}
+	first := m.accepted
+	w.sever(2, func(kind packet.Kind, _ []byte) bool { return kind == packet.KindToken })
+	at := w.now
+	for m.accepted == first {
+		w.run(w.now + 5*time.Microsecond)
+	}
+	if took := w.now - at; took > m.cfg.TokenRetransmit/shortestWait {
+		t.Errorf("the first of two tokens was lost, and the next one came after %v", took)
+	}
+	for until := m.accepted + uint64(m.n)*2*soundVisits; m.accepted < until; {
+		w.run(w.now + 100*time.Microsecond)
+	}
+	if n := tokens(); n != 1 {
+		t.Errorf("%d tokens long after a loss", n)
+	}
+}
+
+// A second token travels behind what follows the first.
+func TestSecondTokenIsLast(t *testing.T) {
+	for sound, want := range map[int]int{0: 2, soundVisits: 1} {
+		procs := []evs.ProcID{{Name: "a", Inc: 1}, {Name: "b", Inc: 2}}
+		m := New(Config{}.WithDefaults(), evs.RingID{Seq: 1, Rep: 1}, procs, make([]netip.AddrPort, 2), 0, true, packet.NewSealer("t", procs[0]), NewPool(1472), 0)
+		m.Operational()
+		m.sound = sound
+		m.Start(0)
+		var fx Effects
+		m.Visit(1, &script{waiting: 30}, &fx)
+		n := 0
+		for _, s := range fx.Sends {
+			if s.Kind == packet.KindToken {
+				n++
+			}
+		}
+		if last := fx.Sends[len(fx.Sends)-1].Kind; n != want || last == packet.KindToken != (want == 2) || fx.Repeats != 0 {
+			t.Errorf("%d visits after a loss: %d tokens, the last packet is %v, %d repeats", sound, n, last, fx.Repeats)
 		}
 	}
 }
