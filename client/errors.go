@@ -74,7 +74,9 @@ func (e *Error) Error() string {
 	if e.Code != 0 && !errors.Is(e.Err, e.Code) {
 		add(e.Code.Error())
 	}
-	add(e.Detail)
+	if !strings.HasPrefix(e.Code.Error(), e.Detail+" (") { // a daemon's sentence may be the code's
+		add(e.Detail)
+	}
 	if e.Err != nil {
 		add(e.Err.Error())
 	}

@@ -245,6 +245,8 @@ func TestOwnRefusals(t *testing.T) {
 		}
 		if e, ok := errors.AsType[*client.Error](err); !ok || e.Detail == "" || r.name != "method" && e.Reason == "" {
 			t.Errorf("%s: no reason in %v", r.name, err)
+		} else if strings.Count(err.Error(), e.Detail) != 1 {
+			t.Errorf("%s: the sentence is there twice, or not: %v", r.name, err)
 		}
 	}
 	c := dialDaemon(t, "evensong://"+addrs[0], "c")

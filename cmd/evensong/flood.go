@@ -42,9 +42,9 @@ Give --server several times to deal the senders out to several daemons. If one o
 lost on the way, that is said, and the status is 1.
 
 With --for it runs for a time, or until Ctrl-C, says every now and then how it goes, checks every message, and ends with the
-report of "evensong bench".
+report of "evensong bench", for which it asks the daemons as that does.
 
-` + sessionHelp,
+` + reachHelp + "\n\n" + sessionHelp,
 		Example: `  evensong flood
   evensong flood --messages 100000 --bytes 200 --service safe
   evensong flood -s 4803@a -s 4803@b -s 4803@c
@@ -59,7 +59,7 @@ report of "evensong bench".
 	bindServers(cmd, &c.Servers)
 	f.StringVar(&c.Group, "group", flood.DefaultGroup, "`GROUP` to flood")
 	f.IntVarP(&c.Messages, "messages", "m", flood.DefaultMessages, "how many messages each sender sends: `N`")
-	f.IntVarP(&c.Bytes, "bytes", "b", flood.DefaultBytes, "size of a message: `N`, 0 to "+strconv.Itoa(flood.MaxBytes))
+	f.IntVarP(&c.Bytes, "bytes", "b", flood.DefaultBytes, "size of a message: `N`, from 0 to "+strconv.Itoa(flood.MaxBytes)+", at evensong:// addresses to what the daemon takes")
 	f.IntVar(&c.Window, "window", flood.DefaultWindow, "how many messages a sender may be ahead: `N`")
 	f.IntVar(&c.Sessions, "senders", 0, "how many sessions this program opens: `N` (default: one for each --server)")
 	f.IntVar(&c.Members, "members", 0, "wait until `N` members are in the group, all programs counted")
@@ -72,6 +72,7 @@ report of "evensong bench".
 	}
 	bindOutputCompletion(cmd)
 	long.bind(cmd)
+	f.Lookup("timeout").Usage = "how long connecting may take, and asking a daemon: `DURATION`"
 	session = bindSession(cmd, &c.Session, "")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var err error
@@ -90,21 +91,25 @@ report of "evensong bench".
 		if c.Bytes == 0 {
 			c.Bytes = -1 // zero means the default there
 		} else if c.Bytes < 0 {
-			return usage(fmt.Errorf("--bytes %d: want 0 to %d", c.Bytes, flood.MaxBytes))
+			return usage(fmt.Errorf("--bytes %d: want at least 0", c.Bytes))
 		}
 		for _, name := range []string{"messages", "window", "senders"} {
 			if n, err := f.GetInt(name); err == nil && n < 1 && f.Changed(name) {
 				return usage(fmt.Errorf("--%s %d: want at least 1", name, n))
 			}
 		}
+		session.read(cmd)
 		if err := c.Validate(); err != nil {
 			return usage(err)
 		}
-		session.read(cmd)
+		if _, err := long.reach.ready(cmd); err != nil {
+			return err
+		}
+		c.Session.Timeout = long.reach.reach.Timeout
 		if f.Changed("for") {
 			return long.run(cmd, c, output)
 		}
-		for _, name := range []string{"rate", "groups", "every", "html"} {
+		for _, name := range []string{"rate", "groups", "every", "html", "admin", "runtime-dir", "admin-token-file", "admin-tls", "admin-ca"} {
 			if f.Changed(name) {
 				return usage(fmt.Errorf("--%s goes with --for DURATION", name))
 			}
@@ -126,6 +131,7 @@ type longFlood struct {
 	length, every time.Duration
 	rate, html    string
 	groups        int
+	reach         adminFlags
 }
 
 func (l *longFlood) bind(cmd *cobra.Command) {
@@ -135,6 +141,7 @@ func (l *longFlood) bind(cmd *cobra.Command) {
 	f.IntVar(&l.groups, "groups", 1, "with --for: how many groups the messages go to in turn: `N`")
 	f.DurationVar(&l.every, "every", 10*time.Second, "with --for: print a line each `DURATION`")
 	f.StringVar(&l.html, "html", "", "with --for: write a page with plots to `FILE`")
+	l.reach.bind(cmd)
 	for _, other := range []string{"messages", "members", "group", "receive-only", "send-only"} {
 		cmd.MarkFlagsMutuallyExclusive("for", other)
 	}
@@ -159,6 +166,7 @@ func (l *longFlood) run(cmd *cobra.Command, fc flood.Config, output string) erro
 	c := bench.Config{
 		Session: fc.Session, Servers: fc.Servers, Services: []client.Service{fc.Service}, Bytes: []int{max(fc.Bytes, 0)}, Rates: []bench.Rate{rate},
 		Senders: cmp.Or(fc.Sessions, len(fc.Servers), 1), Groups: l.groups, Window: fc.Window, Time: l.length,
+		Reach: l.reach.reach,
 	}
 	if err := c.Validate(); err != nil {
 		return usage(err)
@@ -246,6 +254,9 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
+// spflooderBytes is the largest message under that name, as of the original's program.
+const spflooderBytes = 100000
+
 // spflooderUsage is the help of the program under its other name.
 const spflooderUsage = `usage: spflooder [-u name] [-s address] [-m messages] [-b bytes] [-ro | -wo] [-n members]
   -u name      private name, 1 to 10 characters, longer in the own dialect (flooder)
@@ -315,7 +326,7 @@ func parseSpflooder(args []string, c *flood.Config) (help bool, err error) {
 	numbers := map[string]struct {
 		value    *int
 		from, to int
-	}{"-m": {&c.Messages, 1, 1 << 30}, "-b": {&c.Bytes, 1, flood.MaxBytes}, "-n": {&c.Members, 1, flood.MaxMembers}}
+	}{"-m": {&c.Messages, 1, 1 << 30}, "-b": {&c.Bytes, 1, spflooderBytes}, "-n": {&c.Members, 1, flood.MaxMembers}}
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		text, number := texts[arg], numbers[arg]

@@ -55,7 +55,7 @@ func bindSession(cmd *cobra.Command, o *user.Options, name string) *sessionFlags
 		text += " (default: the daemon invents one)"
 	}
 	f.StringVarP(&o.Name, "user", "u", name, text)
-	if name != "" {
+	if o.Named = name != ""; o.Named {
 		f.BoolVarP(&o.Random, "random", "r", false, "let the daemon invent a private name")
 	}
 	f.StringVarP(&o.Login, "login", "n", "", "`NAME` for daemons that ask for a password")

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os/signal"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -77,7 +76,7 @@ const spuserUsage = `usage: spuser [-u name] [-s address] [-r] [-n login -p pass
 // single letters behind one dash, each with its value in the next argument. args are without the program's name. The
 // result is the exit status.
 func runSpuser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	o := user.Options{Address: client.DefaultAddress, Name: user.DefaultName, Timeout: 5 * time.Second}
+	o := user.Options{Address: client.DefaultAddress, Name: user.DefaultName, Timeout: user.DefaultTimeout, Named: true}
 	if help, err := parseSpuser(args, &o); err != nil {
 		fmt.Fprintf(stderr, "spuser: %v\n%s", err, spuserUsage)
 		return 2
@@ -105,7 +104,7 @@ const flushUserUsage = `usage: flush_user [-u name] [-s address]
 
 // runFlushUser is the program when it is called as flush_user. The result is the exit status.
 func runFlushUser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	o := user.Options{Address: client.DefaultAddress, Name: user.DefaultName, Timeout: user.DefaultTimeout}
+	o := user.Options{Address: client.DefaultAddress, Name: user.DefaultName, Timeout: user.DefaultTimeout, Named: true}
 	if help, err := parseSpuser(args, &o); err != nil {
 		fmt.Fprintf(stderr, "flush_user: %v\n%s", err, flushUserUsage)
 		return exitUsage

@@ -9,15 +9,18 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"evensong/client"
 	"evensong/internal/proto/frame"
+	"evensong/internal/tools/bench"
 	"evensong/internal/tools/user"
 )
 
@@ -215,6 +218,24 @@ func TestFloodWaits(t *testing.T) {
 	}
 	if err := <-done; err == nil || err.Error() != "interrupted with 1 of 2 members in group flooder" {
 		t.Error(err)
+	}
+}
+
+// TestFloodAsksDaemons: with --for the daemons' figures are in the report, as in that of bench.
+func TestFloodAsksDaemons(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ring, err := bench.StartRing(ctx, 1, func() *exec.Cmd { return exec.Command("evensong", "bench", ringDaemonName) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ring.Close()
+	code, out, errs := evensong("flood", "-s", ring.Servers[0], "--admin", ring.Admin[0], "--for", "50ms", "--rate", "200")
+	if code != 0 || strings.Contains(out, "no figures of the daemons") || strings.Contains(out, "+ ? µs") || !strings.Contains(out, "daemons d1,") {
+		t.Errorf("%d, %s%s", code, out, errs)
+	}
+	if code, _, errs := evensong("flood", "--admin", ring.Admin[0]); code != exitUsage || !strings.Contains(errs, "--admin goes with --for DURATION") {
+		t.Errorf("without --for: %d, %s", code, errs)
 	}
 }
 

@@ -12,11 +12,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"evensong/client"
+	"evensong/internal/proto/frame"
 	"evensong/internal/tools/amount"
 	"evensong/internal/tools/user"
 )
@@ -27,7 +29,7 @@ const (
 	DefaultMessages = 10000
 	DefaultBytes    = 1000
 	DefaultWindow   = 200
-	MaxBytes        = 100000
+	MaxBytes        = client.MaxMessage - frame.NameSize // with its destination; in the own dialect the daemon says it
 	MaxMembers      = 100
 	// DefaultPatience is how long nothing may arrive while something is due before a flood gives up.
 	DefaultPatience = 20 * time.Second
@@ -124,7 +126,13 @@ func (c Config) Validate() error {
 		}
 	}
 	check(c.Messages > 0, "%d messages: want at least 1", c.Messages)
-	check(c.Bytes <= MaxBytes, "%d bytes: a message has at most %d", c.Bytes, MaxBytes)
+	limit := frame.MaxOwnMessage
+	for _, address := range c.Servers {
+		if !strings.HasPrefix(address, "evensong://") {
+			limit = MaxBytes
+		}
+	}
+	check(c.Bytes <= limit, "%d bytes: a message has at most %d", c.Bytes, limit)
 	check(c.Window > 0, "a window of %d: want at least 1", c.Window)
 	check(c.Sessions >= 1 && c.Sessions <= MaxMembers, "%d senders: want 1 to %d", c.Sessions, MaxMembers)
 	check(c.Sessions < 1 || c.Sessions >= len(c.Servers), "%s for %s: some would have none; want a sender for each at least", amount.Of(c.Sessions, "sender"), amount.Of(len(c.Servers), "server"))

@@ -17,6 +17,7 @@ import (
 
 	"evensong/client"
 	"evensong/daemon"
+	"evensong/internal/proto/frame"
 	"evensong/internal/tools/user"
 )
 
@@ -260,7 +261,9 @@ func TestRefusals(t *testing.T) {
 		want string
 	}{
 		{Config{Messages: -1}, "-1 messages"},
-		{Config{Bytes: MaxBytes + 1}, "100001 bytes"},
+		{Config{Bytes: MaxBytes + 1}, "143121 bytes: a message has at most 143120"},
+		{Config{Bytes: MaxBytes + 1, Servers: []string{"evensong://a", "b"}}, "143121 bytes: a message has at most 143120"},
+		{Config{Bytes: frame.MaxOwnMessage + 1, Servers: []string{"evensong://a"}}, "bytes: a message has at most 67108864"},
 		{Config{Window: -1}, "a window of -1"},
 		{Config{Sessions: 101}, "101 senders"},
 		{Config{Members: 101}, "101 members"},

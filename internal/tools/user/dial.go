@@ -20,6 +20,8 @@ type Options struct {
 	// Name is the private name; empty, or Random, lets the daemon invent one.
 	Name   string
 	Random bool
+	// Named says that the program gives a name by itself, and takes -r not to; others invent one where there is no -u.
+	Named bool
 	// Login and Password are for daemons that ask for method PWORD; empty Login means method NULL.
 	Login, Password string
 	// Timeout bounds connecting. Zero means DefaultTimeout.
@@ -100,6 +102,10 @@ func Explain(err error, o Options) error {
 	}
 	e := &ExitError{Code: exitFailure, Err: err}
 	own := strings.HasPrefix(o.Address, "evensong://")
+	another := "choose another name with -u, or give none: then the daemon invents one"
+	if o.Named {
+		another = "choose another name with -u, or -r for one from the daemon"
+	}
 	code, _ := errors.AsType[client.Code](err)
 	switch code {
 	case client.ErrIllegalAddress:
@@ -107,9 +113,9 @@ func Explain(err error, o Options) error {
 		e.Hint = "give the daemon as port (this machine), port@host, host:port or unix:/path, perhaps with evensong:// in front; the host must have an address"
 	case client.ErrIllegalName:
 		e.Code = exitUsage
-		e.Hint = fmt.Sprintf("a name has 1 to %d characters from '$' to '~' (more at an evensong:// address); choose another with -u, or -r for one from the daemon", client.MaxPrivateName)
+		e.Hint = fmt.Sprintf("a name has 1 to %d characters from '$' to '~' (more at an evensong:// address); %s", client.MaxPrivateName, another)
 		if own {
-			e.Hint = "a name is UTF-8 without # and control characters, without ! at its beginning, and with the daemon's name at most 253 bytes long; choose another with -u"
+			e.Hint = "a name is UTF-8 without # and control characters, without ! at its beginning, and with the daemon's name at most 253 bytes long; " + another
 		}
 	case client.ErrIllegalGroup:
 		e.Code = exitUsage
@@ -121,7 +127,7 @@ func Explain(err error, o Options) error {
 		e.Hint = "start a daemon there, or name another one with -s port@host; \"evensong dev\" runs some to try"
 	case client.ErrNotUnique:
 		e.Code = exitRefused
-		e.Hint = "choose another name with -u, or -r for one from the daemon; a name is free again a moment after its session ended"
+		e.Hint = another + "; a name is free again a moment after its session ended"
 	case client.ErrQuota:
 		e.Code = exitRefused
 		e.Hint = "end other sessions of this daemon, or connect to another daemon with -s port@host"

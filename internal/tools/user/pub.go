@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"evensong/client"
+	"evensong/internal/proto/frame"
 	"evensong/internal/tools/amount"
 )
 
@@ -21,8 +22,8 @@ type Publication struct {
 	Options
 	Groups  []string
 	Message []byte
-	// Lines, if not nil, is read instead of Message, to its end. A line is at most client.MaxMessage bytes without its
-	// end, which is not sent.
+	// Lines, if not nil, is read instead of Message, to its end. A line is at most as long as a message may be,
+	// without its end, which is not sent.
 	Lines   io.Reader
 	Service client.Service
 	Type    int16
@@ -145,7 +146,7 @@ func (p *Publication) sendAll(ctx context.Context, conn Conn) (sent int, err err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for l := range readMessages(ctx, p.Lines) {
+	for l := range readMessages(ctx, p.Lines, largest(conn, len(p.Groups))) {
 		if l.err != nil {
 			return sent, l.err
 		}
@@ -156,19 +157,42 @@ func (p *Publication) sendAll(ctx context.Context, conn Conn) (sent int, err err
 	return sent, ctx.Err()
 }
 
+// largest is how many bytes a message to so many groups may have.
+func largest(conn Conn, groups int) int {
+	if c, ok := conn.(interface {
+		Session() (client.Session, bool)
+	}); ok {
+		if s, own := c.Session(); own {
+			return s.MaxMessage
+		}
+	}
+	return client.MaxMessage - frame.NameSize*groups
+}
+
+// readLine is the next line with its end, or as much of it as shows that it is longer than limit.
+func readLine(r *bufio.Reader, limit int) (line []byte, err error) {
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) || len(line) > limit+len("\r\n") {
+			return line, err
+		}
+	}
+}
+
 // readMessages gives the lines of an input, without their ends, and last an error if there was one. The reading goroutine
 // ends with the input; after the end of ctx it gives nothing more, but may wait in a last Read.
-func readMessages(ctx context.Context, in io.Reader) func(yield func(line) bool) {
+func readMessages(ctx context.Context, in io.Reader, limit int) func(yield func(line) bool) {
 	lines := make(chan line)
 	go func() {
 		defer close(lines)
-		r := bufio.NewReaderSize(in, client.MaxMessage+2)
+		r := bufio.NewReaderSize(in, 64<<10)
 		for n := 1; ; n++ {
-			text, err := r.ReadSlice('\n')
+			text, err := readLine(r, limit)
 			l := line{text: string(bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r")))}
 			switch {
-			case errors.Is(err, bufio.ErrBufferFull):
-				l.err = &ExitError{exitFailure, "", fmt.Errorf("line %d is longer than %d bytes; the lines before it were sent", n, client.MaxMessage)}
+			case len(l.text) > limit:
+				l.err = &ExitError{exitFailure, "", fmt.Errorf("line %d is longer than %d bytes; the lines before it were sent", n, limit)}
 			case errors.Is(err, io.EOF) && len(text) == 0:
 				return
 			case err != nil && !errors.Is(err, io.EOF):
@@ -179,7 +203,7 @@ func readMessages(ctx context.Context, in io.Reader) func(yield func(line) bool)
 			case <-ctx.Done():
 				return
 			}
-			if err != nil {
+			if err != nil || l.err != nil {
 				return
 			}
 		}

@@ -151,7 +151,8 @@ func TestPublish(t *testing.T) {
 		{"lines", lines("one\r\n\ntwo"), echo{}, 3, []string{`fifo 0 "one" [g]`, `fifo 0 "" [g]`, `fifo 0 "two" [g]`, goodbye}, ""},
 		{"no lines", lines(""), echo{}, 0, []string{goodbye}, ""},
 		{"refused", lines("one\ntwo\n"), echo{rejectAll: true}, 0, []string{`fifo 0 "one" [g]`, `fifo 0 "two" [g]`, goodbye}, "the daemon's access rules refused 2 of 2 messages"},
-		{"too long", lines("one\n" + strings.Repeat("x", client.MaxMessage+3) + "\n"), echo{}, 1, []string{`fifo 0 "one" [g]`}, "line 2 is longer than"},
+		{"too long", lines("one\n" + strings.Repeat("x", client.MaxMessage-31) + "\n"), echo{}, 1, []string{`fifo 0 "one" [g]`}, "line 2 is longer than 143120 bytes"},
+		{"much too long", lines("one\n" + strings.Repeat("x", client.MaxMessage+100000) + "\n"), echo{}, 1, []string{`fifo 0 "one" [g]`}, "line 2 is longer than 143120 bytes"},
 		{"no answer", lines("one\n"), echo{silent: true}, 1, []string{`fifo 0 "one" [g]`, goodbye}, "did not order the last message within 5s"},
 	}
 	for _, tt := range tests {
@@ -170,6 +171,24 @@ func TestPublish(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// ownEcho is an echo in the own dialect, with a daemon's own limit.
+type ownEcho struct {
+	*echo
+	limit int
+}
+
+func (e ownEcho) Session() (client.Session, bool) { return client.Session{MaxMessage: e.limit}, true }
+
+// TestPublishLimit: lines are as long as the session allows, not as the original's protocol does.
+func TestPublishLimit(t *testing.T) {
+	conn := ownEcho{&echo{fakeConn: newFakeConn()}, 200000}
+	in := strings.Repeat("x", 200000) + "\r\n" + strings.Repeat("y", 200001) + "\n"
+	sent, err := publish(t.Context(), conn, Publication{Groups: []string{"g"}, Lines: strings.NewReader(in), Service: client.FIFO})
+	if sent != 1 || err == nil || !strings.HasPrefix(err.Error(), "line 2 is longer than 200000 bytes") {
+		t.Errorf("%d, %v", sent, err)
 	}
 }
 
