@@ -289,6 +289,9 @@ func (m *Machine) Deadline() time.Duration {
 func (m *Machine) finish(now time.Duration, fx *Effects) {
 	for {
 		m.rise(now, fx)
+		if m.order.HandUp(&m.ofx) {
+			continue
+		}
 		if !m.wake {
 			break
 		}

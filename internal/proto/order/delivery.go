@@ -4,6 +4,7 @@ package order
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 
 	"evensong/internal/proto/evs"
@@ -20,6 +21,7 @@ type cursor struct {
 	index uint32  // messages that ended in them
 	parts map[uint32]*assembly
 	mem   *assemblies // of the machine; nil: every part allocates
+	read  byte        // what warm read: nothing, but reads without a result would be left out
 	// Per sender, for delivery behind holes: the count of its last packet that was passed.
 	counts []uint64
 }
@@ -149,16 +151,28 @@ func (m *Machine) message(p *ring.Packet, index uint32, service evs.Service, pay
 // deliver hands up everything that may be: Agreed when all before it is handed up, Safe up to the line stable. 8.1.10.
 // It stops at a gap, and at a Safe message that is not stable yet: order does not let anything pass that.
 func (m *Machine) deliver(c *cursor, stable seq.Num, fx *Effects) {
+	m.deliverSome(c, stable, math.MaxInt, fx)
+}
+
+// deliverSome is deliver up to the packet after which there are so many events. It reports whether it came to the end.
+func (m *Machine) deliverSome(c *cursor, stable seq.Num, most int, fx *Effects) bool {
+	warm := c.pos
 	for c.pos < c.r.ARU() {
+		if len(fx.Events) >= most {
+			return false
+		}
+		if c.pos == warm {
+			warm = c.warm()
+		}
 		p := c.r.Packet(c.pos + 1)
 		pieces := p.Pieces()
 		for c.off < len(pieces) {
 			piece, rest := packet.NextPiece(pieces[c.off:])
 			if !piece.Recovery && m.isNew(c) {
-				return // a member that has installed already speaks; I have not
+				return true // a member that has installed already speaks; I have not
 			}
 			if piece.Last && piece.Service == evs.Safe && p.Seq > stable {
-				return
+				return true
 			}
 			m.take(c, p, piece, fx)
 			c.off = len(pieces) - len(rest)
@@ -167,6 +181,25 @@ func (m *Machine) deliver(c *cursor, stable seq.Num, fx *Effects) {
 		m.stats.Packets++
 		c.counts[p.Sender] = p.Count
 	}
+	return true
+}
+
+// warmPackets is how many packets are fetched at once that have waited behind a gap: some 12 KB.
+const warmPackets = 8
+
+// warm reads the beginning of the next packets that can be delivered, and returns the last of their positions. Those that have
+// waited behind a gap have left the processor's caches. Read one after the other, each would wait for memory by itself; these
+// reads do not depend on each other and wait together.
+func (c *cursor) warm() seq.Num {
+	last := min(c.pos+warmPackets, c.r.ARU())
+	if last-c.pos > 1 { // one alone has just come
+		for n := c.pos + 1; n <= last; n++ {
+			if pieces := c.r.Packet(n).Pieces(); len(pieces) > 0 {
+				c.read += pieces[0]
+			}
+		}
+	}
+	return last
 }
 
 // isNew reports whether c reads the ring of an attempt.

@@ -97,6 +97,29 @@ func TestDeliverStopsAtGapsAndUnstableSafe(t *testing.T) {
 	}
 }
 
+// What follows when a gap closes comes in portions, whole packets each, until nothing is left.
+func TestHandUpInPortions(t *testing.T) {
+	m := old(t)
+	m.cursor.mem = &m.parts
+	give(t, m, "2 1 1: a two", "3 1 2: a x, r (", "4 1 3: r )", "5 1 4: a y, a z, r (", "6 1 5: r )", "7 2 1: a last", "9 2 3: a behind a gap")
+	from := old(t)
+	give(t, from, "1 0 1: a one")
+	first := from.ring.Packet(1).Buf
+	packet.PutDataHeader(first, &packet.Data{Ring: m.conf.ID.New, Seq: 1, Count: 1})
+	fx := &Effects{}
+	m.handleData(0, first, first[packet.HeaderSize:], fx)
+	got := []string{texts(fx)}
+	for m.HandUp(fx) {
+		got = append(got, texts(fx))
+	}
+	if want := "[one two x 0123456789abcdefghij y z 0123456789abcdefghij last]"; fmt.Sprint(got) != want || len(got) != 2 {
+		t.Errorf("%d portions %v, want two of %s", len(got), got, want)
+	}
+	if m.cursor.pos != 7 || m.HandUp(fx) {
+		t.Errorf("at the end: position %d, events %v", m.cursor.pos, fx.Events)
+	}
+}
+
 // EVS-2: what was handed up ahead of a gap is not handed up again at its place, and keeps its index.
 func TestEarlyOnce(t *testing.T) {
 	m := old(t)

@@ -149,6 +149,8 @@ type Machine struct {
 	pace       membership.Pace // by which the rings turn
 	nothing    rebroadcast
 
+	more bool // the data of this input has made more deliverable than was handed up: HandUp
+
 	leaving      bool
 	leaveAt      time.Duration // give up waiting
 	said         bool          // membership.Leave was called
@@ -209,6 +211,7 @@ func (m *Machine) Start(now time.Duration, fx *Effects) {
 func (m *Machine) Settle() {
 	m.pool.Settle()
 	m.parts.settle()
+	m.more = false
 }
 
 // HandleDatagram handles one packet of another daemon. b is borrowed, and writable until the call returns.
@@ -298,13 +301,28 @@ func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 			return
 		}
 		m.stats.Received++
-		m.deliver(&m.cursor, m.ring.Stable(), fx)
+		m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), burst, fx)
 		if m.backlog.open && m.ring.Phase() == ring.Operational && d.Seq > m.cursor.pos+1 {
 			m.deliverEarly(&m.cursor, m.ring.Packet(d.Seq), fx)
 		}
 	default:
 		m.drop(DropForeign)
 	}
+}
+
+// burst is after how many events, at the end of a packet, the rest of what data made deliverable is left to HandUp.
+const burst = 4
+
+// HandUp goes on with what the data of the present input made deliverable, and reports whether there was anything left. The owner
+// calls it until there is not, each time when nothing refers to the events before. When a gap closes, hundreds of messages follow:
+// put together all at once they would have left the processor's caches when somebody looks at them.
+func (m *Machine) HandUp(fx *Effects) bool {
+	if !m.more {
+		return false
+	}
+	m.parts.settle()
+	m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), burst, fx)
+	return true
 }
 
 func (m *Machine) handleToken(now time.Duration, body []byte, fx *Effects) {

@@ -135,7 +135,8 @@ func (w *team) pass(d time.Duration) {
 			if p := w.players[who]; !p.dead {
 				p.m.Settle()
 				p.m.HandleDatagram(w.now, teamAddr(d.from), d.b, &p.fx)
-				w.after(who)
+				for w.after(who); p.m.HandUp(&p.fx); w.after(who) {
+				}
 			}
 			continue
 		}
