@@ -4,12 +4,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -164,9 +164,11 @@ func newConfigDiffCommand() *cobra.Command {
 	f := &configFlags{}
 	cmd := &cobra.Command{
 		Use:   "diff FILE FILE",
-		Short: "Say how two configurations differ in what daemons must agree on",
-		Long: `Say how two configurations differ in what the daemons of a cluster must agree on: daemons, their addresses and
-order, the ring variant; and in the token timeout, which should be equal. Other settings may differ between hosts.
+		Short: "Say how two configurations differ, and what changes when",
+		Long: `Say how two configurations differ. First in what the daemons of a cluster must agree on: daemons, their addresses and
+order, the ring variant; and in the token timeout, which should be equal. Then in everything that a daemon acts on which
+reads the second in place of the first: what changes at once, and what at a restart. That may differ between hosts.
+Files with access rules, addresses and passwords that these name are compared if they can be read here.
 
 Exit status: 0 if they agree, 1 if they differ, 3 if one of them cannot be used.`,
 		Example:      `  ssh beta cat /etc/spread.conf | evensong config diff /etc/spread.conf -`,
@@ -176,7 +178,7 @@ Exit status: 0 if they agree, 1 if they differ, 3 if one of them cannot be used.
 			if err := f.checkOutput(); err != nil {
 				return err
 			}
-			var facts [2]config.Facts
+			var read [2]config.Config
 			for i, path := range args {
 				c, err := config.Load(path)
 				if err == nil && f.resolve {
@@ -188,14 +190,17 @@ Exit status: 0 if they agree, 1 if they differ, 3 if one of them cannot be used.
 				if err != nil {
 					return configFailure{err.Error(), config.ExitStatus}
 				}
-				facts[i] = config.FactsOf(&c, c.Timers.TokenTimeout)
+				read[i] = c
 			}
-			differences := config.Diff(facts[0], facts[1])
-			if err := writeDifferences(cmd.OutOrStdout(), f.output, args, differences); err != nil {
+			d := differencesOf(args, &read[0], &read[1])
+			if err := d.write(cmd.OutOrStdout(), f.output); err != nil {
 				return err
 			}
-			if len(differences) > 0 {
+			switch {
+			case len(d.Differences) > 0:
 				return configFailure{"the configurations differ", 1}
+			case len(d.AtOnce)+len(d.AtRestart) > 0:
+				return configFailure{"the configurations differ, but in nothing that daemons must agree on", 1}
 			}
 			return nil
 		},
@@ -205,26 +210,55 @@ Exit status: 0 if they agree, 1 if they differ, 3 if one of them cannot be used.
 	return cmd
 }
 
-// writeDifferences writes sentences that call the first file "here" and the second "there".
-func writeDifferences(w io.Writer, output string, files, differences []string) error {
-	if output == "json" {
-		out := struct {
-			Here        string   `json:"here"`
-			There       string   `json:"there"`
-			Differences []string `json:"differences"`
-		}{files[0], files[1], append([]string{}, differences...)}
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(out)
+// differences are those of two configurations, in sentences that call the first file "here" and the second "there".
+type differences struct {
+	Here        string   `json:"here"`
+	There       string   `json:"there"`
+	Differences []string `json:"differences"` // in what daemons must agree on
+	AtOnce      []string `json:"at_once"`     // what a daemon changes that reads the second file in place of the first
+	AtRestart   []string `json:"at_restart"`
+}
+
+func differencesOf(files []string, here, there *config.Config) differences {
+	d := differences{Here: files[0], There: files[1], Differences: []string{}, AtOnce: []string{}, AtRestart: []string{}}
+	d.Differences = append(d.Differences, config.Diff(config.FactsOf(here, here.Timers.TokenTimeout), config.FactsOf(there, there.Timers.TokenTimeout))...)
+	a, errHere := config.LoadAccess(here)
+	b, errThere := config.LoadAccess(there)
+	if errHere == nil && errThere == nil {
+		here.Access, there.Access = a, b
 	}
-	if len(differences) == 0 {
-		_, err := fmt.Fprintf(w, "%s and %s agree\n", files[0], files[1])
+	for _, c := range config.Changes(here, there, "") {
+		switch {
+		case c.Key == "daemons": // they are among the differences
+		case c.Restart && !slices.Contains(logKeys, c.Key):
+			d.AtRestart = append(d.AtRestart, c.Text)
+		default:
+			d.AtOnce = append(d.AtOnce, c.Text)
+		}
+	}
+	return d
+}
+
+func (d *differences) write(w io.Writer, output string) error {
+	if output == "json" {
+		return writeJSON(w, d)
+	}
+	if len(d.Differences)+len(d.AtOnce)+len(d.AtRestart) == 0 {
+		_, err := fmt.Fprintf(w, "%s and %s agree\n", d.Here, d.There)
 		return err
 	}
-	_, err := fmt.Fprintf(w, "here: %s\nthere: %s\n", files[0], files[1])
-	for _, d := range differences {
-		if err == nil {
-			_, err = fmt.Fprintf(w, "  %s\n", d)
+	_, err := fmt.Fprintf(w, "here: %s\nthere: %s\n", d.Here, d.There)
+	for _, part := range []struct {
+		title string
+		lines []string
+	}{{"what daemons must agree on:", d.Differences}, {"a reload changes at once:", d.AtOnce}, {"a restart changes:", d.AtRestart}} {
+		if len(part.lines) > 0 && err == nil {
+			_, err = fmt.Fprintln(w, part.title)
+		}
+		for _, line := range part.lines {
+			if err == nil {
+				_, err = fmt.Fprintf(w, "  %s\n", line)
+			}
 		}
 	}
 	return err

@@ -18,6 +18,7 @@ func TestConfigCommand(t *testing.T) {
 	for name, content := range map[string]string{
 		"good.conf":  "Spread_Segment 10.0.0.255 { a 10.0.0.1\n b 10.0.0.2 }\nDebugInitialSequence\n",
 		"other.conf": "Spread_Segment 10.0.0.255 { b 10.0.0.2\n a 10.0.0.1 }\n",
+		"rules.conf": "Spread_Segment 10.0.0.255 { a 10.0.0.1\n b 10.0.0.2 }\nWindow = 90\nDaemonUser = evensong\nEventTimeStamp\nAccessRules {\n deny join group=x\n}\n",
 		"bad.conf":   "Spread_Segment 10.0.0.255 { a 10.0.0.1 }\nWidnow = 1\nTokenTimeout = x\n",
 	} {
 		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
@@ -41,6 +42,9 @@ func TestConfigCommand(t *testing.T) {
 		{"show --peer=b=10.0.0.2 -n a", 0, []string{"b       10.0.0.2:4803"}},
 		{"diff good.conf good.conf", 0, []string{"agree"}},
 		{"diff good.conf other.conf", 1, []string{"daemon order differs: a is 1st here, 2nd there"}},
+		{"diff good.conf rules.conf", 1, []string{"here: good.conf\nthere: rules.conf\na reload changes at once:\n", "  Window: 90 instead of default (rules.conf:3)\n", "  EventTimeStamp: ",
+			"  access rules: 1 instead of 0\na restart changes:\n  DaemonUser: evensong instead of default (rules.conf:4)\n"}},
+		{"diff other.conf rules.conf -o json", 1, []string{`"daemon order differs: `, `"at_restart": [`}},
 		{"diff good.conf bad.conf", 3, nil},
 	} {
 		t.Run(row.args, func(t *testing.T) {

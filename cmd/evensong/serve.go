@@ -187,7 +187,7 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 		return resolve(ctx, next)
 	}
 	h.Reloadables = append(h.Reloadables, host.Reloadable{
-		Keys:    []string{"EventLogFile", "EventPriority", "DebugFlags", "EventTimeStamp", "EventPreciseTimeStamp"},
+		Keys:    logKeys,
 		Prepare: func(next *config.Config) (apply, discard func(), err error) { return events.Prepare(next.Log) },
 	})
 	hangup, stopHangups := hangups()
@@ -224,6 +224,9 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 	}
 	return err
 }
+
+// logKeys are the values of the log, which this program changes while a daemon runs.
+var logKeys = []string{"EventLogFile", "EventPriority", "DebugFlags", "EventTimeStamp", "EventPreciseTimeStamp"}
 
 // noteSource says which file the configuration comes from, and why that one: a daemon that takes the file of the directory
 // where it was started does so in silence otherwise.

@@ -35,7 +35,7 @@ func (c *Config) Rereader(v *Values, getenv func(string) (string, bool), hostNam
 
 // Change is one difference between a configuration in force and another one of the same daemon.
 type Change struct {
-	Key     string // of a value, or "daemons", "segments", "access rules", "rank"
+	Key     string // of a value, or "daemons", "interfaces", "segments", "access rules", "rank"
 	Text    string // what changes, in a few words
 	Restart bool   // a running daemon cannot take it over
 }
@@ -46,7 +46,8 @@ var atStart = []string{"name", "cluster", "bind", "listen", "unix-socket", "Unix
 	"admin-cert", "admin-key"}
 
 // Changes lists how the resolved configuration next differs from now for the daemon called name, which both have: values in
-// the order of the documentation, then daemons. What comes with file and line says so.
+// the order of the documentation, then daemons. What comes with file and line says so. Without a name it is what changes for
+// any daemon that both have, but for its own address and place.
 func Changes(now, next *Config, name string) []Change {
 	var out []Change
 	before := map[string]string{}
@@ -109,8 +110,8 @@ func changedDaemons(now, next *Config, name string) []Change {
 		if o.Addr != d.Addr {
 			say(d.Name == name, "daemon %s is at %s instead of %s", next.label(i), where(d.Addr), where(o.Addr))
 		}
-		if d.Name == name && !slices.Equal(o.Interfaces, d.Interfaces) {
-			say(true, "interfaces of %s", name)
+		if (d.Name == name || name == "") && !slices.Equal(o.Interfaces, d.Interfaces) {
+			out = append(out, Change{"interfaces", "interfaces of " + d.Name, true})
 		}
 	}
 	for i, d := range now.Daemons {
@@ -129,11 +130,12 @@ func (c *Config) shared() []string {
 	var out []string
 	for _, s := range c.Segments {
 		if s.Kind != Unicast && len(s.Daemons) > 1 {
-			line := s.Addr.String()
+			var daemons []string
 			for _, i := range s.Daemons {
-				line += " " + c.label(i) + " " + c.Daemons[i].Addr.String()
+				daemons = append(daemons, c.label(i)+" "+c.Daemons[i].Addr.String())
 			}
-			out = append(out, line)
+			slices.Sort(daemons) // their order does not matter here
+			out = append(out, s.Addr.String()+" "+strings.Join(daemons, " "))
 		}
 	}
 	return out
