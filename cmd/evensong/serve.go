@@ -208,6 +208,9 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 		}()
 	}
 	log.Info("daemon starts", "proc", d.Name, "reason", "this is "+self.By, "address", h.Transport.Bind.String(), "daemons", len(c.Daemons))
+	if len(self.Others) > 0 {
+		log.Warn("configuration", "reason", "this machine could also be "+strings.Join(self.Others, ", ")+": with several daemons on one, start each with -n NAME")
+	}
 	if h.StateDir == "" {
 		log.Info("no state directory", "reason", "ring numbers do not survive a restart; --state-dir keeps them")
 	}

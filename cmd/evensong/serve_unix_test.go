@@ -138,6 +138,15 @@ func TestServeRefused(t *testing.T) {
 	if code != exitBind || !strings.Contains(stderr, "choose another with --listen") {
 		t.Errorf("exit status %d: %s", code, stderr)
 	}
+
+	// Of several daemons on this machine the first one is meant, and the log names the others.
+	if err := os.WriteFile(conf, []byte("Spread_Segment unicast { first-of-two 127.0.0.1 }\nSpread_Segment unicast:4804 { second-of-two 127.0.0.1 }\nEventLogFile = \""+log+"\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	evensong("serve", "-c", conf, "--listen", taken.Addr().String(), "--unix-socket", "none", "--admin-socket", "none")
+	if said, _ = os.ReadFile(log); !strings.Contains(string(said), `"reason":"this machine could also be second-of-two: `) {
+		t.Errorf("the other daemon is not in the log:\n%s", said)
+	}
 }
 
 func TestProgress(t *testing.T) {

@@ -165,20 +165,24 @@ func Identify(c *Config, name string, host func() (Host, error)) (Identity, erro
 		// Systems list only 127.0.0.1 although all of 127/8 is local.
 		func(d Daemon) string { return matchAddress(d, func(a netip.Addr) bool { return a.IsLoopback() }) },
 	}
-	for _, test := range tests {
+	for n, test := range tests {
 		id := Identity{Index: -1}
 		for i, d := range c.Daemons {
-			switch by := test(d); {
-			case by == "":
-			case id.Index < 0:
+			if by := test(d); by != "" {
 				id.Index, id.By = i, by
-			default:
+				break
+			}
+		}
+		if id.Index < 0 {
+			continue
+		}
+		for i, d := range c.Daemons {
+			// An address of this machine is as good as another one, also where only the first is listed.
+			if i != id.Index && (test(d) != "" || n > 0 && slices.ContainsFunc(tests[1:], func(t func(Daemon) string) bool { return t(d) != "" })) {
 				id.Others = append(id.Others, c.label(i))
 			}
 		}
-		if id.Index >= 0 {
-			return id, nil
-		}
+		return id, nil
 	}
 	var addrs []string
 	for _, a := range here.Addrs {

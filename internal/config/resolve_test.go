@@ -160,6 +160,11 @@ func TestIdentify(t *testing.T) {
 	if len(id.Others) != 1 || id.Others[0] != "gamma" {
 		t.Errorf("others: %q", id.Others)
 	}
+	three := mustParse(t, "Spread_Segment unicast:4803 { one 127.0.0.1 }\nSpread_Segment unicast:4804 { two 127.0.0.2 }\nSpread_Segment unicast:4805 { x 127.0.0.1 }")
+	id, _ = Identify(&three, "", func() (Host, error) { return Host{Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, nil })
+	if id.Index != 0 || strings.Join(id.Others, " ") != "two x" {
+		t.Errorf("at loopback addresses: %d, others %q", id.Index, id.Others)
+	}
 	if _, err := Identify(&c, "", func() (Host, error) { return Host{}, errors.ErrUnsupported }); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("look-up failed: %v", err)
 	}
