@@ -4,7 +4,6 @@ package order
 
 import (
 	"encoding/binary"
-	"math"
 	"math/bits"
 
 	"evensong/internal/proto/evs"
@@ -21,7 +20,7 @@ type cursor struct {
 	index uint32  // messages that ended in them
 	parts map[uint32]*assembly
 	mem   *assemblies // of the machine; nil: every part allocates
-	read  byte        // what warm read: nothing, but reads without a result would be left out
+	read  byte        // what fetch read: nothing, but reads without a result would be left out
 	// Per sender, for delivery behind holes: the count of its last packet that was passed.
 	counts []uint64
 }
@@ -151,18 +150,19 @@ func (m *Machine) message(p *ring.Packet, index uint32, service evs.Service, pay
 // deliver hands up everything that may be: Agreed when all before it is handed up, Safe up to the line stable. 8.1.10.
 // It stops at a gap, and at a Safe message that is not stable yet: order does not let anything pass that.
 func (m *Machine) deliver(c *cursor, stable seq.Num, fx *Effects) {
-	m.deliverSome(c, stable, math.MaxInt, fx)
+	for !m.deliverSome(c, stable, fx) {
+	}
 }
 
-// deliverSome is deliver up to the packet after which there are so many events. It reports whether it came to the end.
-func (m *Machine) deliverSome(c *cursor, stable seq.Num, most int, fx *Effects) bool {
-	warm := c.pos
+// portion is how many packets are fetched, and then handed up, at once: some 12 KB.
+const portion = 8
+
+// deliverSome is deliver for a portion at most. It reports whether it came to the end.
+func (m *Machine) deliverSome(c *cursor, stable seq.Num, fx *Effects) bool {
+	first, last := c.pos+1, min(c.pos+portion, c.r.ARU())
 	for c.pos < c.r.ARU() {
-		if len(fx.Events) >= most {
+		if c.pos == last {
 			return false
-		}
-		if c.pos == warm {
-			warm = c.warm()
 		}
 		p := c.r.Packet(c.pos + 1)
 		pieces := p.Pieces()
@@ -180,26 +180,21 @@ func (m *Machine) deliverSome(c *cursor, stable seq.Num, most int, fx *Effects) 
 		c.pos, c.off, c.index = c.pos+1, 0, 0
 		m.stats.Packets++
 		c.counts[p.Sender] = p.Count
+		if c.pos == first { // which has just come itself, if it closed a gap
+			c.fetch(last)
+		}
 	}
 	return true
 }
 
-// warmPackets is how many packets are fetched at once that have waited behind a gap: some 12 KB.
-const warmPackets = 8
-
-// warm reads the beginning of the next packets that can be delivered, and returns the last of their positions. Those that have
-// waited behind a gap have left the processor's caches. Read one after the other, each would wait for memory by itself; these
-// reads do not depend on each other and wait together.
-func (c *cursor) warm() seq.Num {
-	last := min(c.pos+warmPackets, c.r.ARU())
-	if last-c.pos > 1 { // one alone has just come
-		for n := c.pos + 1; n <= last; n++ {
-			if pieces := c.r.Packet(n).Pieces(); len(pieces) > 0 {
-				c.read += pieces[0]
-			}
+// fetch reads the beginning of the packets up to last, which exist. Those that have waited behind a gap have left the processor's
+// caches. Read one after the other, each would wait for memory by itself; these reads do not depend on each other and wait together.
+func (c *cursor) fetch(last seq.Num) {
+	for n := c.pos + 1; n <= last; n++ {
+		if pieces := c.r.Packet(n).Pieces(); len(pieces) > 0 {
+			c.read += pieces[0]
 		}
 	}
-	return last
 }
 
 // isNew reports whether c reads the ring of an attempt.

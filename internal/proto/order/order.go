@@ -301,7 +301,7 @@ func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 			return
 		}
 		m.stats.Received++
-		m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), burst, fx)
+		m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), fx)
 		if m.backlog.open && m.ring.Phase() == ring.Operational && d.Seq > m.cursor.pos+1 {
 			m.deliverEarly(&m.cursor, m.ring.Packet(d.Seq), fx)
 		}
@@ -309,9 +309,6 @@ func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 		m.drop(DropForeign)
 	}
 }
-
-// burst is after how many events, at the end of a packet, the rest of what data made deliverable is left to HandUp.
-const burst = 4
 
 // HandUp goes on with what the data of the present input made deliverable, and reports whether there was anything left. The owner
 // calls it until there is not, each time when nothing refers to the events before. When a gap closes, hundreds of messages follow:
@@ -321,7 +318,7 @@ func (m *Machine) HandUp(fx *Effects) bool {
 		return false
 	}
 	m.parts.settle()
-	m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), burst, fx)
+	m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), fx)
 	return true
 }
 
