@@ -2,20 +2,15 @@
 
 package host
 
-import (
-	"runtime"
-	"time"
-)
+import "time"
 
 // watchdogNap is how long the watchdog sleeps at a time. What it oversleeps is time that the process did not run.
-const watchdogNap = 10 * time.Millisecond
+const watchdogNap = 50 * time.Millisecond
 
 // watchdog finds out whether the process itself was stopped or starved: then a lost token is no news about the
-// network, and the log should say so. It runs until stop is closed, on a thread of its own so that goroutines of this
-// process cannot make it late. late is called for each stall longer than limit.
+// network, and the log should say so. It runs until stop is closed. late is called for each stall longer than limit, which is
+// far more than what other goroutines can make it wait.
 func watchdog(stop <-chan struct{}, limit func() time.Duration, stats *Stats, late func(time.Duration)) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	for {
 		select {
 		case <-stop:
@@ -23,7 +18,7 @@ func watchdog(stop <-chan struct{}, limit func() time.Duration, stats *Stats, la
 		default:
 		}
 		before := time.Now()
-		nap(watchdogNap)
+		time.Sleep(watchdogNap)
 		over := time.Since(before) - watchdogNap
 		if int64(over) > stats.longestStall.Load() {
 			stats.longestStall.Store(int64(over)) // the only writer
