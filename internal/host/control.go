@@ -459,6 +459,7 @@ func (c *control) Drain(_ context.Context, wait time.Duration) error {
 func (c *control) Drained(ctx context.Context) (admin.DrainEnd, error) {
 	select {
 	case <-c.h.drained:
+		c.h.tellOnce.Do(func() { close(c.h.told) })
 		return c.h.drainEnd, nil
 	case <-ctx.Done():
 	case <-c.h.over:

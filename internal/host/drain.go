@@ -11,8 +11,12 @@ import (
 	"evensong/internal/proto/node"
 )
 
-// drainPoll is how often a drain looks whether the clients have gone.
-const drainPoll = 20 * time.Millisecond
+// drainPoll is how often a drain looks whether the clients have gone, and toldTime how long the daemon stays at most when they
+// have, so that who ordered the drain can ask how it ended.
+const (
+	drainPoll = 20 * time.Millisecond
+	toldTime  = 250 * time.Millisecond
+)
 
 // Drain begins the end of the host without hurry: no new client is taken from now on, the listeners are closed, and
 // once the clients that are here have gone, or after wait, follows what Leave does. It returns at once. Calling it again
@@ -46,8 +50,13 @@ func (h *Host) Drain(wait time.Duration) {
 				h.core.note(slog.LevelInfo, "drained", slog.Int("sessions", end.CutOff), slog.String("reason", end.Text()))
 				h.drainEnd = end
 				close(h.drained)
-				h.core.leave()
 			})
+			select {
+			case <-h.over:
+			case <-h.told:
+			case <-time.After(toldTime):
+			}
+			h.mail.post(h.core.leave)
 			return
 		}
 	}()

@@ -212,7 +212,8 @@ type Host struct {
 	reload reload
 
 	drainSince, drainUntil atomic.Pointer[time.Time] // nil: not draining
-	drained                chan struct{}             // closed when a drain is over
+	drained, told          chan struct{}             // closed when a drain is over, and when somebody has asked how it ended
+	tellOnce               sync.Once                 // closes told
 	drainEnd               admin.DrainEnd            // readable once drained is closed
 	terminated             atomic.Bool               // by an operator
 
@@ -233,7 +234,7 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{quit: make(chan struct{}), over: make(chan struct{}), done: make(chan struct{}), drained: make(chan struct{})}
+	h := &Host{quit: make(chan struct{}), over: make(chan struct{}), done: make(chan struct{}), drained: make(chan struct{}), told: make(chan struct{})}
 	var undo []func()
 	defer func() {
 		if err != nil {
