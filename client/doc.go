@@ -80,7 +80,7 @@
 //	a group over 31 bytes
 //	no group at all                  ErrIllegalGroup, where the C library sends nothing and returns 0
 //	more than 43 groups              allowed up to 100; the original's daemon delivers such a message to nobody
-//	a body over 143120 bytes         ErrMessageTooLong, because the original's daemon would stop; see WithMaxMessage
+//	over 143120 bytes to one group   ErrMessageTooLong, because the original's daemon would stop; see WithMaxMessage
 //
 // The bytes are those of the original's client protocol, version 4.4 (docs/wire/client-protocol.md). Deliberate
 // differences in how they are used: a third authentication method is not offered, and messages that the original's

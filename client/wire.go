@@ -19,9 +19,10 @@ const (
 	// MaxGroupsEverywhere is how many destinations the original's daemon handles. It delivers a message with more to
 	// nobody, without an error.
 	MaxGroupsEverywhere = frame.SafeGroups
-	// MaxMessage is how many bytes data and destinations, 32 each, may have together with every daemon.
+	// MaxMessage is how many bytes data and destinations, 32 each, may have together with every daemon, that of the original
+	// included: 143120 bytes of data to one group.
 	MaxMessage = frame.SafeBody
-	// MaxMessageEvensong is the same for Evensong daemons; see WithMaxMessage.
+	// MaxMessageEvensong is the same for Evensong daemons, 143920 bytes of data to one group; see WithMaxMessage.
 	MaxMessageEvensong = frame.MaxBody
 	// MaxGroupName is the length of the longest group name.
 	MaxGroupName = frame.MaxGroupName

@@ -364,7 +364,7 @@ def encode_frame(kind: int, private: str, groups: Sequence[str], mess_type: int 
     if len(groups) > _MAX_GROUPS:
         raise Error(Code.ILLEGAL_GROUP, "%d groups in one message, at most %d" % (len(groups), _MAX_GROUPS))
     if len(data) + _NAME * len(groups) > _MAX_PAYLOAD:
-        raise Error(Code.MESSAGE_TOO_LONG, "%d bytes with %d groups, at most %d" % (len(data), len(groups), _MAX_PAYLOAD - _NAME * len(groups)))
+        raise Error(Code.MESSAGE_TOO_LONG, "%d bytes to %d group%s, at most %d" % (len(data), len(groups), "" if len(groups) == 1 else "s", _MAX_PAYLOAD - _NAME * len(groups)))
     ints = ">i" if big else "<i"
     return b"".join((
         _word(kind, big), _field(private), struct.pack(ints, len(groups)), _word((mess_type & 0xFFFF) << 8, big),

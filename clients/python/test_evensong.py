@@ -255,6 +255,9 @@ class TestCodec(unittest.TestCase):
             with self.assertRaises(Error) as e:
                 call()
             self.assertEqual(e.exception.code, code)
+        with self.assertRaises(Error) as e:
+            calls[0][1]()
+        self.assertIn("143921 bytes to 1 group, at most 143920", str(e.exception))
 
     def test_addresses(self) -> None:
         for text, want in {

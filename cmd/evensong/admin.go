@@ -47,7 +47,7 @@ func (f *adminFlags) bind(cmd *cobra.Command) {
 	fs.StringVar(&f.reach.TokenFile, "admin-token-file", "", "`FILE` with the token for daemons on TCP, readable by its owner only")
 	fs.BoolVar(&f.reach.TLS, "admin-tls", false, "speak TLS to daemons on TCP")
 	fs.StringVar(&f.reach.CAFile, "admin-ca", "", "`FILE` with the certificates to trust (PEM), for TLS")
-	fs.DurationVar(&f.reach.Timeout, "timeout", 5*time.Second, "how long one request may take")
+	fs.DurationVar(&f.reach.Timeout, "timeout", 5*time.Second, "how long one request to a daemon may take: `DURATION`")
 	_ = cmd.RegisterFlagCompletionFunc("admin", completeDaemons)
 	_ = cmd.RegisterFlagCompletionFunc("timeout", cobra.NoFileCompletions)
 	_ = cmd.MarkFlagDirname("runtime-dir")

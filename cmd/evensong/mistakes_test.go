@@ -29,6 +29,8 @@ func TestMistyped(t *testing.T) {
 		{"status --admn x", `"evensong status" has no flag --admn; did you mean --admin?`},
 		{"status --admin-t x", `"evensong status" has no flag --admin-t; did you mean --admin-tls or --admin-token-file?`},
 		{"status -admin x", `"evensong status" has no flag -a (in -admin); did you mean --admin?`},
+		{"publish g x", `there is no command "evensong publish"; did you mean pub?`},
+		{"subscribe g", `there is no command "evensong subscribe"; did you mean sub?`},
 		{"status -x", `"evensong status" has no flag -x`},
 		{"status --=x", `"evensong status" has no flag --=x; a flag is --NAME or --NAME=VALUE, and -- ends the flags`},
 		{"serve --nam x", `"evensong serve" has no flag --nam; did you mean --name?`},

@@ -25,8 +25,9 @@ func newPubCommand() *cobra.Command {
 	var discard bool
 	var messType int
 	cmd := &cobra.Command{
-		Use:   "pub GROUP... [MESSAGE|-]",
-		Short: "Send a message, or a message for each line of the input",
+		Use:        "pub GROUP... [MESSAGE|-]",
+		SuggestFor: []string{"publish", "send"},
+		Short:      "Send a message, or a message for each line of the input",
 		Long: `Send a message to one or several groups, or a message for each line of the standard input.
 
 With one argument, the group, and with "-" as the last one, messages are the lines of the input. Otherwise the last
@@ -101,8 +102,9 @@ func newSubCommand() *cobra.Command {
 	var session *sessionFlags
 	var output string
 	cmd := &cobra.Command{
-		Use:   "sub GROUP...",
-		Short: "Join groups and print what is sent to them",
+		Use:        "sub GROUP...",
+		SuggestFor: []string{"subscribe", "receive"},
+		Short:      "Join groups and print what is sent to them",
 		Long: `Join one or several groups and print the messages that are sent to them, in their order.
 
 Text is a line in words for each message; JSON is an object on a line, with data_base64 in place of data where a message

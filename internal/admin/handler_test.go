@@ -34,7 +34,7 @@ func TestDangerousCommands(t *testing.T) {
 		{"set window", "set window 80", everywhere, func(ctx context.Context, c *Client) error {
 			_, err := c.Set(ctx, Settings{Window: &n})
 			return err
-		}, `command=set what="window 80"`, `this daemon does not permit \"set\"`},
+		}, `command=set what="window 80"`, `this daemon does not permit that windows are changed`},
 		{"partition", "partition a,b/c for 1m0s", everywhere, func(ctx context.Context, c *Client) error {
 			_, err := c.Partition(ctx, Partition{Components: map[string]int{"a": 1, "b": 1, "c": 2}})
 			return err

@@ -579,3 +579,14 @@ func TestDeltas(t *testing.T) {
 		t.Errorf("a after a restart: %+v", d)
 	}
 }
+
+// TestClosedText: clients that said good-bye were not killed.
+func TestClosedText(t *testing.T) {
+	closed := map[string]uint64{"kill": 8, "gone": 1, "quota": 0}
+	if got := counts(closedText(closed)); got != "gone 1, quit 8" {
+		t.Error(got)
+	}
+	if closed["kill"] != 8 {
+		t.Error("the API's names changed")
+	}
+}

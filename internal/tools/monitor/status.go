@@ -327,7 +327,7 @@ func writeStatus(w io.Writer, r *Report) error {
 	row("windows", "%s of all, %d of one, %d behind the token (%s)", amount.Of(s.Windows.Global, "packet"), s.Windows.Personal, s.Windows.Accelerated, s.Windows.Reason)
 	row("clients", "sessions %d of %d, groups %d, accepted %d, refused %d, deliveries %d", s.Clients.Sessions, s.Host.MaxSessions, s.Clients.Groups,
 		s.Clients.Accepted, s.Clients.RefusedSessions, s.Clients.Deliveries)
-	row("closed", "%s", counts(s.Clients.Closed))
+	row("closed", "%s", counts(closedText(s.Clients.Closed)))
 	row("rules refused", "%s", counts(s.Clients.RefusedRequests))
 	blocked := ""
 	if s.Clients.Blocked {
@@ -399,6 +399,16 @@ func counts(m map[string]uint64) string {
 		return "none"
 	}
 	return strings.Join(parts, ", ")
+}
+
+// closedText are the ends of sessions by words of people: what the protocol calls a kill is what clients do that end well.
+func closedText(by map[string]uint64) map[string]uint64 {
+	out := maps.Clone(by)
+	if n := out["kill"]; n > 0 {
+		delete(out, "kill")
+		out["quit"] = n
+	}
+	return out
 }
 
 // componentsText writes a partition as the commands take it: a,b/c.
