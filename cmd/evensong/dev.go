@@ -37,6 +37,7 @@ Nothing is written to disk, and nothing but loopback is used.`,
 			}
 			ctx, stop := interruptible(cmd)
 			defer stop()
+			surviveClosedPipes() // "evensong dev | head" ends in order, too, and leaves no sockets behind
 			o.For = seconds
 			o.RuntimeDir = os.Getenv(envRuntimeDir) // where the commands look, too
 			o.Color = colorful(cmd.OutOrStdout())

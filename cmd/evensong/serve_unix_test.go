@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -117,6 +118,30 @@ DebugFlags = { PRINT EXIT STATUS }
 }
 
 // TestServeRefused: a daemon that cannot start says so in its log file as well, behind what was read and why.
+// TestDevIntoHead: when nobody reads what dev prints, it ends in order, without its sockets.
+func TestDevIntoHead(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "evensong", "dev")
+	cmd.Env = append(os.Environ(), envRuntimeDir+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = out.Read(make([]byte, 1))
+	out.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+}
+
 func TestServeRefused(t *testing.T) {
 	dir := t.TempDir()
 	taken, err := net.Listen("tcp4", "127.0.0.1:0")

@@ -40,7 +40,7 @@ const Group = "demo"
 var names = []string{"a", "b", "c"}
 
 // Run starts the daemons and the conversation, and writes what happens to out until it ends. The context's end is an
-// orderly end.
+// orderly end, and so is that of out, when nobody reads it any more.
 func Run(ctx context.Context, o Options, out io.Writer) error {
 	if o.For > 0 {
 		var cancel context.CancelFunc
@@ -50,7 +50,9 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	if o.Pause == 0 {
 		o.Pause = 1200 * time.Millisecond
 	}
-	p := &printer{w: out, color: o.Color, start: time.Now()}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	p := &printer{w: out, color: o.Color, start: time.Now(), stop: stop}
 	c, err := start(o, p)
 	if err != nil {
 		return err
@@ -200,6 +202,7 @@ type printer struct {
 	w     io.Writer
 	color bool
 	start time.Time
+	stop  func() // called when a line cannot be written
 }
 
 var colors = map[string]string{"ada": "\x1b[36m", "ben": "\x1b[33m", "cem": "\x1b[35m", "ring": "\x1b[1m", "view": "\x1b[32m"}
@@ -210,7 +213,7 @@ func (p *printer) say(who, format string, a ...any) {
 	defer p.mu.Unlock()
 	text := fmt.Sprintf(format, a...)
 	if who == "" {
-		fmt.Fprintln(p.w, text)
+		p.write(text)
 		return
 	}
 	on, off := "", ""
@@ -220,7 +223,13 @@ func (p *printer) say(who, format string, a ...any) {
 		}
 		off = "\x1b[0m"
 	}
-	fmt.Fprintf(p.w, "%6.1fs  %s%-8s%s %s\n", time.Since(p.start).Seconds(), on, who, off, text)
+	p.write(fmt.Sprintf("%6.1fs  %s%-8s%s %s", time.Since(p.start).Seconds(), on, who, off, text))
+}
+
+func (p *printer) write(line string) {
+	if _, err := io.WriteString(p.w, line+"\n"); err != nil {
+		p.stop()
+	}
 }
 
 // ringWatcher shows the configurations of a daemon as they are installed; other lines go on if they matter.
