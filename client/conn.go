@@ -87,19 +87,23 @@ func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 // because then Next and the sending calls have said so. Calling Close again waits for the first call and returns its
 // result.
 func (c *Conn) Close() error {
-	c.closeOnce.Do(func() { c.closeErr = c.close(c.opts.closeTimeout) })
+	c.closeOnce.Do(func() { c.closeErr = c.close(c.opts.closeTimeout, true) })
 	return c.closeErr
 }
 
 // Abort ends the session at once without telling the daemon, which notices that the connection is gone. What is still
-// in the send buffer is lost. For the other members the result looks like Close.
+// in the send buffer is lost. For the other members the result looks like Close, but that in the own dialect the Detail
+// of a View tells the two apart.
 func (c *Conn) Abort() {
-	c.closeOnce.Do(func() { c.closeErr = c.close(0) })
+	c.closeOnce.Do(func() { c.closeErr = c.close(0, false) })
 }
 
-func (c *Conn) close(timeout time.Duration) error {
+func (c *Conn) close(timeout time.Duration, goodBye bool) error {
 	lostBefore := !c.out.finish(func(buf []byte) []byte {
-		if c.own != nil {
+		switch {
+		case !goodBye: // the writer may be quicker than the end of the connection
+			return buf
+		case c.own != nil:
 			return frame.AppendOwnBye(buf)
 		}
 		return frame.AppendKill(buf, c.privateGroup)

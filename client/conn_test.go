@@ -525,6 +525,35 @@ func TestAbort(t *testing.T) {
 	}
 }
 
+// TestAbortSaysNothing: a daemon must not take an abort for a good-bye, however quick the writer is.
+func TestAbortSaysNothing(t *testing.T) {
+	var got []*frame.Message
+	done := make(chan struct{})
+	ours, theirs := net.Pipe()
+	go func() {
+		defer close(done)
+		defer theirs.Close()
+		p := &peer{t, theirs}
+		p.accept("#me#d")
+		got = p.drain()
+	}()
+	c := dial(t, WithDialFunc(func(context.Context, string, string) (net.Conn, error) { return lateClose{ours}, nil }))
+	c.Abort()
+	if <-done; len(got) != 0 {
+		t.Errorf("the daemon got %v", got[0].Type)
+	}
+}
+
+// lateClose lets all others run before it closes.
+type lateClose struct{ net.Conn }
+
+func (c lateClose) Close() error {
+	for range 10000 {
+		runtime.Gosched()
+	}
+	return c.Conn.Close()
+}
+
 // TestCloseWaitsForDaemon has a daemon that is slow to read: Close returns only after it has all.
 func TestCloseWaitsForDaemon(t *testing.T) {
 	var got []*frame.Message
