@@ -3,9 +3,12 @@
 package user
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -51,5 +54,55 @@ func TestRefusedByADaemon(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestAnotherDaemon: in Evensong's own dialect a subscription to everything tells of daemons that come and go, and goes on.
+func TestAnotherDaemon(t *testing.T) {
+	free, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := free.LocalAddr().(*net.UDPAddr).AddrPort()
+	free.Close()
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	start := func(name string, bind netip.AddrPort, peers ...netip.AddrPort) *daemon.Daemon {
+		d, err := daemon.Start(t.Context(), daemon.Config{Name: name, Cluster: t.Name(), Bind: bind, Peers: peers, Listen: []netip.AddrPort{loopback}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		return d
+	}
+	d := start("d", loopback, other)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	shown, out := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		s := Subscription{Options: Options{Address: "evensong://" + d.ListenAddrs()[0].String(), Name: "me"}, Groups: []string{"g"}, Format: Text, Views: true}
+		done <- Subscribe(ctx, s, out)
+		out.Close()
+	}()
+	lines := bufio.NewScanner(shown)
+	until := func(want string) {
+		t.Helper()
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), want) {
+				return
+			}
+		}
+		t.Fatalf("the subscription ended without %q", want)
+	}
+	until("you joined")
+	e := start("e", other, d.Addr())
+	until("daemon e is in reach, should this one end")
+	e.Close()
+	until("no other daemon is in reach, should this one end")
+	cancel()
+	for lines.Scan() {
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
