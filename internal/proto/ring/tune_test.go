@@ -5,6 +5,9 @@ package ring
 import (
 	"testing"
 	"time"
+
+	"evensong/internal/proto/packet"
+	"evensong/internal/proto/seq"
 )
 
 // tuned is a net of n members with small windows, which may go up to four times what they are, in which a rotation takes some
@@ -47,11 +50,11 @@ func TestWindowsGoUp(t *testing.T) {
 // A loss of more than a sixteenth takes them down, everywhere, and they come back. A bad line does not.
 func TestWindowsGoDown(t *testing.T) {
 	w := tuned(t, 2, 3, 0, 1, 2)
-	w.loss = 0.005
+	w.loss = 0.02
 	w.run(w.now + 500*time.Millisecond)
 	for i, m := range w.members {
 		if s := m.m.Status(); s.Personal < 12 {
-			t.Errorf("member %d: window %d (%v) with a loss of 0.5 %%", i, s.Personal, s.Windows)
+			t.Errorf("member %d: window %d (%v) with a loss of 2 %%", i, s.Personal, s.Windows)
 		}
 	}
 	w.loss = 0.15
@@ -66,6 +69,24 @@ func TestWindowsGoDown(t *testing.T) {
 	for i, m := range w.members {
 		if s := m.m.Status(); s.Personal < 12 {
 			t.Errorf("member %d: window %d (%v) half a second after the loss", i, s.Personal, s.Windows)
+		}
+	}
+}
+
+// Only requests for more than a sixteenth of what was sent since the last visit count as much.
+func TestMuchLost(t *testing.T) {
+	for _, x := range []struct {
+		sent, asked uint32
+		much        bool
+	}{{160, 10, false}, {160, 11, true}, {16, 1, false}, {0, 0, false}} {
+		tok := packet.Token{Seq: seq.Num(1000 + x.sent)}
+		if x.asked > 1 {
+			tok.RTR = []packet.Range{{First: 990, Count: 1}, {First: 995, Count: x.asked - 1}}
+		} else if x.asked == 1 {
+			tok.RTR = []packet.Range{{First: 990, Count: 1}}
+		}
+		if got := muchLost(&tok, 1000); got != x.much {
+			t.Errorf("%d of %d packets asked for: much is %v", x.asked, x.sent, got)
 		}
 	}
 }
