@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -193,8 +192,6 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 	})
 	hangup, stopHangups := hangups()
 	defer stopHangups()
-	h.OwnProcessor = true // this process is nothing but a daemon
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	h.Started = func(h *host.Host) {
 		running = true // from here on the host says in the log why it ends
 		watch.started(h)

@@ -351,13 +351,7 @@ func (l *epollLoop) epollWait(d time.Duration) (int, syscall.Errno) {
 			l.wait.sec, l.wait.nsec = int64(d/time.Second), int64(d%time.Second)
 			ts = unsafe.Pointer(&l.wait)
 		}
-		// Told that a thread waits in the kernel, the runtime looks after it some fifty times in ten milliseconds, which costs
-		// an idle daemon more than its own work. Untold, it interrupts the wait when it needs the thread (EINTR).
-		call := unix.Syscall6
-		if l.cfg.OwnProcessor {
-			call = unix.RawSyscall6
-		}
-		n, _, errno := call(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(ts), 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(ts), 0, 0)
 		if errno != unix.ENOSYS && errno != unix.EPERM {
 			return int(n), errno
 		}

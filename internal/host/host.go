@@ -106,9 +106,6 @@ type Config struct {
 	Conn transport.Conn
 	// Loop chooses the event loop; the zero value is right.
 	Loop LoopKind
-	// OwnProcessor lets the loop keep one of the runtime's processors (GOMAXPROCS) also while it waits, which costs it less: for a
-	// process that is nothing but a daemon, and has one more of them than it would have. LoopPortable does not look at it.
-	OwnProcessor bool
 
 	// Listen are the TCP addresses for clients. The unspecified IPv6 address also serves IPv4.
 	Listen []netip.AddrPort

@@ -274,30 +274,6 @@ func forEachLoop(t *testing.T, f func(t *testing.T, cfg Config)) {
 	}
 }
 
-// A loop that keeps its processor while it waits, for an hour if need be, holds nobody up: the garbage collector gets at it, and
-// work for other goroutines goes on, even if all processors are taken by such loops.
-func TestOwnProcessor(t *testing.T) {
-	if !haveEpoll {
-		t.Skip("there is no such loop on this system")
-	}
-	for range runtime.GOMAXPROCS(0) {
-		cfg := local(LoopEpoll)
-		cfg.OwnProcessor = true
-		h := start(t, cfg, &echo{})
-		c := dial(t, h)
-		for range 3 {
-			runtime.GC()
-			msg := pattern(1000)
-			if _, err := c.Write(msg); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.ReadFull(c, msg); err != nil || !bytes.Equal(msg, pattern(1000)) {
-				t.Fatalf("echo: %v", err)
-			}
-		}
-	}
-}
-
 func local(kind LoopKind) Config {
 	return Config{
 		Loop:      kind,
