@@ -36,7 +36,7 @@ const (
 	opsPerBreath   = 8
 	bytesPerBreath = 32 << 10
 	// modestReadBytes is what one read of a client may bring while others who send little are about: a message of theirs waits
-	// as long as the work for it takes, some ten microseconds (GRP-17). They are about until modestTime has passed.
+	// as long as the work for it takes (GRP-17). They are about until modestTime has passed.
 	modestReadBytes = 16 << 10
 	modestTime      = 20 * time.Millisecond
 	// acceptsPerTurn bounds what a storm of connections may take of a turn.
