@@ -54,7 +54,7 @@ const (
 	KindProbe
 	// KindCommit is the Commit token.
 	KindCommit
-	// KindHurry asks the representative for a held token.
+	// KindHurry asks who holds the token for it.
 	KindHurry
 
 	kindEnd

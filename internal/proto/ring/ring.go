@@ -201,7 +201,7 @@ type Machine struct {
 	win   seq.Window[*Packet]
 	count uint64 // packets I originated in this ring
 
-	// Token. accepted is the sequence number of the last one accepted, expect the only one acceptable next (8.1.1).
+	// Token. accepted is the sequence number of the last one accepted, expect the one that is due next (8.1.1).
 	token      packet.Token // the one I have: being visited, or held
 	accepted   uint64
 	expect     uint64

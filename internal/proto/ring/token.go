@@ -236,9 +236,10 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	hops := 1
 	if m.handsOver() {
 		hops = (m.asker + m.n - m.me) % m.n
+	}
+	if m.passedOver = hops > 1; m.passedOver {
 		m.putARU = m.stable // those passed over have not answered for more
 	}
-	m.passedOver = hops > 1
 	m.asker = -1
 	t.TokenSeq += uint64(hops)
 	t.Sender = uint16(m.me)
