@@ -57,8 +57,9 @@ func (m *Machine) HandleInput(now time.Duration, id uint64, b []byte, fx *Effect
 	}
 	taken := 0
 	for {
-		n := c.session.HandleInput(now, b[taken:], m.room(c), &m.sfx)
+		n := c.session.HandleInput(now, b[taken:], m.roomNow(now, c), &m.sfx)
 		taken += n
+		m.pace(now, c, n)
 		ops := len(m.sfx.Ops)
 		m.perform(now, c, fx)
 		if m.refused {
@@ -94,10 +95,10 @@ func (m *Machine) room(c *conn) int {
 
 // resume lists the connections whose input has room again. Half the budget must be free, so that reading and
 // stopping do not alternate for every message.
-func (m *Machine) resume(fx *Effects) {
+func (m *Machine) resume(now time.Duration, fx *Effects) {
 	kept := m.stalled[:0]
 	for _, c := range m.stalled {
-		if !c.closing && m.room(c) < m.cfg.InputBytes/2 {
+		if !c.closing && (m.room(c) < m.cfg.InputBytes/2 || c.paced(now)) {
 			kept = append(kept, c)
 			continue
 		}

@@ -211,6 +211,7 @@ type conn struct {
 
 	moved     time.Duration // when the peer last took bytes, or had taken all and got more
 	overSince time.Duration // while over
+	inputAt   time.Duration // while over, its input waits until then
 	leftOut   uint64        // Unreliable messages left out since then
 	dropped   uint64        // and in all
 }
@@ -303,7 +304,7 @@ func (m *Machine) finish(now time.Duration, fx *Effects) {
 		m.stopped = true
 		m.farewell(now, fx)
 	}
-	m.resume(fx)
+	m.resume(now, fx)
 	for _, id := range fx.Outputs {
 		if c := m.conns[id]; c != nil {
 			c.listed = false

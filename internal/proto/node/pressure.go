@@ -23,6 +23,10 @@ const (
 	DefaultQueueMemory = 512 << 20
 	// leastQueueMemory holds one delivery of the largest size, and the chunk that is being filled.
 	leastQueueMemory = 256 << 10
+	// What a session over its budget says is taken in such portions, one in such a time: 3 MiB a second. One that fills its own
+	// queue and does not read would otherwise have the daemon carry all that memory can take, as fast as it can (GRP-17).
+	slowInputBytes = 32 << 10
+	slowInputTime  = 10 * time.Millisecond
 )
 
 // PressureStats counts what slow readers caused.
@@ -54,7 +58,7 @@ func (c *Config) validatePressure() error {
 
 // queued notes that something waits for c: from here on the peer's progress counts, and the budget may be passed.
 //
-//	over its budget                            nothing is lost; PolicyBlock: nobody sends; PolicyDrop: no Unreliable messages
+//	over its budget                            nothing is lost, and its own input is taken at a pace; PolicyBlock: nobody sends; PolicyDrop: no Unreliable messages
 //	... and no progress for SessionStall       it ends: ReasonStalled
 //	... for SessionWait, under PolicyBlock     it ends: ReasonWaited
 //	at its hard bound                          it ends: ReasonSlowBytes (deliver)
@@ -64,7 +68,7 @@ func (m *Machine) queued(now time.Duration, c *conn, fx *Effects) {
 	if c.over || !c.queue.Over() {
 		return
 	}
-	c.over, c.overSince, c.leftOut = true, now, 0
+	c.over, c.overSince, c.leftOut, c.inputAt = true, now, 0, now
 	m.pressure.Over++
 	m.pressure.Overs++
 	if m.blocking() && m.pressure.Over == 1 {
@@ -107,10 +111,35 @@ func (m *Machine) advanceOver(now, due time.Duration, c *conn, fx *Effects) {
 		why = session.ReasonWaited
 	default:
 		m.arm(c, m.overDeadline(c))
+		if c.paced(now) {
+			m.arm(c, c.inputAt)
+		}
 		return
 	}
 	c.session.Close(now, why, &m.sfx)
 	m.perform(now, c, fx)
+}
+
+// roomNow is how many bytes of frames may be taken from c in this moment: room, and c's pace.
+func (m *Machine) roomNow(now time.Duration, c *conn) int {
+	switch {
+	case c.paced(now) && c.inputAt-now >= slowInputTime: // a whole portion: less does not keep what comes next waiting
+		return 0
+	case c.over:
+		return min(m.room(c), slowInputBytes)
+	}
+	return m.room(c)
+}
+
+// paced reports whether c has said more than its pace allows because it is over its budget.
+func (c *conn) paced(now time.Duration) bool { return c.over && now < c.inputAt }
+
+// pace notes that n bytes of c's input were taken: while c is over its budget they keep its next ones waiting.
+func (m *Machine) pace(now time.Duration, c *conn, n int) {
+	if c.over && n > 0 {
+		c.inputAt = max(c.inputAt, now) + slowInputTime*time.Duration(n)/slowInputBytes
+		m.arm(c, c.inputAt)
+	}
 }
 
 // progress notes that a peer took bytes.
@@ -120,7 +149,7 @@ func (m *Machine) progress(now time.Duration, c *conn, fx *Effects) {
 		m.slowNote(fx, evs.Info, "client has caught up", c, evs.Attr{Key: "after", Value: now - c.overSince}, evs.Attr{Key: "dropped", Value: c.leftOut})
 		m.notOver(now, c)
 		m.order.Throttle(m.blocking() && !m.groups.Exchanging())
-		m.resume(fx)
+		m.resume(now, fx)
 	}
 }
 

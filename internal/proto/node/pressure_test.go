@@ -174,6 +174,57 @@ func TestStallIsNotTheClients(t *testing.T) {
 	}
 }
 
+// What a session over its budget says is taken at a pace, so that one which fills its own queue and does not read harms nobody
+// else at its daemon (GRP-17). Nothing of it is lost, and the pace ends when it has caught up.
+func TestOverBudgetIsPaced(t *testing.T) {
+	s := newSlowCluster(t, func(cfg *Config) { cfg.SessionHardBytes = 4 << 20 })
+	talk := func(messages int) { // all in one write
+		var b []byte
+		for range messages {
+			s.sent++
+			body := binary.LittleEndian.AppendUint32(nil, uint32(s.sent))
+			b = append(b, frame.AppendMulticast(nil, "#z#b", frame.MulticastType(evs.Agreed, false), 1, []string{"g"}, append(body, make([]byte, slowBody)...))...)
+		}
+		s.send(s.z, b)
+	}
+	got := 0
+	pass := func(d time.Duration) int { // how many messages y gets meanwhile
+		s.pass(d)
+		n := len(s.numbers(s.y))
+		got += n
+		return n
+	}
+
+	s.z.deaf = true
+	talk(100)
+	pass(20 * time.Millisecond)
+	if s.status(s.z).OverSince == 0 {
+		t.Fatal("not over its budget")
+	}
+	talk(400)
+	most := 11 * slowInputBytes / slowBody
+	if n := pass(10 * slowInputTime); n > most || n < most/2 {
+		t.Errorf("%d messages came through within 10 portions, want about %d", n, most)
+	}
+	s.z.deaf = false
+	s.drinkAll(s.z)
+	if s.status(s.z).OverSince != 0 {
+		t.Fatal("has not caught up")
+	}
+	if pass(20 * time.Millisecond); got != s.sent {
+		t.Errorf("after it has caught up %d of %d messages came through: still at a pace, or lost", got, s.sent)
+	}
+	s.z.deaf = true
+	talk(100)
+	pass(20 * time.Millisecond)
+	for range 50 { // a message now and then is not delayed
+		talk(1)
+		if n := pass(5 * time.Millisecond); n != 1 {
+			t.Fatalf("%d messages within 5 ms of a single one", n)
+		}
+	}
+}
+
 // The hard bound holds whatever progress there is.
 func TestHardBound(t *testing.T) {
 	s := newSlowCluster(t, func(cfg *Config) { cfg.SessionHardBytes = 2 * slowBudget })
