@@ -9,6 +9,8 @@
 //	go run ./bench/peers -against corosync-knet,corosync-udpu           # 4 nodes, 100 bytes
 //	go run ./bench/peers -what evensong+safe -against evensong -bytes 100,1350
 //	go run ./bench/peers -against corosync -bytes 100,1350,8192,65000   # the best of a sweep over its settings
+//	go run ./bench/peers -against evensong-best -bytes 100,1350,8192,65000   # our defaults, and what other windows and packets give
+//	go run ./bench/peers -scale -nodes 4,8 -bytes 100,1350,8192,65000   # does a delivery cost more with more daemons?
 //	go run ./bench/peers -against corosync-udpu -measure load,ping,low,half
 //	go run ./bench/peers -against nats -nodes 1 -members 2 -one-sender
 //	go run ./bench/peers -what evensong+causal -against raw-multicast -o markdown
@@ -34,6 +36,7 @@ import (
 	"golang.org/x/term"
 
 	"evensong/bench/run"
+	"evensong/internal/proto/packet"
 )
 
 // options are what the flags say.
@@ -52,7 +55,11 @@ type options struct {
 	warm     time.Duration
 	time     time.Duration
 	sweep    []string // settings of corosync that are tried
+	windows  []int    // those of our own that are tried, in packets of a daemon; zero: tuned
+	packets  []int    // the same in bytes; zero: the default
+	rounds   int      // of short runs of our own sweep
 	sweeps   time.Duration
+	scale    bool // each system against itself, on other numbers of nodes
 	serve    []string
 	output   string
 	binary   string
@@ -66,6 +73,12 @@ const (
 	low  = "low"  // by schedule, slowly
 	idle = "idle" // nothing at all
 	half = "half" // by schedule, half of what the second system carries
+)
+
+// Bounds of what evensong serve takes.
+const (
+	maxWindow = 999_999 // packets
+	minPacket = 512     // bytes
 )
 
 // defaultSweep are the settings of corosync that are tried beside its defaults, for each transport.
@@ -106,8 +119,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.SetOutput(stderr)
 	what := fs.String("what", evensong, "`SYSTEMS` that are compared")
 	against := fs.String("against", corosync, "`SYSTEMS` each of them is compared with: "+strings.Join(names(), ", ")+
-		".\nOptions follow with +: evensong+SERVICE (fifo, causal, agreed, safe), evensong+unicast, evensong+loss=0.01 (of the datagrams that each daemon receives), evensong+--FLAG=VALUE of serve,\ncorosync-TRANSPORT+SETTING=VALUE of totem or system; corosync alone is the best of -sweep with all transports")
-	nodes := fs.String("nodes", "4", "`NUMBERS` of nodes")
+		".\nOptions follow with +: evensong+SERVICE (fifo, causal, agreed, safe), evensong+unicast, evensong+loss=0.01 (of the datagrams that each daemon receives), evensong+--FLAG=VALUE of serve,\ncorosync-TRANSPORT+SETTING=VALUE of totem or system; corosync alone is the best of -sweep with all transports.\nevensong-best is at each size the best of -sweep-windows times -sweep-packets, with options as evensong has them")
+	nodes := fs.String("nodes", "4", "`NUMBERS` of nodes, one after the other")
+	fs.BoolVar(&o.scale, "scale", false, "in place of -against: each of -what on the second and each further of -nodes against itself on the first, in turn, and whether deliveries cost as much CPU")
 	bytes := fs.String("bytes", "100", "payload `BYTES`, at least "+strconv.Itoa(run.MinPayload))
 	measures := fs.String("measure", load, "`WAYS` to send: load, ping (one in flight), low (by schedule), half (by schedule, half of what the second of the pair carries), idle (nothing)")
 	fs.IntVar(&o.members, "members", 0, "`MEMBERS`, if there are more than nodes, in turn on each; not for raw sockets")
@@ -119,7 +133,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.DurationVar(&o.warm, "warm", 300*time.Millisecond, "warm-up before each run")
 	fs.DurationVar(&o.time, "time", time.Second, "time of each run")
 	sweep := fs.String("sweep", defaultSweep, "`SETTINGS` of corosync to try with each transport, each as behind corosync-TRANSPORT+")
-	fs.DurationVar(&o.sweeps, "sweep-time", time.Second, "time of each run of the sweep")
+	windows := fs.String("sweep-windows", "tuned,20,40,80,160,256", "evensong-best: `PACKETS` that a daemon may send per visit of the token; half as many may follow it")
+	packets := fs.String("sweep-packets", "default,1472,8192,32768", "evensong-best: largest datagrams, in `BYTES`")
+	fs.IntVar(&o.rounds, "sweep-rounds", 3, "evensong-best: `ROUNDS` of short runs; after each the better half goes on at each size, after the last the best two to -pairs")
+	fs.DurationVar(&o.sweeps, "sweep-time", time.Second, "time of each run of a sweep")
 	serve := fs.String("serve", "", "further `FLAGS` of each daemon of Evensong, separated by blanks")
 	fs.StringVar(&o.output, "o", "text", "output: text, markdown, json")
 	fs.StringVar(&o.binary, "binary", "", "evensong program to measure (default: built from this checkout)")
@@ -127,6 +144,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
@@ -137,10 +156,19 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	if o.bytes, err = numbers("bytes", *bytes, run.MinPayload, 65000); err != nil {
 		return o, err
 	}
+	if o.windows, err = choices("sweep-windows", *windows, tuned, 1, maxWindow); err != nil {
+		return o, err
+	}
+	if o.packets, err = choices("sweep-packets", *packets, preset, minPacket, packet.MaxDatagram); err != nil {
+		return o, err
+	}
 	for _, list := range []struct {
 		name, text string
 		to         *[]system
 	}{{"what", *what, &o.what}, {"against", *against, &o.against}} {
+		if o.scale && list.to == &o.against {
+			continue
+		}
 		for text := range strings.SplitSeq(list.text, ",") {
 			s, err := parseSystem(text)
 			if err != nil {
@@ -150,8 +178,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 	}
 	for _, s := range o.what {
-		if s.name == corosync {
-			return o, fmt.Errorf("-what %s: the best of a sweep can only be on the other side", corosync)
+		if s.name == corosync || s.name == evensongBest {
+			return o, fmt.Errorf("-what %s: the best of a sweep can only be on the other side", s.text)
 		}
 	}
 	for m := range strings.SplitSeq(*measures, ",") {
@@ -172,7 +200,20 @@ func parse(args []string, stderr io.Writer) (options, error) {
 			return o, fmt.Errorf("-members %d: %s has one on each node", o.members, s.text)
 		}
 	}
+	swept := slices.ContainsFunc(o.against, func(s system) bool { return s.name == evensongBest })
 	switch {
+	case swept && !slices.Contains(o.measures, load):
+		return o, fmt.Errorf("-against %s: the best is the one that carries most; add %s to -measure", evensongBest, load)
+	case swept && setsSwept(o.serve) != "":
+		return o, fmt.Errorf("-serve %s: it is what the sweep of %s chooses; leave it out", setsSwept(o.serve), evensongBest)
+	case swept && len(o.candidates(system{text: evensongBest})) == 0:
+		return o, errors.New("-sweep-windows, -sweep-packets: they only repeat the defaults; add a number")
+	case o.scale && given["against"]:
+		return o, errors.New("-scale: each of -what is compared with itself; leave -against out")
+	case o.scale && (len(o.nodes) < 2 || slices.Contains(o.nodes[1:], o.nodes[0])):
+		return o, fmt.Errorf("-scale: want two numbers of -nodes at least, and others than the first; for example -nodes 4,8")
+	case o.rounds < 1:
+		return o, fmt.Errorf("-sweep-rounds %d: want at least 1", o.rounds)
 	case o.members < 0 || o.members > run.MaxMembers:
 		return o, fmt.Errorf("-members %d: want at most %d", o.members, run.MaxMembers)
 	case o.pairs < 1 || o.window < 1 || o.lead < 1 || o.low <= 0 || o.warm < 0 || o.time <= 0 || o.sweeps <= 0:
@@ -213,8 +254,12 @@ func (o *options) words() string {
 		}
 		return strings.Join(t, ",")
 	}
-	s := fmt.Sprintf("go run ./bench/peers -what %s -against %s -nodes %s -bytes %s -measure %s -pairs %d -window %d -lead %d -warm %v -time %v",
-		systems(o.what), systems(o.against), list(o.nodes), list(o.bytes), strings.Join(o.measures, ","), o.pairs, o.window, o.lead, o.warm, o.time)
+	against := "-against " + systems(o.against)
+	if o.scale {
+		against = "-scale"
+	}
+	s := fmt.Sprintf("go run ./bench/peers -what %s %s -nodes %s -bytes %s -measure %s -pairs %d -window %d -lead %d -warm %v -time %v",
+		systems(o.what), against, list(o.nodes), list(o.bytes), strings.Join(o.measures, ","), o.pairs, o.window, o.lead, o.warm, o.time)
 	if o.members > 0 {
 		s += fmt.Sprintf(" -members %d", o.members)
 	}
@@ -224,8 +269,17 @@ func (o *options) words() string {
 	if slices.Contains(o.measures, low) {
 		s += fmt.Sprintf(" -rate %v", o.low)
 	}
-	if slices.ContainsFunc(o.against, func(s system) bool { return s.name == corosync }) {
-		s += fmt.Sprintf(" -sweep %s -sweep-time %v", strings.Join(o.sweep, ","), o.sweeps)
+	has := func(name string) bool {
+		return slices.ContainsFunc(o.against, func(s system) bool { return s.name == name })
+	}
+	if has(corosync) {
+		s += " -sweep " + strings.Join(o.sweep, ",")
+	}
+	if has(evensongBest) {
+		s += fmt.Sprintf(" -sweep-windows %s -sweep-packets %s -sweep-rounds %d", join(o.windows, tuned), join(o.packets, preset), o.rounds)
+	}
+	if has(corosync) || has(evensongBest) {
+		s += fmt.Sprintf(" -sweep-time %v", o.sweeps)
 	}
 	if len(o.serve) > 0 {
 		s += fmt.Sprintf(" -serve %q", strings.Join(o.serve, " "))
@@ -254,7 +308,16 @@ func measure(ctx context.Context, o options, stdout io.Writer, stderr *os.File) 
 	}
 	b := &bench{o: &o, dir: dir, p: p}
 	b.r = result{Machine: run.Machine(), Commit: run.Commit(ctx), Options: o.words(), Time: time.Now().UTC().Truncate(time.Second)}
-	for _, n := range o.nodes {
+	if o.scale {
+		for _, n := range o.nodes[1:] {
+			for _, what := range o.what {
+				if err := b.scale(ctx, what, n, o.nodes[0]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, n := range o.nodes { // with -scale there is nothing else to compare with
 		for _, against := range o.against {
 			for _, what := range o.what {
 				if err := b.compare(ctx, what, against, n); err != nil {

@@ -39,13 +39,16 @@ type sample struct {
 	lost     float64 // share of what was sent
 }
 
+// rateFigure is the one of rates.
+const rateFigure = "messages/s per receiver"
+
 // figures are those of a sample that a way of sending is about.
 var figures = map[string][]struct {
 	name string
 	of   func(sample) float64
 }{
 	load: {
-		{"messages/s per receiver", func(s sample) float64 { return s.rate }},
+		{rateFigure, func(s sample) float64 { return s.rate }},
 		{"CPU µs per delivery", func(s sample) float64 { return s.cpu }},
 		{"... of which daemons", func(s sample) float64 { return s.daemons }},
 		{"under load, p50 µs", func(s sample) float64 { return s.p50 }},
@@ -78,9 +81,17 @@ var errNothing = errors.New("nothing of its own was delivered")
 // tries is how often a pair is begun again, with new daemons, before the run gives up.
 const tries = 3
 
+// primeTime is how long daemons have to be under load until their memory and their windows are what they will be: on two
+// busy cores four new ones carried a quarter of their later rate at 65000 bytes in the first third of a second.
+const primeTime = time.Second
+
 // compare measures two systems on n nodes.
 func (b *bench) compare(ctx context.Context, what, against system, n int) error {
-	if against.name != corosync {
+	switch against.name {
+	case corosync:
+	case evensongBest:
+		return b.rival(ctx, what, against, n)
+	default:
 		return b.compareSizes(ctx, what, against, n, b.o.bytes)
 	}
 	if err := b.sweep(ctx, n); err != nil {
@@ -107,37 +118,56 @@ func (b *bench) compare(ctx context.Context, what, against system, n int) error 
 	return nil
 }
 
-// duel is two systems that run beside each other.
+// duel is two systems that are measured in turn.
 type duel struct {
 	b        *bench
-	n        int
 	systems  [2]system
+	nodes    [2]int
+	alone    bool          // the one that is not measured does not run; else both run beside each other
+	prime    bool          // what was started first has a load that does not count: for sides that are not started at the same time
+	time     time.Duration // of each run
 	clusters [2]*cluster
 }
 
-func (d *duel) start(ctx context.Context) error {
+// String names the two, with their nodes.
+func (d *duel) String() string {
+	return fmt.Sprintf("%s : %s, %s nodes", d.systems[0].text, d.systems[1].text, versus(d.nodes[0], d.nodes[1]))
+}
+
+// start starts what has to run while a side is measured, and does not run yet.
+func (d *duel) start(ctx context.Context, side int) error {
+	if d.alone {
+		d.end(1 - side)
+	}
 	for i, s := range d.systems {
-		if d.clusters[i] != nil {
+		if d.clusters[i] != nil || d.alone && i != side {
 			continue
 		}
-		d.b.p.Say("starting %s on %d nodes", s.text, d.n)
+		d.b.p.Say("starting %s on %d nodes", s.text, d.nodes[i])
 		var err error
-		if d.clusters[i], err = d.b.start(ctx, s, d.n); err != nil {
+		if d.clusters[i], err = d.b.start(ctx, s, d.nodes[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (d *duel) end(side int) {
+	d.clusters[side].stop()
+	d.clusters[side] = nil
+}
+
 func (d *duel) stop() {
-	for i := range d.clusters {
-		d.clusters[i].stop()
-		d.clusters[i] = nil
-	}
+	d.end(0)
+	d.end(1)
 }
 
 func (b *bench) compareSizes(ctx context.Context, what, against system, n int, sizes []int) error {
-	d := &duel{b: b, n: n, systems: [2]system{what, against}}
+	return b.duel(ctx, &duel{b: b, systems: [2]system{what, against}, nodes: [2]int{n, n}, time: b.o.time}, sizes)
+}
+
+// duel measures sizes one after the other.
+func (b *bench) duel(ctx context.Context, d *duel, sizes []int) error {
 	defer d.stop()
 	for _, bytes := range sizes {
 		err := d.compare(ctx, bytes)
@@ -146,7 +176,7 @@ func (b *bench) compareSizes(ctx context.Context, what, against system, n int, s
 		}
 		if err != nil { // what else was measured is still worth something
 			b.p.Note("%v", err)
-			b.r.Failed = append(b.r.Failed, fmt.Sprintf("%s : %s, %d nodes, %d bytes", what.text, against.text, n, bytes))
+			b.r.Failed = append(b.r.Failed, fmt.Sprintf("%v, %d bytes", d, bytes))
 		}
 	}
 	return nil
@@ -154,13 +184,13 @@ func (b *bench) compareSizes(ctx context.Context, what, against system, n int, s
 
 // compare measures one size.
 func (d *duel) compare(ctx context.Context, bytes int) error {
-	b, n, what, against := d.b, d.n, d.systems[0], d.systems[1]
+	b := d.b
 	var most []float64 // what the second one carries
 	for _, way := range b.o.measures {
-		rate := 0.0 // of each member, for those ways that need one
+		var rates [2]float64 // of each member of a side, for those ways that need one
 		switch way {
 		case low:
-			rate = b.o.low
+			rates = [2]float64{b.o.low, b.o.low}
 		case half:
 			if most == nil {
 				s, err := d.once(ctx, 1, load, bytes, 0)
@@ -169,19 +199,21 @@ func (d *duel) compare(ctx context.Context, bytes int) error {
 				}
 				most = []float64{s.rate}
 			}
-			rate = median(most) / 2
-			if !b.o.one {
-				rate /= float64(b.members(n))
+			for side := range rates {
+				rates[side] = median(most) / 2
+				if !b.o.one {
+					rates[side] /= float64(b.members(d.nodes[side]))
+				}
 			}
 		}
 		rows := make([]row, len(figures[way]))
 		for i := range b.o.pairs {
-			b.p.Say("%d nodes, %s : %s, %d bytes, %s, pair %d of %d", n, what.text, against.text, bytes, way, i+1, b.o.pairs)
+			b.p.Say("%v, %d bytes, %s, pair %d of %d", d, bytes, way, i+1, b.o.pairs)
 			var s [2]sample
 			for k := range 2 {
 				side := (i + k) % 2 // each is first in turn
 				var err error
-				if s[side], err = d.once(ctx, side, way, bytes, rate); err != nil {
+				if s[side], err = d.once(ctx, side, way, bytes, rates[side]); err != nil {
 					return err
 				}
 			}
@@ -200,7 +232,7 @@ func (d *duel) compare(ctx context.Context, bytes int) error {
 		}
 		for k, f := range figures[way] {
 			r := &rows[k]
-			r.Nodes, r.Bytes, r.What, r.Against, r.Figure = n, bytes, what.text, against.text, f.name
+			d.label(r, bytes, f.name)
 			if slices.Max(r.First) == 0 || slices.Max(r.Second) == 0 {
 				continue // raw sockets have no daemons
 			}
@@ -211,19 +243,31 @@ func (d *duel) compare(ctx context.Context, bytes int) error {
 	return nil
 }
 
+// label says what a row is about.
+func (d *duel) label(r *row, bytes int, figure string) {
+	r.Nodes, r.Bytes, r.What, r.Against, r.Figure = d.nodes[0], bytes, d.systems[0].text, d.systems[1].text, figure
+	if d.nodes[1] != d.nodes[0] {
+		r.AgainstNodes = d.nodes[1]
+	}
+}
+
 // once runs one side, again and with new daemons if nothing came through or the configuration changed, which on a busy
 // machine happens: a daemon was not scheduled for as long as a token timeout.
 func (d *duel) once(ctx context.Context, side int, way string, bytes int, rate float64) (sample, error) {
 	for try := 1; ; try++ {
-		err := d.start(ctx)
+		err := d.start(ctx, side)
 		var s sample
+		if c := d.clusters[side]; err == nil && d.prime && way != idle && c.primed < bytes {
+			c.primed = bytes
+			_, err = d.b.run(ctx, c, d.systems[side].service, load, bytes, 0, primeTime)
+		}
 		if err == nil {
-			s, err = d.b.run(ctx, d.clusters[side], d.systems[side].service, way, bytes, rate, d.b.o.time)
+			s, err = d.b.run(ctx, d.clusters[side], d.systems[side].service, way, bytes, rate, d.time)
 		}
 		if err == nil {
 			return s, nil
 		}
-		err = fmt.Errorf("%s, %d nodes, %d bytes, %s: %w%s", d.systems[side].text, d.n, bytes, way, err, d.clusters[side].lastWords())
+		err = fmt.Errorf("%s, %d nodes, %d bytes, %s: %w%s", d.systems[side].text, d.nodes[side], bytes, way, err, d.clusters[side].lastWords())
 		d.stop()
 		if ctx.Err() != nil || try == tries || !errors.Is(err, run.ErrChanged) && !errors.Is(err, errNothing) {
 			return s, err

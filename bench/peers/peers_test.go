@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,9 +32,30 @@ func TestOptions(t *testing.T) {
 			"-what evensong+loss=0.01 -against evensong",
 			"-what evensong+loss=0.01 -against evensong -nodes 4 -bytes 100 -measure load -pairs 9 -window 200 -lead 2097152 -warm 300ms -time 1s",
 		},
+		{
+			"-against evensong-best+safe -sweep-windows tuned,80 -sweep-packets 1472,8192 -sweep-rounds 2",
+			"-what evensong -against evensong-best+safe -nodes 4 -bytes 100 -measure load -pairs 9 -window 200 -lead 2097152 -warm 300ms -time 1s -sweep-windows tuned,80 -sweep-packets 1472,8192 -sweep-rounds 2 -sweep-time 1s",
+		},
+		{
+			"-scale -nodes 4,8",
+			"-what evensong -scale -nodes 4,8 -bytes 100 -measure load -pairs 9 -window 200 -lead 2097152 -warm 300ms -time 1s",
+		},
+		{"-scale -nodes 4", "-scale: want two numbers of -nodes at least"},
+		{"-scale -nodes 4,8,4", "-scale: want two numbers of -nodes at least, and others than the first"},
+		{"-scale -nodes 4,8 -against evensong", "-scale: each of -what is compared with itself; leave -against out"},
+		{"-what evensong-best", "-what evensong-best: the best of a sweep can only be on the other side"},
+		{"-against evensong-best+--window=80", "-against evensong-best+--window=80: --window is what the sweep chooses; leave it out, or compare with evensong+--window=80"},
+		{"-against evensong-best -serve --packet-bytes=8000", "-serve --packet-bytes: it is what the sweep of evensong-best chooses"},
+		{"-against evensong-best -measure ping", "-against evensong-best: the best is the one that carries most; add load to -measure"},
+		{"-against evensong-best -sweep-windows tuned -sweep-packets 1472", "-sweep-windows, -sweep-packets: they only repeat the defaults"},
+		{"-sweep-windows 0", "-sweep-windows 0: want tuned and numbers from 1 to 999999"},
+		{"-sweep-windows 20,20", "-sweep-windows: 20 stands there twice"},
+		{"-sweep-packets 100", "-sweep-packets 100: want default and numbers from 512 to 65507"},
+		{"-sweep-rounds 0", "-sweep-rounds 0: want at least 1"},
 		{"-what evensong+loss=1", "-what evensong+loss=1: loss=1: want a share, at least 0 and below 1"},
 		{"-against nats+loss=0.1", `-against nats+loss=0.1: nats has no option "loss=0.1"`},
 		{"-against raw-unix -members 2", "-members 2: raw-unix has one on each node"},
+		{"-against raw-unix -scale -nodes 1,2 -what raw-unix -members 2", "-members 2: raw-unix has one on each node"},
 		{"-members 9", "-members 9: want at most 8"},
 		{"-what corosync", "-what corosync: the best of a sweep can only be on the other side"},
 		{"-against spread", "-against spread: want one of"},
@@ -80,14 +102,21 @@ func TestReport(t *testing.T) {
 	x := row{Nodes: 4, Bytes: 100, What: "evensong", Against: "corosync-udp", Figure: "messages/s per receiver", First: []float64{300000, 100000, 200000}, Second: []float64{100000, 50000, 100000}}
 	x.ratio()
 	r.Rows = append(r.Rows, x)
+	x.Nodes, x.AgainstNodes = 8, 4
+	r.Verdicts = append(r.Verdicts, deliveries(x, 8, 4))
+	r.Tried = append(r.Tried, row{Nodes: 4, Bytes: 1350, Figure: rateFigure, First: []float64{1}, Second: []float64{2}, Ratio: []float64{0.5}, Median: 0.5})
 	for format, want := range map[string][]string{
 		"markdown": {
 			"Machine: m. Commit c, 1970-01-01. Command:\n\n    go run\n",
 			"| 4 | 100 | evensong | corosync-udp | messages/s per receiver | 200 000 | 100 000 | 2.00 | 2.00 to 3.00 (3) |",
 			"| 4 | 100 | corosync-udp | 12 345 |",
+			"| nodes | bytes | sweep | second | figure |",
+			"| 4 | 1350 |  |  | messages/s per receiver | 1.00 | 2.00 | 0.50 | 0.50 to 0.50 (1) |",
+			"| nodes | bytes | first | second | verdict |",
+			"| 8:4 | 100 | evensong | corosync-udp | deliveries/s, 2·T(8)/T(4) | 1 600 000 | 400 000 | 4.00 | 4.00 to 6.00 (3) |",
 		},
-		"text": {"2.00 to 3.00 (3)", "peers c 4/100/evensong:corosync-udp/messages/s-per-receiver=2.00"},
-		"json": {"\"Median\": 2\n"},
+		"text": {"2.00 to 3.00 (3)", "peers c 4/100/evensong:corosync-udp/messages/s-per-receiver=2.00 8:4/100/evensong:corosync-udp/deliveries/s-2·T(8)/T(4)=4.00"},
+		"json": {"\"Median\": 2\n", "\"AgainstNodes\": 4,", "\"Median\": 4\n"},
 	} {
 		var b bytes.Buffer
 		if err := r.write(&b, format); err != nil {
@@ -98,6 +127,97 @@ func TestReport(t *testing.T) {
 				t.Errorf("%s: no %q in\n%s", format, w, b.String())
 			}
 		}
+	}
+}
+
+func TestCandidates(t *testing.T) {
+	for _, c := range []struct {
+		system           string
+		windows, packets []int
+		want             []string
+	}{
+		{"evensong-best", []int{0, 20}, []int{0, 1472, 8192}, []string{ // 1472 is the default
+			"evensong+--packet-bytes=8192",
+			"evensong+--window=1024+--personal-window=20+--accelerated-window=10",
+			"evensong+--window=1024+--personal-window=20+--accelerated-window=10+--packet-bytes=8192",
+		}},
+		{"evensong-best+safe+loss=0.01", []int{1, 4000}, []int{1472}, []string{
+			"evensong+safe+loss=0.01+--window=1024+--personal-window=1+--accelerated-window=1",
+			"evensong+safe+loss=0.01+--window=4000+--personal-window=4000+--accelerated-window=2000",
+		}},
+	} {
+		o := options{windows: c.windows, packets: c.packets}
+		s, err := parseSystem(c.system)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range o.candidates(s) {
+			got = append(got, s.text)
+			if s.name != evensong {
+				t.Errorf("%s: its name is %s", s.text, s.name)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s:\n got %v\nwant %v", c.system, got, c.want)
+		}
+	}
+}
+
+// TestField plays the rounds of a sweep.
+func TestField(t *testing.T) {
+	f := &field{}
+	for i, ratio := range []float64{1.2, 0.9, 1.0, 1.1, 0.8} {
+		f.list = append(f.list, &entrant{s: system{text: string(rune('a' + i))}, row: row{Median: ratio}})
+	}
+	f.left = len(f.list)
+	check := func(order string, left int) {
+		t.Helper()
+		got := ""
+		for _, e := range f.list {
+			got += e.s.text
+		}
+		if got != order || f.left != left {
+			t.Errorf("got %s, %d left, want %s, %d left", got, f.left, order, left)
+		}
+	}
+	f.halve()
+	check("ebcda", 3)
+	if f.find(system{text: "a"}) != nil {
+		t.Error("a has gone, and is found")
+	}
+	f.find(system{text: "c"}).row.Median = 0.7 // the next round sees it so
+	f.halve()
+	check("cebda", 2)
+	f.halve() // never fewer than are measured in the end
+	check("cebda", 2)
+	f.drop(system{text: "c"})
+	check("ebda", 2)
+	f.drop(system{text: "a"})
+	f.drop(system{text: "b"})
+	f.drop(system{text: "d"})
+	check("e", 1)
+	f.halve()
+	check("e", 1)
+	f.drop(system{text: "e"})
+	f.halve()
+	check("", 0)
+}
+
+func TestVerdicts(t *testing.T) {
+	rows := []row{
+		{Bytes: 100, Against: "one", Figure: rateFigure, Median: 0.98},
+		{Bytes: 100, Against: "one", Figure: "CPU µs per delivery", Median: 0.5},
+		{Bytes: 8192, Against: "one", Figure: rateFigure, Median: 0.8},
+		{Bytes: 100, Against: "two", Figure: rateFigure, Median: 0.95},
+		{Bytes: 8192, Against: "two", Figure: rateFigure, Median: 0.9},
+	}
+	got := verdicts(rows, []int{100, 1350, 8192}, 17) // 1350 could not be measured
+	if len(got) != 2 || got[0].Against != "two" || got[0].Bytes != 100 || got[1].Against != "one" || got[1].Bytes != 8192 || got[1].Figure != "messages/s, first / best of 17 settings" {
+		t.Errorf("got %+v", got)
+	}
+	if rows[0].Figure != rateFigure {
+		t.Errorf("a verdict has changed its row: %+v", rows[0])
 	}
 }
 

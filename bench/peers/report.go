@@ -14,6 +14,7 @@ import (
 // row is one figure of two systems that were measured in turn.
 type row struct {
 	Nodes, Bytes  int
+	AgainstNodes  int `json:",omitempty"` // those of the second one, where they are not as many
 	What, Against string
 	Figure        string
 	First, Second []float64 // of each pair
@@ -21,7 +22,9 @@ type row struct {
 	Median        float64 // of the ratios
 }
 
+// ratio counts the ratios of all pairs.
 func (r *row) ratio() {
+	r.Ratio = nil
 	for i := range r.First {
 		q := 0.0
 		if r.Second[i] > 0 {
@@ -30,6 +33,27 @@ func (r *row) ratio() {
 		r.Ratio = append(r.Ratio, q)
 	}
 	r.Median = median(r.Ratio)
+}
+
+// nodes are those of both.
+func (r *row) nodes() string {
+	if r.AgainstNodes == 0 {
+		return fmt.Sprint(r.Nodes)
+	}
+	return versus(r.Nodes, r.AgainstNodes)
+}
+
+// versus is one number if both are equal.
+func versus(first, second int) string {
+	if first == second {
+		return fmt.Sprint(first)
+	}
+	return fmt.Sprintf("%d:%d", first, second)
+}
+
+// spread is the range of the ratios.
+func (r *row) spread() string {
+	return fmt.Sprintf("%s to %s (%d)", number(slices.Min(r.Ratio)), number(slices.Max(r.Ratio)), len(r.Ratio))
 }
 
 // swept is what settings of corosync gave in the sweep.
@@ -46,8 +70,10 @@ type result struct {
 	Options string // the command
 	Time    time.Time
 	Rows    []row
-	Sweep   []swept  `json:",omitempty"`
-	Failed  []string `json:",omitempty"` // what could not be measured
+	Sweep   []swept `json:",omitempty"`
+	// Tried are the short runs of our own sweep, the best of each size first; Verdicts are what the comparison was made for.
+	Tried, Verdicts []row    `json:",omitempty"`
+	Failed          []string `json:",omitempty"` // what could not be measured
 }
 
 // median is the middle, or the mean of both middles.
@@ -88,25 +114,47 @@ func (r *result) write(w io.Writer, format string) error {
 var titles = []string{"nodes", "bytes", "first", "second", "figure", "first", "second", "ratio", "least to most (of)"}
 
 func (r *row) cells() []string {
-	return []string{fmt.Sprint(r.Nodes), fmt.Sprint(r.Bytes), r.What, r.Against, r.Figure, number(median(r.First)), number(median(r.Second)), number(r.Median),
-		fmt.Sprintf("%s to %s (%d)", number(slices.Min(r.Ratio)), number(slices.Max(r.Ratio)), len(r.Ratio))}
+	return []string{r.nodes(), fmt.Sprint(r.Bytes), r.What, r.Against, r.Figure, number(median(r.First)), number(median(r.Second)), number(r.Median), r.spread()}
+}
+
+// tables are all that there is to show, each with its titles.
+func (r *result) tables() [][][]string {
+	rows := func(list []row) (t [][]string) {
+		for i := range list {
+			t = append(t, list[i].cells())
+		}
+		return t
+	}
+	var sweep [][]string
+	for i := range r.Sweep {
+		sweep = append(sweep, r.Sweep[i].cells())
+	}
+	verdicts := slices.Clone(titles)
+	verdicts[4] = "verdict"
+	tables := [][][]string{append([][]string{titles}, rows(r.Rows)...)}
+	for _, t := range []struct {
+		titles []string
+		rows   [][]string
+	}{{sweepTitles, sweep}, {triedTitles, rows(r.Tried)}, {verdicts, rows(r.Verdicts)}} {
+		if len(t.rows) > 0 {
+			tables = append(tables, append([][]string{t.titles}, t.rows...))
+		}
+	}
+	return tables
 }
 
 func (r *result) markdown(w io.Writer) error {
 	var b strings.Builder
 	line := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
 	fmt.Fprintf(&b, "Machine: %s. Commit %s, %s. Command:\n\n    %s\n\n", r.Machine, r.Commit, r.Time.Format(time.DateOnly), r.Options)
-	line(titles)
-	line(slices.Repeat([]string{"---"}, len(titles)))
-	for i := range r.Rows {
-		line(r.Rows[i].cells())
-	}
-	if len(r.Sweep) > 0 {
-		b.WriteString("\n")
-		line(sweepTitles)
-		line(slices.Repeat([]string{"---"}, len(sweepTitles)))
-		for i := range r.Sweep {
-			line(r.Sweep[i].cells())
+	for i, t := range r.tables() {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		line(t[0])
+		line(slices.Repeat([]string{"---"}, len(t[0])))
+		for _, cells := range t[1:] {
+			line(cells)
 		}
 	}
 	for _, f := range r.Failed {
@@ -116,7 +164,10 @@ func (r *result) markdown(w io.Writer) error {
 	return err
 }
 
-var sweepTitles = []string{"nodes", "bytes", "sweep", "messages/s per receiver"}
+var (
+	sweepTitles = []string{"nodes", "bytes", "sweep", "messages/s per receiver"}
+	triedTitles = []string{"nodes", "bytes", "sweep", "second", "figure", "first", "second", "ratio", "least to most (of)"}
+)
 
 func (s *swept) cells() []string {
 	return []string{fmt.Sprint(s.Nodes), fmt.Sprint(s.Bytes), s.System, number(s.Rate)}
@@ -125,18 +176,11 @@ func (s *swept) cells() []string {
 func (r *result) text(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s; commit %s\n\n", r.Machine, r.Commit)
-	table := [][]string{titles}
-	for i := range r.Rows {
-		table = append(table, r.Rows[i].cells())
-	}
-	align(&b, table)
-	if len(r.Sweep) > 0 {
-		table = [][]string{sweepTitles}
-		for i := range r.Sweep {
-			table = append(table, r.Sweep[i].cells())
+	for i, t := range r.tables() {
+		if i > 0 {
+			b.WriteString("\n")
 		}
-		b.WriteString("\n")
-		align(&b, table)
+		align(&b, t)
 	}
 	for _, f := range r.Failed {
 		fmt.Fprintf(&b, "\nnot measured: %s\n", f)
@@ -165,9 +209,12 @@ func align(b *strings.Builder, table [][]string) {
 func (r *result) line() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "peers %s", r.Commit)
-	for i := range r.Rows {
-		x := &r.Rows[i]
-		fmt.Fprintf(&b, " %d/%d/%s:%s/%s=%s", x.Nodes, x.Bytes, x.What, x.Against, strings.ReplaceAll(strings.ReplaceAll(x.Figure, ",", ""), " ", "-"), strings.ReplaceAll(number(x.Median), " ", ""))
+	for _, list := range [][]row{r.Rows, r.Verdicts} {
+		for i := range list {
+			x := &list[i]
+			figure := strings.ReplaceAll(strings.ReplaceAll(x.Figure, ",", ""), " ", "-")
+			fmt.Fprintf(&b, " %s/%d/%s:%s/%s=%s", x.nodes(), x.Bytes, x.What, x.Against, figure, strings.ReplaceAll(number(x.Median), " ", ""))
+		}
 	}
 	return b.String()
 }

@@ -30,8 +30,9 @@ type system struct {
 
 const (
 	evensong     = "evensong"
-	corosync     = "corosync" // the best of a sweep
-	nats         = "nats"     // no order among senders
+	evensongBest = "evensong-best" // the best of a sweep over windows and packet sizes
+	corosync     = "corosync"      // the best of a sweep
+	nats         = "nats"          // no order among senders
 	rawMulticast = "raw-multicast"
 	rawUnicast   = "raw-unicast"
 	rawUnix      = "raw-unix"
@@ -41,7 +42,7 @@ var transports = []string{"knet", "udp", "udpu"}
 
 // names are all systems.
 func names() []string {
-	all := []string{evensong, corosync}
+	all := []string{evensong, evensongBest, corosync}
 	for _, t := range transports {
 		all = append(all, corosync+"-"+t)
 	}
@@ -54,18 +55,21 @@ func parseSystem(text string) (system, error) {
 	if !slices.Contains(names(), s.name) {
 		return s, fmt.Errorf("%s: want one of %s", text, strings.Join(names(), ", "))
 	}
+	ours := s.name == evensong || s.name == evensongBest
 	for _, w := range words[1:] {
 		switch {
-		case s.name == evensong && run.IsService(w):
+		case s.name == evensongBest && setsSwept([]string{w}) != "":
+			return s, fmt.Errorf("%s: %s is what the sweep chooses; leave it out, or compare with %s+%s", text, setsSwept([]string{w}), evensong, w)
+		case ours && run.IsService(w):
 			s.service = w
-		case s.name == evensong && w == "unicast":
+		case ours && w == "unicast":
 			s.unicast = true
-		case s.name == evensong && strings.HasPrefix(w, "loss="):
+		case ours && strings.HasPrefix(w, "loss="):
 			s.loss = strings.TrimPrefix(w, "loss=")
 			if v, err := strconv.ParseFloat(s.loss, 64); err != nil || !(v >= 0 && v < 1) {
 				return s, fmt.Errorf("%s: %s: want a share, at least 0 and below 1", text, w)
 			}
-		case s.name == evensong && strings.HasPrefix(w, "--"),
+		case ours && strings.HasPrefix(w, "--"),
 			strings.HasPrefix(s.name, corosync+"-") && strings.Contains(w, "="):
 			s.options = append(s.options, w)
 		default:
@@ -79,6 +83,7 @@ func parseSystem(text string) (system, error) {
 type cluster struct {
 	net              *network
 	daemons, members []*run.Child
+	primed           int // the largest size that it has had for primeTime
 }
 
 // start starts a system on n nodes and waits until all members are there. After an error the cluster must still be
