@@ -86,11 +86,13 @@ func TestStableStorage(t *testing.T) {
 			u.Write([]byte("store"))
 		}
 		eventually(t, h, "stored", func() bool { return len(m.stored) == 5 })
-		for id, err := range m.stored {
-			if err != nil {
-				t.Errorf("store %d: %v", id, err)
+		do(t, h, func() {
+			for id, err := range m.stored {
+				if err != nil {
+					t.Errorf("store %d: %v", id, err)
+				}
 			}
-		}
+		})
 		// A failing disk is reported, not hidden.
 		if os.Getuid() == 0 {
 			os.RemoveAll(dir)
