@@ -343,8 +343,6 @@ func (b *bench) close() {
 
 // measure is one load from its first message until the last was received.
 func (b *bench) measure(ctx context.Context, cancel context.CancelCauseFunc, p *phase) (*Load, error) {
-	p.from = b.now() + b.Warm
-	p.to.Store(int64(p.from + b.Time))
 	for _, s := range b.sessions {
 		select {
 		case s.starts <- p:
@@ -362,6 +360,7 @@ func (b *bench) measure(ctx context.Context, cancel context.CancelCauseFunc, p *
 	}
 	defer wg.Wait()
 	var before, after usage
+	<-p.begun // by a sender, whatever happens
 	watch := &watcher{b: b, p: p, cancel: cancel}
 	if err := watch.until(ctx, p.from); err != nil {
 		return nil, err

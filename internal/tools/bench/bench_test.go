@@ -194,7 +194,18 @@ func TestRing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ring.Close()
-	r, err := Run(limited(t), Config{Servers: ring.Servers, Rates: []Rate{{}}, Warm: -1, Time: 100 * time.Millisecond, Reach: monitor.Reach{Admin: ring.Admin}})
+	// Long enough that the daemons did something between being asked and being asked again, however long that takes.
+	stop, before := make(chan struct{}), uint64(0)
+	enough := func(p Progress) {
+		switch {
+		case before == 0:
+			before = p.Received // the daemons were asked by now
+		case stop != nil && p.Received > before+1000:
+			close(stop)
+			stop = nil
+		}
+	}
+	r, err := Run(limited(t), Config{Servers: ring.Servers, Rates: []Rate{{}}, Warm: -1, Time: time.Hour, Reach: monitor.Reach{Admin: ring.Admin}, Stop: stop, Progress: enough})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,6 +264,23 @@ func TestBehind(t *testing.T) {
 	l := r.Runs[0]
 	if !l.Behind || l.Unsent == 0 || l.Latency.P50 < 0.005 || !strings.Contains(r.Line(), "behind schedule") {
 		t.Errorf("%+v %+v", l, l.Latency)
+	}
+}
+
+// TestBegin: the time of a load is that from its first sender on, which may have waited for a processor.
+func TestBegin(t *testing.T) {
+	b := &bench{Config: Config{Senders: 2, Warm: time.Second, Time: time.Minute}, start: time.Now()}
+	p := newPhase(b, 1, client.Agreed, 100, 0)
+	b.start = b.start.Add(-time.Hour)
+	p.begin()
+	<-p.begun
+	if from, to := p.from, time.Duration(p.to.Load()); from < time.Hour+b.Warm || to != from+b.Time {
+		t.Errorf("measured from %v to %v", from, to)
+	}
+	from := p.from
+	b.start = b.start.Add(-time.Hour)
+	if p.begin(); p.from != from {
+		t.Errorf("the second sender begins it again, at %v", p.from)
 	}
 }
 

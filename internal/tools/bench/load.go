@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,8 @@ type phase struct {
 	service   client.Service
 	bytes     int
 	perSecond float64       // of all senders together; zero: as many as the windows allow
+	begun     chan struct{} // closed: from is known
+	once      sync.Once
 	from      time.Duration // measured from here on
 	to        atomic.Int64  // until here, time.Duration; may be brought forward
 
@@ -65,12 +68,22 @@ type measure struct {
 }
 
 func newPhase(b *bench, number int, service client.Service, bytes int, perSecond float64) *phase {
-	p := &phase{bench: b, number: uint32(number), service: service, bytes: bytes, perSecond: perSecond, senders: make([]sender, b.Senders)}
+	p := &phase{bench: b, number: uint32(number), service: service, bytes: bytes, perSecond: perSecond, begun: make(chan struct{}), senders: make([]sender, b.Senders)}
 	for range b.sessions {
 		p.measures = append(p.measures, &measure{got: make([]atomic.Uint64, b.Senders), seen: make([]uint64, b.Senders), open: b.Senders,
 			done: make(chan struct{}), times: latency.New(), series: newSeries()})
 	}
 	return p
+}
+
+// begin has the time run from now on. Each sender calls it in front of its first message: before one of them has a processor
+// nothing is measured, and on a busy machine that may be longer than a short load.
+func (p *phase) begin() {
+	p.once.Do(func() {
+		p.from = p.bench.now() + p.bench.Warm
+		p.to.Store(int64(p.from + p.bench.Time))
+		close(p.begun)
+	})
 }
 
 // String is the load in words.
@@ -139,6 +152,7 @@ func (s *session) send(ctx context.Context, p *phase) error {
 	data := make([]byte, p.bytes)
 	copy(data[headerBytes:], "evensong bench")
 	me := &p.senders[s.index]
+	p.begin()
 	var err error
 	if p.perSecond > 0 {
 		err = s.sendBySchedule(ctx, p, me, data)
@@ -245,6 +259,7 @@ func (s *session) receive(ctx context.Context) error {
 				if p == nil || number != p.number {
 					return errors.New("a message of an earlier load came late")
 				}
+				<-p.begun // as it is a message of this load
 			}
 			if err := s.note(p, ev); err != nil {
 				return err
