@@ -67,8 +67,12 @@ func runDocument(t *testing.T, blocks []docscript.Block) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+	// Each command may take so long: all of a document together take as long as the machine needs.
+	const patience = 50 * time.Second
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	patient := time.AfterFunc(patience, func() { t.Errorf("a command takes more than %v", patience); cancel() })
+	defer patient.Stop()
 	dir := t.TempDir()
 	type background struct {
 		docscript.Command
@@ -78,6 +82,7 @@ func runDocument(t *testing.T, blocks []docscript.Block) {
 	var waiting []background
 	for _, b := range blocks {
 		for i, c := range b.Commands {
+			patient.Reset(patience)
 			out := &output{}
 			cmd := exec.CommandContext(ctx, "sh", "-c", c.Text)
 			cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
@@ -104,6 +109,7 @@ func runDocument(t *testing.T, blocks []docscript.Block) {
 		}
 	}
 	for _, w := range waiting {
+		patient.Reset(patience)
 		judge(t, w.Command, w.cmd.Wait(), 0, w.out)
 	}
 }

@@ -122,7 +122,7 @@ func TestUserCommand(t *testing.T) {
 	t.Setenv(envServer, addr)
 	cmd := newUserCommand()
 	var out bytes.Buffer
-	cmd.SetArgs(nil)
+	cmd.SetArgs([]string{}) // nil would be those of the test
 	cmd.SetIn(strings.NewReader("d\nj chat\nr\n"))
 	cmd.SetOut(&out)
 	if err := cmd.Execute(); err != nil || !strings.Contains(out.String(), "#envname#d (you)") {

@@ -362,11 +362,15 @@ func (b *bench) measure(ctx context.Context, cancel context.CancelCauseFunc, p *
 	var before, after usage
 	<-p.begun // by a sender, whatever happens
 	watch := &watcher{b: b, p: p, cancel: cancel}
-	if err := watch.until(ctx, p.from); err != nil {
+	if err := watch.warm(ctx); err != nil {
+		return nil, err
+	}
+	from := time.Duration(p.from.Load()) // of a schedule it is known long before
+	if err := watch.until(ctx, from); err != nil {
 		return nil, err
 	}
 	before = b.usage(ctx, p)
-	if err := watch.until(ctx, p.from+b.Time); err != nil {
+	if err := watch.until(ctx, from+b.Time); err != nil {
 		return nil, err
 	}
 	after = b.usage(ctx, p)
@@ -376,6 +380,9 @@ func (b *bench) measure(ctx context.Context, cancel context.CancelCauseFunc, p *
 		}
 	}
 	wg.Wait()
+	if after.received == before.received { // all of it came late: so did what it cost
+		after = b.usage(ctx, p)
+	}
 	return p.result(before, after)
 }
 
@@ -393,6 +400,27 @@ type watcher struct {
 // tick is how often the watcher looks.
 const tick = 100 * time.Millisecond
 
+// warm waits until it is known when measuring begins, or for the end that Config.Stop asked for.
+func (w *watcher) warm(ctx context.Context) error {
+	timer := time.NewTicker(tick)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.p.measured:
+			return nil
+		case <-w.b.Stop:
+			w.p.measureFrom(w.b.now())
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+			if err := w.look(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
 // until waits for a time, or for the end that Config.Stop asked for.
 func (w *watcher) until(ctx context.Context, t time.Duration) error {
 	for {
@@ -404,7 +432,7 @@ func (w *watcher) until(ctx context.Context, t time.Duration) error {
 		select {
 		case <-w.b.Stop:
 			timer.Stop()
-			w.p.to.Store(min(w.p.to.Load(), max(int64(w.b.now()), int64(w.p.from))))
+			w.p.to.Store(min(w.p.to.Load(), max(int64(w.b.now()), w.p.from.Load())))
 			return nil
 		case <-ctx.Done():
 			timer.Stop()
@@ -447,8 +475,12 @@ func (w *watcher) look() error {
 	}
 	if w.b.Progress != nil && now-w.shown >= 2*tick {
 		if w.shown > 0 {
+			elapsed := now - time.Duration(w.p.from.Load())
+			if elapsed < 0 {
+				elapsed = min(now-w.p.warm, -1)
+			}
 			w.b.Progress(Progress{
-				Load: w.p.String(), Elapsed: now - w.p.from, Total: w.b.Time, Received: received,
+				Load: w.p.String(), Elapsed: elapsed, Total: w.b.Time, Received: received,
 				Rate: float64(received-w.received) / float64(len(w.b.sessions)) / (now - w.shown).Seconds(),
 			})
 		}

@@ -272,15 +272,21 @@ func TestBegin(t *testing.T) {
 	b := &bench{Config: Config{Senders: 2, Warm: time.Second, Time: time.Minute}, start: time.Now()}
 	p := newPhase(b, 1, client.Agreed, 100, 0)
 	b.start = b.start.Add(-time.Hour)
-	p.begin()
+	p.beginNow()
 	<-p.begun
-	if from, to := p.from, time.Duration(p.to.Load()); from < time.Hour+b.Warm || to != from+b.Time {
-		t.Errorf("measured from %v to %v", from, to)
+	if p.warm < time.Hour+b.Warm {
+		t.Errorf("warm at %v", p.warm)
 	}
-	from := p.from
+	warm := p.warm
 	b.start = b.start.Add(-time.Hour)
-	if p.begin(); p.from != from {
-		t.Errorf("the second sender begins it again, at %v", p.from)
+	if p.beginNow(); p.warm != warm {
+		t.Errorf("the second sender begins it again, at %v", p.warm)
+	}
+	p.measureFrom(3 * time.Hour)
+	p.measureFrom(4 * time.Hour)
+	<-p.measured
+	if from, to := time.Duration(p.from.Load()), time.Duration(p.to.Load()); from != 3*time.Hour || to != from+b.Time {
+		t.Errorf("measured from %v to %v", from, to)
 	}
 }
 
@@ -336,6 +342,7 @@ func TestJudge(t *testing.T) {
 		{"somebody else", client.Agreed, []seen{{0, 7, 1}}, nil, "none of this benchmark"},
 	} {
 		p := newPhase(b, 1, c.service, 100, 0)
+		p.measureFrom(0)
 		p.to.Store(int64(time.Hour))
 		got := ""
 		for i, list := range [][]seen{c.first, c.second} {

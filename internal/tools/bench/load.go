@@ -34,11 +34,15 @@ type phase struct {
 	number    uint32
 	service   client.Service
 	bytes     int
-	perSecond float64       // of all senders together; zero: as many as the windows allow
-	begun     chan struct{} // closed: from is known
-	once      sync.Once
-	from      time.Duration // measured from here on
-	to        atomic.Int64  // until here, time.Duration; may be brought forward
+	perSecond float64 // of all senders together; zero: as many as the windows allow
+
+	begin    sync.Once
+	begun    chan struct{} // closed: warm is known
+	warm     time.Duration // when it has been under way for Config.Warm
+	measure  sync.Once
+	measured chan struct{} // closed: from is known
+	from     atomic.Int64  // measured from here on, time.Duration; until measured never
+	to       atomic.Int64  // until here; may be brought forward
 
 	measures []*measure // of each session
 	senders  []sender
@@ -68,7 +72,10 @@ type measure struct {
 }
 
 func newPhase(b *bench, number int, service client.Service, bytes int, perSecond float64) *phase {
-	p := &phase{bench: b, number: uint32(number), service: service, bytes: bytes, perSecond: perSecond, begun: make(chan struct{}), senders: make([]sender, b.Senders)}
+	p := &phase{bench: b, number: uint32(number), service: service, bytes: bytes, perSecond: perSecond,
+		begun: make(chan struct{}), measured: make(chan struct{}), senders: make([]sender, b.Senders)}
+	p.from.Store(math.MaxInt64)
+	p.to.Store(math.MaxInt64)
 	for range b.sessions {
 		p.measures = append(p.measures, &measure{got: make([]atomic.Uint64, b.Senders), seen: make([]uint64, b.Senders), open: b.Senders,
 			done: make(chan struct{}), times: latency.New(), series: newSeries()})
@@ -76,13 +83,22 @@ func newPhase(b *bench, number int, service client.Service, bytes int, perSecond
 	return p
 }
 
-// begin has the time run from now on. Each sender calls it in front of its first message: before one of them has a processor
-// nothing is measured, and on a busy machine that may be longer than a short load.
-func (p *phase) begin() {
-	p.once.Do(func() {
-		p.from = p.bench.now() + p.bench.Warm
-		p.to.Store(int64(p.from + p.bench.Time))
+// beginNow has the load be under way. Each sender calls it in front of its first message: until one of them has a processor
+// the load has not begun, and on a busy machine that may take longer than a short load.
+func (p *phase) beginNow() {
+	p.begin.Do(func() {
+		p.warm = p.bench.now() + p.bench.Warm
 		close(p.begun)
+	})
+}
+
+// measureFrom has the time that is measured begin, the first time it is called. Senders call it with the time of a message, so
+// there is one at least that counts, however busy the machine is.
+func (p *phase) measureFrom(t time.Duration) {
+	p.measure.Do(func() {
+		p.to.Store(int64(t + p.bench.Time))
+		p.from.Store(int64(t))
+		close(p.measured)
 	})
 }
 
@@ -152,7 +168,7 @@ func (s *session) send(ctx context.Context, p *phase) error {
 	data := make([]byte, p.bytes)
 	copy(data[headerBytes:], "evensong bench")
 	me := &p.senders[s.index]
-	p.begin()
+	p.beginNow()
 	var err error
 	if p.perSecond > 0 {
 		err = s.sendBySchedule(ctx, p, me, data)
@@ -196,6 +212,9 @@ func (s *session) sendByWindow(ctx context.Context, p *phase, me *sender, data [
 		}
 		me.wake.Store(0)
 		now := s.now()
+		if now >= p.warm {
+			p.measureFrom(now)
+		}
 		if int64(now) >= p.to.Load() {
 			return nil
 		}
@@ -210,10 +229,13 @@ func (s *session) sendByWindow(ctx context.Context, p *phase, me *sender, data [
 // when it was due; what is later than all that was measured is given up, and counted.
 func (s *session) sendBySchedule(ctx context.Context, p *phase, me *sender, data []byte) error {
 	interval := float64(time.Second) * float64(len(p.senders)) / p.perSecond
-	// The senders' schedules are not in step.
-	begin := float64(p.from-s.Warm) + interval*float64(s.index)/float64(len(p.senders))
-	for k := 0; ; k++ {
-		due := time.Duration(begin + interval*float64(k))
+	p.measureFrom(p.warm) // late or not, what was due counts
+	from := p.warm
+	// The senders' schedules are not in step. The first has a message due when measuring begins, so that there is one in a
+	// short time, too.
+	offset := interval * float64(s.index) / float64(len(p.senders))
+	for k := -math.Floor(float64(s.Warm) / interval); ; k++ {
+		due := from + time.Duration(interval*k+offset)
 		for left := due - s.now(); left > 0 && ctx.Err() == nil; left = due - s.now() {
 			if int64(s.now()) >= p.to.Load() {
 				return nil
@@ -224,7 +246,7 @@ func (s *session) sendBySchedule(ctx context.Context, p *phase, me *sender, data
 		if due >= to || ctx.Err() != nil {
 			return nil
 		}
-		if s.now() > to+(to-p.from) {
+		if s.now() > to+(to-from) {
 			me.unsent, me.first = uint64(max(math.Ceil(float64(to-due)/interval-1e-6), 1)), due
 			return nil
 		}
@@ -259,7 +281,6 @@ func (s *session) receive(ctx context.Context) error {
 				if p == nil || number != p.number {
 					return errors.New("a message of an earlier load came late")
 				}
-				<-p.begun // as it is a message of this load
 			}
 			if err := s.note(p, ev); err != nil {
 				return err
@@ -302,13 +323,13 @@ func (s *session) note(p *phase, ev *client.Message) error {
 	m.seen[from] = number
 	m.order = (m.order ^ (uint64(from)<<48 + number)) * 0x9e3779b97f4a7c15
 	now := s.now()
-	to := time.Duration(p.to.Load())
-	if when >= p.from && when < to {
+	first, to := time.Duration(p.from.Load()), time.Duration(p.to.Load())
+	if when >= first && when < to {
 		m.times.Record(now - when)
 	}
-	if now >= p.from && now < to {
+	if now >= first && now < to {
 		m.received++
-		m.series.add(now-p.from, now-when)
+		m.series.add(now-first, now-when)
 	}
 	got := m.got[from].Add(1)
 	if wake := p.senders[from].wake.Load(); wake > 0 && got >= wake {
@@ -331,8 +352,8 @@ func totallyOrdered(s client.Service) bool { return s == client.Agreed || s == c
 // result is taken when all receivers are done.
 func (p *phase) result(before, after usage) (*Load, error) {
 	b := p.bench
-	to := time.Duration(p.to.Load())
-	l := &Load{Service: p.service.String(), Bytes: p.bytes, Scheduled: p.perSecond, Seconds: (to - p.from).Seconds()}
+	from, to := time.Duration(p.from.Load()), time.Duration(p.to.Load())
+	l := &Load{Service: p.service.String(), Bytes: p.bytes, Scheduled: p.perSecond, Seconds: (to - from).Seconds()}
 	all := latency.New()
 	var merged series
 	for i, m := range p.measures {
@@ -370,7 +391,7 @@ func (p *phase) result(before, after usage) (*Load, error) {
 		l.Latency, l.Times = new(all.Summary()), all
 		l.Percentiles = percentiles(all)
 	}
-	l.Points = merged.points(len(p.measures), to-p.from)
+	l.Points = merged.points(len(p.measures), to-from)
 	l.costs(before, after)
 	return l, nil
 }
