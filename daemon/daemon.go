@@ -25,6 +25,7 @@ import (
 	"evensong/internal/proto/node"
 	"evensong/internal/proto/ring"
 	"evensong/internal/proto/session"
+	"evensong/internal/seal"
 	"evensong/internal/transport"
 )
 
@@ -71,6 +72,11 @@ type Config struct {
 	AccessRules string
 	AccessDeny  bool
 
+	// ClusterKeyFile has the key by which all daemons of the cluster seal what they send each other, as "evensong config key"
+	// writes it: nobody without it can read or forge that. Nobody but its owner may have rights to the file. Empty means that
+	// nothing is sealed. All daemons must give the same key, or none.
+	ClusterKeyFile string
+
 	// TokenTimeout is how long the ring may be silent before it is taken for broken; how soon a crash is noticed follows
 	// from it. All daemons should give the same. Zero means 250ms, the least is 12ms.
 	TokenTimeout time.Duration
@@ -108,10 +114,18 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 	if !bind.Addr().IsValid() {
 		bind = netip.AddrPortFrom(netip.IPv4Unspecified(), DefaultPort)
 	}
+	var keys *seal.Keys
+	if cfg.ClusterKeyFile != "" {
+		var err error
+		if keys, err = config.ReadKeys(cfg.ClusterKeyFile); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
 	d := &Daemon{name: name}
 	var err error
 	d.host, err = host.Start(host.Config{
 		Transport:    transport.Config{Bind: bind},
+		Keys:         keys,
 		Listen:       slices.Clone(cfg.Listen),
 		Unix:         slices.Clone(cfg.Unix),
 		UnixMode:     cfg.UnixMode,
@@ -143,13 +157,17 @@ func newNode(cfg Config, name string, boot host.Boot) (*node.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	rc := ring.Config{TokenTimeout: cfg.TokenTimeout}.WithDefaults()
+	if cfg.ClusterKeyFile != "" {
+		rc.PacketBytes -= seal.Overhead
+	}
 	return node.New(node.Config{
 		Session:       session.Config{Rules: rules},
 		Me:            evs.ProcID{Name: name, Inc: inc},
 		Cluster:       cfg.Cluster,
 		Peers:         slices.Clone(cfg.Peers),
 		Accelerated:   !cfg.PlainRing,
-		Ring:          ring.Config{TokenTimeout: cfg.TokenTimeout},
+		Ring:          rc,
 		Stable:        boot.Stable,
 		StoredRingSeq: boot.RingSeq,
 		MaxSessions:   cfg.MaxSessions,

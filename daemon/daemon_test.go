@@ -9,8 +9,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +25,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // cluster starts n daemons on loopback that know each other.
 func cluster(t *testing.T, n int) []*Daemon {
+	t.Helper()
+	return keyed(t, n, "")
+}
+
+// keyed is cluster with a file that has the cluster's key.
+func keyed(t *testing.T, n int, file string) []*Daemon {
 	t.Helper()
 	var peers []netip.AddrPort
 	for range n {
@@ -39,7 +47,7 @@ func cluster(t *testing.T, n int) []*Daemon {
 		d, err := Start(t.Context(), Config{
 			Name: fmt.Sprintf("d%d", i), Cluster: t.Name(), Bind: p, Peers: peers,
 			Listen:   []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
-			StateDir: filepath.Join(t.TempDir(), "state"),
+			StateDir: filepath.Join(t.TempDir(), "state"), ClusterKeyFile: file,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -65,8 +73,29 @@ func waitMembers(t *testing.T, d *Daemon, want ...string) {
 	t.Fatalf("%s has members %v, want %v", d.Name(), got, want)
 }
 
-func TestClusterInOneProcess(t *testing.T) {
-	ds := cluster(t, 3)
+func TestClusterInOneProcess(t *testing.T) { serveClients(t, cluster(t, 3)) }
+
+// TestSealedClusterInOneProcess: the same, sealed; and who has another key, or a file that is none, is not in it.
+func TestSealedClusterInOneProcess(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte(strings.Repeat("01", 31)+"02\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ds := keyed(t, 3, file)
+	d, err := Start(t.Context(), Config{Name: "d9", Cluster: t.Name(), Bind: netip.MustParseAddrPort("127.0.0.1:0"), Peers: []netip.AddrPort{ds[1].Addr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	serveClients(t, ds)
+	waitMembers(t, d, "d9")
+	if _, err := Start(t.Context(), Config{Name: "x", Bind: netip.MustParseAddrPort("127.0.0.1:0"), ClusterKeyFile: filepath.Join(t.TempDir(), "none")}); !errors.Is(err, ErrConfig) {
+		t.Errorf("a key that is not there: %v", err)
+	}
+}
+
+func serveClients(t *testing.T, ds []*Daemon) {
+	t.Helper()
 	for _, d := range ds {
 		waitMembers(t, d, "d0", "d1", "d2")
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"evensong/bench/run"
+	"evensong/internal/seal"
 )
 
 // cluster is the daemons and clients of one measurement.
@@ -37,6 +38,13 @@ func startCluster(ctx context.Context, o *options, dir string, n int) (*cluster,
 		return nil, err
 	}
 	env := run.Environment()
+	key := ""
+	if o.seal {
+		key = filepath.Join(dir, "key")
+		if err := os.WriteFile(key, []byte(seal.Format(seal.Draw())+"\n"), 0o600); err != nil {
+			return nil, err
+		}
+	}
 	name := func(i int) string { return fmt.Sprintf("d%d", i) }
 	udp := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
 	socket := func(i int) string { return filepath.Join(dir, fmt.Sprintf("%d.s", i)) }
@@ -59,6 +67,9 @@ func startCluster(ctx context.Context, o *options, dir string, n int) (*cluster,
 		}
 		if o.packet != 0 {
 			args = append(args, "--packet-bytes", fmt.Sprint(o.packet))
+		}
+		if key != "" {
+			args = append(args, "--cluster-key-file", key)
 		}
 		program, e := o.binary, env
 		if o.counters {

@@ -53,6 +53,7 @@ type options struct {
 	counters bool
 	path     string
 	packet   int
+	seal     bool
 	quiet    bool
 }
 
@@ -101,6 +102,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.BoolVar(&o.counters, "counters", false, "run the daemons in this program and show system calls per delivery")
 	fs.StringVar(&o.path, "datagram-path", "", "`PATH` of the daemons' datagrams: segment, batch or single (default: theirs)")
 	fs.IntVar(&o.packet, "packet-bytes", 0, "largest datagram of the daemons, in `BYTES` (default: theirs)")
+	fs.BoolVar(&o.seal, "seal", false, "the daemons have a cluster key, and seal their datagrams")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -253,6 +255,9 @@ func (o *options) words() string {
 	}
 	if o.packet != 0 {
 		s += fmt.Sprintf(" -packet-bytes %d", o.packet)
+	}
+	if o.seal {
+		s += " -seal"
 	}
 	if o.counters {
 		s += " -counters"

@@ -36,7 +36,7 @@ type configFlags struct {
 	values  *config.Values
 }
 
-// newConfigCommand is "evensong config": look at a configuration without starting a daemon.
+// newConfigCommand is "evensong config": what concerns a configuration and needs no daemon.
 func newConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
@@ -46,7 +46,7 @@ variables, these over the file, and the file over defaults.`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigDiffCommand())
+	cmd.AddCommand(newConfigCheckCommand(), newConfigShowCommand(), newConfigDiffCommand(), newConfigKeyCommand())
 	return cmd
 }
 
@@ -168,7 +168,7 @@ func newConfigDiffCommand() *cobra.Command {
 		Long: `Say how two configurations differ. First in what the daemons of a cluster must agree on: daemons, their addresses and
 order, the ring variant; and in the token timeout, which should be equal. Then in everything that a daemon acts on which
 reads the second in place of the first: what changes at once, and what at a restart. That may differ between hosts.
-Files with access rules, addresses and passwords that these name are compared if they can be read here.
+Files with access rules, addresses, passwords and keys that these name are compared if they can be read here.
 
 Exit status: 0 if they agree, 1 if they differ, 3 if one of them cannot be used.`,
 		Example:      `  ssh beta cat /etc/spread.conf | evensong config diff /etc/spread.conf -`,
@@ -226,6 +226,11 @@ func differencesOf(files []string, here, there *config.Config) differences {
 	b, errThere := config.LoadAccess(there)
 	if errHere == nil && errThere == nil {
 		here.Access, there.Access = a, b
+	}
+	k, errHere := config.LoadKeys(here)
+	l, errThere := config.LoadKeys(there)
+	if errHere == nil && errThere == nil {
+		here.Keys, there.Keys = k, l
 	}
 	for _, c := range config.Changes(here, there, "") {
 		switch {

@@ -236,22 +236,25 @@ type Slow struct {
 type HostState struct {
 	Stalls        int64    `json:"stalls"` // the process was not scheduled for longer than half a token timeout
 	LongestStall  Duration `json:"longest_stall_seconds"`
-	SendErrors    uint64   `json:"send_errors"`     // datagrams that the system refused
-	SendsDropped  uint64   `json:"sends_dropped"`   // datagrams for which there was no room
-	LogLines      uint64   `json:"log_lines_lost"`  // left out by the rate limit or because the log was too slow
-	StoreErrors   uint64   `json:"store_errors"`    // of stable storage
-	MaxSessions   int      `json:"max_sessions"`    // more are refused
-	ReceiveBuffer int64    `json:"receive_buffer"`  // bytes that the system granted; 0 if unknown
-	SendBuffer    int64    `json:"send_buffer"`     // likewise
-	Wakeups       uint64   `json:"wakeups"`         // how often the daemon had slept and was woken
-	PID           int      `json:"pid"`             // of the process, which other daemons may share
-	CPU           Duration `json:"cpu_seconds"`     // user and system time of the process
-	Goroutines    int      `json:"goroutines"`      // of the process
-	HeapBytes     uint64   `json:"heap_bytes"`      // in use
-	Listen        []string `json:"listen"`          // where clients connect
-	DatagramPath  string   `json:"datagram_path"`   // segment, batch or single
-	Datagrams     string   `json:"datagrams"`       // where other daemons' packets are received
-	AdminSockets  []string `json:"admin_endpoints"` // where this API is
+	SendErrors    uint64   `json:"send_errors"`    // datagrams that the system refused
+	SendsDropped  uint64   `json:"sends_dropped"`  // datagrams for which there was no room
+	LogLines      uint64   `json:"log_lines_lost"` // left out by the rate limit or because the log was too slow
+	StoreErrors   uint64   `json:"store_errors"`   // of stable storage
+	MaxSessions   int      `json:"max_sessions"`   // more are refused
+	ReceiveBuffer int64    `json:"receive_buffer"` // bytes that the system granted; 0 if unknown
+	SendBuffer    int64    `json:"send_buffer"`    // likewise
+	Wakeups       uint64   `json:"wakeups"`        // how often the daemon had slept and was woken
+	PID           int      `json:"pid"`            // of the process, which other daemons may share
+	CPU           Duration `json:"cpu_seconds"`    // user and system time of the process
+	Goroutines    int      `json:"goroutines"`     // of the process
+	HeapBytes     uint64   `json:"heap_bytes"`     // in use
+	Listen        []string `json:"listen"`         // where clients connect
+	DatagramPath  string   `json:"datagram_path"`  // segment, batch or single
+	Datagrams     string   `json:"datagrams"`      // where other daemons' packets are received
+	// ClusterKeys are the IDs of the keys that open datagrams between daemons, that of the one which seals first; none: they
+	// are not sealed.
+	ClusterKeys  []string `json:"cluster_keys,omitempty"`
+	AdminSockets []string `json:"admin_endpoints"` // where this API is
 }
 
 // GroupPage is a page of the groups, in the order of their names.

@@ -86,20 +86,23 @@ func LoadAccess(c *Config) (*Access, error) {
 	return a, nil
 }
 
-// withAccess completes a configuration with its Access. err is what was wrong with it already.
-func (c Config) withAccess(err error) (Config, error) {
+// withFiles completes a configuration with its Access and Keys. err is what was wrong with it already.
+func (c Config) withFiles(err error) (Config, error) {
 	problems, isProblems := errors.AsType[Problems](err)
 	if err != nil && !isProblems {
 		return c, err
 	}
 	a, accessErr := LoadAccess(&c)
-	if more, ok := errors.AsType[Problems](accessErr); ok {
-		return c, append(problems, more...)
+	k, keysErr := LoadKeys(&c)
+	for _, e := range []error{accessErr, keysErr} {
+		if more, ok := errors.AsType[Problems](e); ok {
+			problems = append(problems, more...)
+		}
 	}
-	if err != nil {
-		return c, err
+	if err != nil || accessErr != nil || keysErr != nil {
+		return c, problems
 	}
-	c.Access = a
+	c.Access, c.Keys = a, k
 	c.Warnings = append(slices.Clip(c.Warnings), a.Warnings...)
 	c.found(&c.Auth.NetworksFile, "AccessIPFile", a.NetworksFile)
 	c.found(&c.Auth.PasswordsFile, "AccessPasswordFile", a.PasswordsFile)

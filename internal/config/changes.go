@@ -27,7 +27,7 @@ func (c *Config) Rereader(v *Values, getenv func(string) (string, bool), hostNam
 			return Config{}, errors.New("configuration: it came through standard input, which cannot be read again; name a file with -c and restart")
 		case path == "":
 			next, err := Assemble(nil, v, getenv, hostName)
-			return next.withAccess(err)
+			return next.withFiles(err)
 		}
 		return Read(path, v, getenv, hostName)
 	}
@@ -68,8 +68,11 @@ func Changes(now, next *Config, name string) []Change {
 		if v.Value != "" {
 			text += " (" + v.Origin.String() + ")"
 		}
-		out = append(out, Change{v.Key, text, slices.Contains(atStart, v.Key)})
+		// Whether datagrams are sealed at all is settled at the start: in between a daemon would hear nobody.
+		sealing := v.Key == keyFileKey && (v.Value == "") != (before[v.Key] == "")
+		out = append(out, Change{v.Key, text, sealing || slices.Contains(atStart, v.Key)})
 	}
+	out = append(out, changedKeys(now, next)...)
 	out = append(out, changedDaemons(now, next, name)...)
 	if !slices.Equal(now.shared(), next.shared()) {
 		out = append(out, Change{"segments", "multicast and broadcast: those of the start are used, and further daemons get copies of their own", true})

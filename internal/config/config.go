@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"evensong/internal/proto/access"
+	"evensong/internal/seal"
 )
 
 const (
@@ -74,6 +75,8 @@ type Config struct {
 
 	// Access is what Auth comes to, with its files read; nil before Read or LoadAccess.
 	Access *Access
+	// Keys are those of Local.KeyFile; nil without one, and before Read or LoadKeys.
+	Keys *seal.Keys
 
 	// DangerousMonitor permits the operator's commands that disturb service: partitions, windows, terminate. Default false.
 	DangerousMonitor bool
@@ -203,6 +206,8 @@ type Local struct {
 	// DatagramPath is how datagrams pass into the kernel and out of it: auto, segment, batch or single. Empty: auto, the
 	// best that the system offers.
 	DatagramPath string
+	// KeyFile has the cluster's keys, with which daemons seal what they send each other. Empty: they send it as it is.
+	KeyFile string
 	// StateDir holds what must survive a restart, the stored ring sequence number above all. Empty: nothing does.
 	StateDir string
 	// RuntimeDir holds sockets; the original changes its root there when started by root. Empty: evensong in

@@ -97,6 +97,8 @@ func init() { // not an initializer: the setters report by way of keywords
 
 		"DatagramPath": {kind: kindWord, words: datagramPaths, set: func(r *reader, g given) { r.cfg.Local.DatagramPath = g.str }},
 
+		"ClusterKeyFile": {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Local.KeyFile = g.str }},
+
 		"RuntimeDir":  {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.Local.RuntimeDir = g.str }},
 		"DaemonUser":  {kind: kindText, high: maxUserName, set: func(r *reader, g given) { r.cfg.Local.User = g.str }},
 		"DaemonGroup": {kind: kindText, high: maxUserName, set: func(r *reader, g given) { r.cfg.Local.Group = g.str }},

@@ -117,6 +117,8 @@ var options = append([]Option{
 			c.Local.DatagramPath = v
 			return nil
 		})},
+	{Name: "cluster-key-file", Key: "ClusterKeyFile", Usage: "`FILE` with the key by which daemons seal what they send each other, readable by its owner only", Default: "none: it can be read and forged",
+		set: one(func(c *Config, v string) error { c.Local.KeyFile = v; return checkPath(v) })},
 	{Name: "state-dir", Usage: "`DIR` for what must survive a restart", Default: "none: ring numbers do not survive it",
 		set: one(func(c *Config, v string) error { c.Local.StateDir = v; return checkPath(v) })},
 	{Name: "runtime-dir", Key: "RuntimeDir", Usage: "`DIR` for sockets", Default: "evensong in $XDG_RUNTIME_DIR, else /run/evensong for root and its owner on Linux, else evensong-UID in the directory for temporary files; the last two for admin sockets alone",

@@ -166,6 +166,7 @@ func (c *Config) values() []ReportValue {
 	add("UnixSocketMode", mode)
 	add("UnixSocketGroup", c.Local.UnixGroup)
 	add("DatagramPath", c.Local.DatagramPath)
+	add("ClusterKeyFile", c.Local.KeyFile)
 	add("state-dir", c.Local.StateDir)
 	add("RuntimeDir", c.Local.RuntimeDir)
 	add("DaemonUser", c.Local.User)

@@ -58,12 +58,12 @@ func loadFrom(name string, in io.Reader) (Config, error) {
 	return Parse(name, data)
 }
 
-// Read is what a daemon and the config commands do first: Load, Assemble, then LoadAccess. With an empty path, and none in
+// Read is what a daemon and the config commands do first: Load, Assemble, then LoadAccess and LoadKeys. With an empty path, and none in
 // EVENSONG_CONFIG, a file of SearchPath is used if there is one, and none otherwise. Mistakes in the file, in flags and in
 // the environment are reported together. The other arguments are those of Assemble.
 func Read(path string, v *Values, getenv func(string) (string, bool), hostName func() (string, error)) (Config, error) {
 	c, err := readWithout(path, v, getenv, hostName)
-	return c.withAccess(err)
+	return c.withFiles(err)
 }
 
 // readWithout is Read without access files.

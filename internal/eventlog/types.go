@@ -75,6 +75,11 @@ var kinds = []struct{ prefix, event string }{
 	{"a daemon sent clients' messages", Groups},
 
 	{"packets of another cluster", Network},
+	{"sealed datagrams", Network},
+	{"unsealed datagrams", Network},
+	{"datagrams sealed", Network},
+	{"datagrams that do not open", Network},
+	{"datagrams between daemons", Network},
 	{"datagrams", DataLink},
 	{"not scheduled", Events},
 	{"lines suppressed", Events},

@@ -24,6 +24,7 @@ import (
 	"evensong/internal/proto/node"
 	"evensong/internal/proto/ring"
 	"evensong/internal/proto/session"
+	"evensong/internal/seal"
 	"evensong/internal/transport"
 )
 
@@ -46,10 +47,17 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 			return Config{}, nil, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 	}
+	keys := c.Keys
+	if keys == nil {
+		if keys, err = config.LoadKeys(c); err != nil {
+			return Config{}, nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
 	rc := RingConfig(c)
 	path, _ := transport.ParsePath(cmp.Or(c.Local.DatagramPath, transport.PathAuto.String())) // config has checked it
 	h := Config{
 		Transport:    transport.Config{Bind: bind, Also: also, Path: path, Groups: groupsOf(c, self), Loop: sharesHost(c, self)},
+		Keys:         keys,
 		Listen:       listen,
 		Unix:         unixPaths(c, clientPort(listen, d.Addr.Port())),
 		UnixMode:     c.Local.UnixMode,
@@ -185,7 +193,11 @@ func RingConfig(c *config.Config) ring.Config {
 	if c.Ring.Global == 0 && c.Ring.Personal == 0 && c.Ring.AcceleratedWindow == 0 {
 		r.Tune = ring.DefaultTune
 	}
-	return r.WithDefaults()
+	r = r.WithDefaults()
+	if c.Local.KeyFile != "" {
+		r.PacketBytes -= seal.Overhead // PacketBytes of a configuration is what goes over the network
+	}
+	return r
 }
 
 // MembershipConfig is the membership's part. The nine timers of the original map to fewer of ours: gathering here has

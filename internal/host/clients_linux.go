@@ -281,7 +281,7 @@ func (l *epollLoop) answer(c *client) {
 	if c.dirty {
 		l.write(c)
 	}
-	l.udp.Send(l.later)
+	l.send(l.later)
 	clear(l.later)
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime"
 	"runtime/metrics"
@@ -115,6 +116,7 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 			out.Packets.Ignored[order.Drop(i).String()] = n
 		}
 	}
+	maps.Copy(out.Packets.Ignored, x.Sealing.Ignored())
 	out.Windows = admin.Windows{Global: st.Ring.Global, Personal: st.Ring.Personal, Accelerated: st.Ring.AcceleratedWindow, Reason: st.Ring.Windows.String()}
 	out.Clients = admin.Clients{
 		Sessions: st.Stats.Sessions, Groups: st.Groups, Accepted: st.Stats.Accepted, Closed: map[string]uint64{}, RefusedRequests: map[string]uint64{}, Deliveries: st.Stats.Deliveries,
@@ -234,6 +236,11 @@ func (c *control) process() admin.HostState {
 		ReceiveBuffer: t.ReceiveBuffer.Load(), SendBuffer: t.SendBuffer.Load(), Wakeups: x.Wakeups.Load(), PID: os.Getpid(), CPU: admin.Duration(ProcessCPU()),
 		Goroutines: runtime.NumGoroutine(), HeapBytes: heap[0].Value.Uint64(),
 		Listen: []string{}, Datagrams: h.addr.String(), DatagramPath: t.Path().String(), AdminSockets: h.AdminAddrs(),
+	}
+	if keys := h.reload.live.Load().keys; keys != nil {
+		for _, id := range keys.IDs() {
+			s.ClusterKeys = append(s.ClusterKeys, id.String())
+		}
 	}
 	for _, a := range h.tcp {
 		s.Listen = append(s.Listen, a.String())

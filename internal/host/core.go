@@ -27,7 +27,7 @@ type loop interface {
 
 // shell is what the core needs from a loop. None of the methods calls the machine: they queue.
 type shell interface {
-	Send([]packet.Send)
+	Send([]packet.Send) // as they are; core.send seals them first
 	markOutput(id uint64)
 	markResume(id uint64)
 	markClose(c Close)
@@ -48,6 +48,8 @@ type core struct {
 	start time.Time
 	now   time.Duration // of the current turn
 
+	sealing sealing
+
 	dropsError, dropsFull uint64 // what is logged of the transport's drops
 	runsRefused           bool   // that there are such runs is logged
 
@@ -64,7 +66,7 @@ func (c *core) tick() { c.now = time.Since(c.start) }
 func (c *core) perform() {
 	fx := &c.fx
 	if len(fx.Sends) > 0 {
-		c.shell.Send(fx.Sends)
+		c.send(fx.Sends)
 	}
 	for _, id := range fx.Outputs {
 		c.shell.markOutput(id)

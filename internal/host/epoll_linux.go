@@ -443,8 +443,7 @@ func (l *epollLoop) receive(first, batches int) error {
 				if j%datagramsPerTick == datagramsPerTick-1 {
 					l.tick()
 				}
-				l.m.HandleDatagram(l.now, ds[j].From, ds[j].Bytes, &l.fx)
-				l.perform()
+				l.handleDatagram(ds[j].From, ds[j].Bytes)
 			}
 			if !l.udp.Full() || taken >= datagramsPerTurn {
 				break

@@ -31,6 +31,7 @@ import (
 	"evensong/internal/admin"
 	"evensong/internal/config"
 	"evensong/internal/proto/evs"
+	"evensong/internal/seal"
 	"evensong/internal/transport"
 )
 
@@ -104,6 +105,8 @@ type Config struct {
 	Transport transport.Config
 	// Conn is used in place of a socket if not nil (and closed by the host); it needs LoopPortable or LoopAuto.
 	Conn transport.Conn
+	// Keys are the cluster's: what is sent is sealed, and only what is sealed is received. Nil: nothing is sealed.
+	Keys *seal.Keys
 	// Loop chooses the event loop; the zero value is right.
 	Loop LoopKind
 
@@ -264,6 +267,10 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 	undo = append(undo, h.admin.close)
 	n := newNotes(cfg.Logger, &h.stats)
 	c := &core{cfg: &cfg, stats: &h.stats, notes: n, store: st, mail: &h.mail, quit: h.quit}
+	if cfg.Keys != nil {
+		c.sealing.box = seal.New(cfg.Keys)
+		cfg.Logger.Info("datagrams between daemons are sealed", "key", cfg.Keys.String())
+	}
 	h.core = c
 	h.reload.init(&cfg)
 	var l loop

@@ -333,8 +333,7 @@ func (l *portableLoop) drainDatagrams() {
 
 func (l *portableLoop) datagram(d datagram) {
 	if !l.stopped {
-		l.m.HandleDatagram(l.now, d.from, d.b[:d.n], &l.fx)
-		l.perform()
+		l.handleDatagram(d.from, d.b[:d.n])
 	}
 	d.free <- d.b // has room for all slots there are
 }

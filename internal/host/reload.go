@@ -16,6 +16,7 @@ import (
 	"evensong/internal/config"
 	"evensong/internal/proto/node"
 	"evensong/internal/proto/ring"
+	"evensong/internal/seal"
 )
 
 // ErrReload marks a reload that was refused: everything goes on as it was.
@@ -53,11 +54,12 @@ type live struct {
 	daemons     []admin.Member
 	dangerous   bool
 	maxSessions int
+	keys        *seal.Keys // nil: datagrams are not sealed
 }
 
 func (r *reload) init(cfg *Config) {
 	r.start, r.now = cfg.started, cfg.started
-	r.live.Store(&live{cfg.Admin.Daemons, cfg.Admin.Dangerous, cfg.MaxSessions})
+	r.live.Store(&live{cfg.Admin.Daemons, cfg.Admin.Dangerous, cfg.MaxSessions, cfg.Keys})
 	r.stall.Store(int64(cfg.TokenTimeout / 2))
 }
 
@@ -127,6 +129,12 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 			return refuse("%w", err)
 		}
 	}
+	keys := next.Keys
+	if keys == nil {
+		if keys, err = config.LoadKeys(&next); err != nil {
+			return refuse("%w", err)
+		}
+	}
 	n, differences, err := nodeConfig(&next, self, access)
 	if err != nil {
 		return refuse("%w", err)
@@ -171,6 +179,9 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 		if refused = m.Reconfigure(now, n, &h.core.fx); refused != nil {
 			return
 		}
+		if b := h.core.sealing.box; b != nil && keys != nil { // to begin with it, and to end, takes a restart
+			b.SetKeys(keys)
+		}
 		h.core.cfg.Differences = differences
 		h.core.cfg.MaxSessions = limit
 		h.core.perform()
@@ -184,7 +195,12 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 	h.reload.now = &next
 	h.reload.stall.Store(int64(n.Ring.TokenTimeout / 2))
 	ac := adminConfig(&next)
-	h.reload.live.Store(&live{ac.Daemons, ac.Dangerous, limit})
+	if h.reload.live.Load().keys == nil {
+		keys = nil // those that are there wait for a restart
+	} else if keys == nil {
+		keys = h.reload.live.Load().keys
+	}
+	h.reload.live.Store(&live{ac.Daemons, ac.Dangerous, limit, keys})
 	if h.admin != nil {
 		h.admin.server.SetDangerous(ac.Dangerous)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"evensong/internal/seal"
 	"evensong/internal/transport"
 )
 
@@ -14,6 +15,8 @@ import (
 type Stats struct {
 	// Transport counts datagrams. It is nil until Start returns, and never changes afterwards.
 	Transport *transport.Stats
+	// Sealing counts what became of the datagrams received, where daemons seal them.
+	Sealing seal.Stats
 
 	Wakeups atomic.Uint64 // how often the loop had slept and was woken
 	Timers  atomic.Uint64 // how often the machine's deadline was due

@@ -391,7 +391,7 @@ func (m *Machine) sendRows(now time.Duration, kind packet.Kind, to []netip.AddrP
 	pinned := m.pinned()
 	slots := append(m.slotScratch[:0], 0)
 	// Room for the fixed fields and facts first; a row costs its bytes and a bit in the rows of all others.
-	room := packet.MaxDatagram - packet.HeaderSize - 1024 - len(m.cfg.Facts)
+	room := packet.MaxDatagram - packet.SealRoom - packet.HeaderSize - 1024 - len(m.cfg.Facts)
 	const fixed = 68 + maxRows/8
 	for _, s := range m.order {
 		r := m.rows[s]

@@ -2,7 +2,7 @@
 
 // Package packet is the encoding that daemons speak among each other, one packet to a UDP datagram.
 //
-// Every packet has the same outer header, which stays in the clear, and a body that can be sealed:
+// Every packet has the same outer header, and a body:
 //
 //	 0               4               8                               16
 //	+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+---+
@@ -13,9 +13,10 @@
 //	|   key epoch   |   checksum    |  body ...
 //	+---+---+---+---+---+---+---+---+
 //
-// All integers are little-endian. With key epoch 0 the body is in the clear and the checksum is the CRC32C of the
-// whole packet with the checksum taken as zero, so corruption counts as loss (M-3). Other epochs are refused until
-// sealing exists; the counter, unique per sender, is there to be its nonce and replay window.
+// All integers are little-endian. The key epoch is 0, and the checksum is the CRC32C of the whole packet with the checksum
+// taken as zero, so corruption counts as loss (M-3). Where daemons have a key, the shell seals packets as a whole, header and
+// all (internal/seal, decision 0010); what is here knows nothing of that. Other epochs are kept for a body sealed behind this
+// header, and refused.
 //
 // Parsing never trusts a length: every bound is checked before it is used, and nothing is allocated on failure. Parsed
 // packets borrow their slices from the datagram.
@@ -39,6 +40,10 @@ const HeaderSize = 40
 
 // MaxDatagram is the largest packet ever sent or accepted: what UDP over IPv4 can carry.
 const MaxDatagram = 65507
+
+// SealRoom is how much longer a packet may become before it is sent, where the shell seals datagrams: it is left free where a
+// packet's length is bounded by MaxDatagram alone.
+const SealRoom = 64
 
 // Kind says what a packet's body is.
 type Kind uint8

@@ -321,6 +321,9 @@ func writeStatus(w io.Writer, r *Report) error {
 		s.Packets.DatagramsReceived, amount.Of(s.Packets.BytesReceived, "byte"), s.Host.SendErrors, s.Host.SendsDropped)
 	row("", "path %s: %s to send, %d to receive; %s sent, %s received, %s refused", s.Host.DatagramPath, amount.Of(s.Packets.SendCalls, "call"), s.Packets.ReceiveCalls,
 		runs(s.Packets.RunsSent, s.Packets.InRunsSent), runs(s.Packets.RunsReceived, s.Packets.InRunsReceived), amount.Of(s.Packets.RunsRefused, "run"))
+	if k := s.Host.ClusterKeys; len(k) > 0 {
+		row("sealed", "with the key %s%s", k[0], others(k[1:]))
+	}
 	row("ignored", "%s", counts(s.Packets.Ignored))
 	row("order", "my aru %d, aru %d, highest %d, stable %d", s.Order.MyARU, s.Order.ARU, s.Order.Highest, s.Order.Stable)
 	row("delivered", "messages %d, packets %d; recovered packets %d, withheld messages %d", s.Order.DeliveredMessages, s.Order.DeliveredPackets, s.Order.Recovered, s.Order.Withheld)
@@ -385,6 +388,14 @@ func changeText(c *admin.Change) string {
 		text += "; gone: " + strings.Join(c.Gone, " ")
 	}
 	return text + "; why: " + c.Reason
+}
+
+// others are the keys that only open.
+func others(keys []string) string {
+	if len(keys) == 0 {
+		return ""
+	}
+	return "; opened with " + strings.Join(keys, " and ") + ", too"
 }
 
 // counts are counters by reason, those that count something.

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"evensong/internal/proto/packet"
+	"evensong/internal/seal"
+)
+
+func clusterKeys(t testing.TB, secrets ...byte) *seal.Keys {
+	t.Helper()
+	var list []seal.Key
+	for _, n := range secrets {
+		k, err := seal.NewKey([seal.KeySize]byte{n, 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, k)
+	}
+	keys, err := seal.NewKeys(list...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// sent is a shell that keeps what it is to send, or only looks at it.
+type sent struct {
+	keep  bool
+	sends []packet.Send
+	calls [][]int // lengths
+}
+
+func (s *sent) Send(sends []packet.Send) {
+	if !s.keep {
+		return
+	}
+	var lengths []int
+	for _, x := range sends {
+		lengths = append(lengths, len(x.Bytes))
+		x.Bytes = slices.Clone(x.Bytes)
+		s.sends = append(s.sends, x)
+	}
+	s.calls = append(s.calls, lengths)
+}
+func (s *sent) markOutput(uint64) {}
+func (s *sent) markResume(uint64) {}
+func (s *sent) markClose(Close)   {}
+
+// What is sealed keeps its order, its addresses, and equal lengths; it is sealed once for all, in pieces that are not much, and
+// as it came it stays.
+func TestSealedSends(t *testing.T) {
+	addrs := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}
+	out := &sent{keep: true}
+	c := &core{shell: out, stats: &Stats{}}
+	c.sealing.box = seal.New(clusterKeys(t, 1))
+	other := seal.New(clusterKeys(t, 1))
+	var sends []packet.Send
+	var want [][]byte
+	for i := range 200 {
+		b := bytes.Repeat([]byte{byte(i)}, 1428)
+		switch i {
+		case 50:
+			b = b[:100]
+		case 60:
+			b = bytes.Repeat(b, 45) // more than a piece by itself
+		}
+		sends = append(sends, packet.Send{To: addrs[:1+i%2], Bytes: b, Kind: packet.KindData, Ring: i%2 == 1})
+		want = append(want, slices.Clone(b))
+	}
+	c.send(sends)
+	if len(out.sends) != len(sends) {
+		t.Fatalf("%d datagrams, want %d", len(out.sends), len(sends))
+	}
+	meetBoxes(t, c.sealing.box, other)
+	c.send(sends) // these open
+	for i, x := range out.sends[len(sends):] {
+		if len(x.Bytes) != len(want[i])+seal.Overhead || !slices.Equal(x.To, sends[i].To) || x.Ring != sends[i].Ring || x.Kind != sends[i].Kind {
+			t.Fatalf("datagram %d: %d bytes to %v, want %d to %v", i, len(x.Bytes), x.To, len(want[i])+seal.Overhead, sends[i].To)
+		}
+		if p, _, v := other.Open(0, x.Bytes); v != seal.Opened || !bytes.Equal(p, want[i]) {
+			t.Fatalf("datagram %d: %v", i, v)
+		}
+		if !bytes.Equal(sends[i].Bytes, want[i]) {
+			t.Fatalf("the machine's packet %d has changed", i)
+		}
+	}
+	for _, lengths := range out.calls {
+		sum := 0
+		for _, n := range lengths {
+			sum += n
+		}
+		if sum > sealChunk && len(lengths) > 1 {
+			t.Errorf("%d bytes sealed at a time, want at most %d", sum, sealChunk)
+		}
+	}
+}
+
+// meetBoxes has b know a.
+func meetBoxes(t testing.TB, a, b *seal.Box) {
+	t.Helper()
+	_, hello, _ := b.Open(0, a.Seal(nil, []byte("here")))
+	for _, x := range []*seal.Box{a, b, a} {
+		if hello != nil {
+			_, hello, _ = x.Open(0, slices.Clone(hello))
+		}
+	}
+	if _, _, v := b.Open(0, a.Seal(nil, []byte("here"))); v != seal.Opened {
+		t.Fatalf("boxes do not get to know each other: %v", v)
+	}
+}
+
+// taker is a machine that takes datagrams.
+type taker struct {
+	echo
+	taken int
+}
+
+func (m *taker) HandleDatagram(time.Duration, netip.AddrPort, []byte, *Effects) { m.taken++ }
+
+// No datagram takes memory, sealed or opened, and one that is refused only for its line in the log.
+func TestSealingAllocates(t *testing.T) {
+	from := netip.MustParseAddrPort("127.0.0.1:1")
+	m := &taker{}
+	c := &core{shell: &sent{}, stats: &Stats{}, m: m, cfg: &Config{}}
+	c.sealing.box = seal.New(clusterKeys(t, 1))
+	peer := seal.New(clusterKeys(t, 1))
+	meetBoxes(t, peer, c.sealing.box)
+	var sends []packet.Send
+	for range 100 {
+		sends = append(sends, packet.Send{To: []netip.AddrPort{from}, Bytes: make([]byte, 1428)})
+	}
+	if n := testing.AllocsPerRun(10, func() { c.send(sends) }); n != 0 {
+		t.Errorf("sealing 100 datagrams: %v allocations", n)
+	}
+	buf := make([]byte, 0, 2000)
+	if n := testing.AllocsPerRun(100, func() {
+		buf = peer.Seal(buf[:0], sends[0].Bytes)
+		c.handleDatagram(from, buf)
+	}); n != 0 || m.taken != 101 {
+		t.Errorf("opening: %v allocations, %d taken", n, m.taken)
+	}
+	c.sealing.noted = map[refusedBy]time.Duration{{from, seal.Plain}: 0, {from, seal.Replayed}: 0}
+	if n := testing.AllocsPerRun(100, func() {
+		c.handleDatagram(from, sends[0].Bytes)
+		c.handleDatagram(from, buf)
+	}); n != 0 || m.taken != 101 {
+		t.Errorf("refusing: %v allocations, %d taken", n, m.taken)
+	}
+}
+
+// Both loops seal and open, datagrams of all lengths.
+func TestSealingLoops(t *testing.T) {
+	for name, kind := range map[string]LoopKind{"epoll": LoopEpoll, "portable": LoopPortable} {
+		if kind == LoopEpoll && !haveEpoll {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			cfg := local(kind)
+			cfg.Keys = clusterKeys(t, 1, 2)
+			a, b := &echo{}, &echo{}
+			ha := start(t, cfg, a)
+			cfg.Keys = clusterKeys(t, 2, 1) // it sends with the other one
+			hb := start(t, cfg, b)
+			ask := func(n int) {
+				do(t, ha, func() {
+					ha.core.send([]packet.Send{{To: []netip.AddrPort{hb.Addr()}, Bytes: append([]byte("p"), make([]byte, n)...)}})
+				})
+			}
+			for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+				ask(0)
+				pings := 0
+				do(t, ha, func() { pings = a.pings })
+				if pings > 0 {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("no answer: %v at one, %v at the other", ha.stats.Sealing.Ignored(), hb.stats.Sealing.Ignored())
+				}
+			}
+			time.Sleep(20 * time.Millisecond) // for the answers of those that were on their way
+			before := 0
+			do(t, ha, func() { before = a.pings })
+			lengths := []int{1, 100, 1427, 9000, packet.MaxDatagram - seal.Overhead - 1}
+			for i, n := range lengths {
+				ask(n)
+				eventually(t, ha, "an answer", func() bool { return a.pings == before+i+1 })
+			}
+		})
+	}
+}
