@@ -210,7 +210,7 @@ func (l *epollLoop) mute(c *client) {
 // read offers the machine what a connection has.
 func (l *epollLoop) read(c *client) {
 	buf := l.buf[:l.readBytes(c)]
-	n, err := unix.Read(c.fd, buf)
+	n, err := readNow(c.fd, buf)
 	l.stats.ClientReads.Add(1)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
@@ -391,7 +391,7 @@ func (l *epollLoop) writev(fd int, slices [][]byte) (n, total int, err unix.Errn
 	l.msg.SetIovlen(k)
 	for {
 		l.stats.ClientWrites.Add(1)
-		r, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&l.msg)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		r, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&l.msg)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 		if errno == unix.EINTR {
 			continue
 		}
@@ -466,11 +466,11 @@ func (l *epollLoop) shutdown(c *client) {
 // drain throws away what a peer still sends, and closes when it has closed or sent enough.
 func (l *epollLoop) drain(c *client) {
 	for {
-		n, err := unix.Read(c.fd, l.buf)
+		n, err := readNow(c.fd, l.buf)
 		if err == unix.EAGAIN || err == unix.EINTR {
 			return
 		}
-		c.drained += n
+		c.drained += max(n, 0)
 		if err != nil || n == 0 || c.drained > lingerBytes {
 			l.forget(c)
 			return

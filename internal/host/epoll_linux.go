@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"runtime"
 	"syscall"
 	"time"
 	"unsafe"
@@ -46,12 +45,13 @@ const (
 	writesPerTurn  = 4
 )
 
-// epollLoop is one thread that waits for everything: datagrams, clients, the clock and other goroutines.
+// epollLoop is one goroutine that waits for everything: datagrams, clients, the clock and other goroutines.
 type epollLoop struct {
 	*core
 	udp       *transport.Batch
 	ep        int
 	event     int // eventfd: the mailbox has something
+	timer     int // timerfd: something is due
 	spare     int // a descriptor given up for the moment it takes to refuse a client when there are none left; or -1
 	listeners []*listener
 	lnFDs     []int
@@ -76,9 +76,13 @@ type epollLoop struct {
 	later     []packet.Send // see answer
 
 	events  [eventsPerTurn]unix.EpollEvent
-	greedy  []unix.EpollEvent         // those of the turn that are for clients who send much: they come last
-	wait    struct{ sec, nsec int64 } // the kernel's timespec is 64 bits wide on all architectures
-	noWait2 bool                      // the kernel has no epoll_pwait2
+	greedy  []unix.EpollEvent // those of the turn that are for clients who send much: they come last
+	poller  *os.File          // ep, as Go's poller knows it
+	park    syscall.RawConn   // waits for it
+	poll    func(fd uintptr) bool
+	polled  int           // events that poll found
+	pollErr syscall.Errno // its error
+	armed   time.Duration // what the timer is set to; zero: to nothing
 	buf     []byte
 	slices  [][]byte
 	iovs    [slicesPerWrite]unix.Iovec
@@ -104,6 +108,7 @@ const (
 	targetNone targetKind = iota
 	targetDatagrams
 	targetMail
+	targetTimer
 	targetListener
 	targetClient
 )
@@ -138,7 +143,7 @@ type client struct {
 }
 
 func newEpollLoop(c *core, ls []*listener) (_ loop, err error) {
-	l := &epollLoop{core: c, ep: -1, event: -1, spare: -1, listeners: ls, sessions: make(map[uint64]*client), buf: make([]byte, readBufferBytes)}
+	l := &epollLoop{core: c, ep: -1, event: -1, timer: -1, spare: -1, listeners: ls, sessions: make(map[uint64]*client), buf: make([]byte, readBufferBytes)}
 	defer func() {
 		if err != nil {
 			l.release()
@@ -149,6 +154,15 @@ func newEpollLoop(c *core, ls []*listener) (_ loop, err error) {
 	}
 	if l.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := l.openPoller(); err != nil {
+		return nil, err
+	}
+	if l.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		return nil, os.NewSyscallError("timerfd_create", err)
+	}
+	if err := l.watch(l.timer, target{kind: targetTimer}, unix.EPOLLIN); err != nil {
+		return nil, err
 	}
 	if l.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
@@ -200,7 +214,11 @@ func (l *epollLoop) release() {
 	}
 	l.targets = nil
 	l.closeListeners()
-	for _, fd := range []*int{&l.ep, &l.event, &l.spare} {
+	if l.poller != nil {
+		l.poller.Close()
+		l.poller, l.ep = nil, -1
+	}
+	for _, fd := range []*int{&l.ep, &l.event, &l.timer, &l.spare} {
 		if *fd >= 0 {
 			unix.Close(*fd)
 			*fd = -1
@@ -272,8 +290,6 @@ func (l *epollLoop) watch(fd int, t target, events uint32) error {
 
 // run implements loop.
 func (l *epollLoop) run() error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	l.tick()
 	l.m.Start(l.now, &l.fx)
 	l.perform()
@@ -327,48 +343,74 @@ func (l *epollLoop) sleep(farewell time.Duration) (int, error) {
 	if len(l.dirty)+len(l.resumed)+len(l.closes) > 0 {
 		until = 0
 	}
-	l.tick()
+	n, err := l.pollNow()
+	if n == 0 && err == 0 && until > 0 {
+		if l.tick(); until > l.now {
+			n, err = l.wait(until)
+		}
+	}
+	if err != 0 {
+		return 0, os.NewSyscallError("epoll_wait", err)
+	}
+	l.stats.Wakeups.Add(1)
+	return n, nil
+}
+
+// openPoller lets Go's poller watch the epoll. A goroutine that waits in it costs one thread's sleep; a thread in a system call
+// that blocks keeps its processor for a while, and the runtime's monitor awake, which costs an idle daemon most of its time.
+func (l *epollLoop) openPoller() (err error) {
+	if err := unix.SetNonblock(l.ep, true); err != nil { // or os would take it for a file that blocks
+		return os.NewSyscallError("fcntl", err)
+	}
+	l.poller = os.NewFile(uintptr(l.ep), "epoll")
+	if l.park, err = l.poller.SyscallConn(); err != nil {
+		return err
+	}
+	l.poll = func(uintptr) bool {
+		l.polled, l.pollErr = l.pollNow()
+		return l.polled != 0 || l.pollErr != 0
+	}
+	return nil
+}
+
+// pollNow returns how many events there are now.
+func (l *epollLoop) pollNow() (int, syscall.Errno) {
 	for {
-		n, err := l.epollWait(max(until-l.now, 0))
-		switch err {
-		case 0:
-			l.stats.Wakeups.Add(1)
-			return n, nil
-		case unix.EINTR:
-			l.tick()
-		default:
-			return 0, os.NewSyscallError("epoll_wait", err)
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), 0, 0, 0)
+		if errno != unix.EINTR {
+			return int(n), errno
 		}
 	}
 }
 
-// epollWait waits at most d. Where the kernel counts in milliseconds only, d is rounded up: a timer that fires too
-// early would spin until it is due.
-func (l *epollLoop) epollWait(d time.Duration) (int, syscall.Errno) {
-	if !l.noWait2 {
-		var ts unsafe.Pointer
-		if d < forever/2 {
-			l.wait.sec, l.wait.nsec = int64(d/time.Second), int64(d%time.Second)
-			ts = unsafe.Pointer(&l.wait)
-		}
-		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(ts), 0, 0)
-		if errno != unix.ENOSYS && errno != unix.EPERM {
-			return int(n), errno
-		}
-		l.noWait2 = true // an old kernel, or a container that does not know the call
+// readNow reads from a descriptor that does not block, so the runtime need not be told.
+func readNow(fd int, b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	if errno != 0 {
+		return -1, errno
 	}
-	ms := -1
-	if d < forever/2 {
-		ms = int(min((d+time.Millisecond-1)/time.Millisecond, time.Hour/time.Millisecond))
+	return int(n), nil
+}
+
+// wait waits until something is ready, or until the time given, and returns how many events there are.
+func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
+	if until >= forever/2 {
+		until = 0
 	}
-	n, err := unix.EpollWait(l.ep, l.events[:], ms)
-	if err != nil {
-		if errno, ok := err.(syscall.Errno); ok {
+	if until != l.armed {
+		var at unix.ItimerSpec
+		if until != 0 {
+			at.Value = unix.NsecToTimespec(int64(until - l.now))
+		}
+		if _, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(l.timer), 0, uintptr(unsafe.Pointer(&at)), 0, 0, 0); errno != 0 {
 			return 0, errno
 		}
-		return 0, unix.EINVAL
+		l.armed = until
 	}
-	return n, 0
+	if err := l.park.Read(l.poll); err != nil {
+		return 0, unix.EBADF
+	}
+	return l.polled, l.pollErr
 }
 
 // turn serves what is ready: other goroutines, datagrams, timers, then clients.
@@ -380,6 +422,10 @@ func (l *epollLoop) turn(events []unix.EpollEvent) error {
 			datagrams = min(datagrams, t.index)
 		case targetMail:
 			l.readMail()
+		case targetTimer:
+			var count [8]byte
+			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(l.timer), uintptr(unsafe.Pointer(&count)), 8) // resets it
+			l.armed = 0
 		}
 	}
 	if err := l.receive(datagrams, batchesPerTurn); err != nil {

@@ -364,12 +364,12 @@ func (b *Batch) Receive(i int) ([]Datagram, error) {
 func (b *Batch) recvmmsg(fd int) (int, unix.Errno) {
 	if b.many {
 		b.stats.ReceiveCalls.Add(1)
-		r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in.hdrs[0])), batchIn, unix.MSG_DONTWAIT, 0, 0)
+		r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in.hdrs[0])), batchIn, unix.MSG_DONTWAIT, 0, 0)
 		return int(r), errno
 	}
 	for j := range b.in.hdrs {
 		b.stats.ReceiveCalls.Add(1)
-		r, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in.hdrs[j].Msghdr)), unix.MSG_DONTWAIT)
+		r, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in.hdrs[j].Msghdr)), unix.MSG_DONTWAIT)
 		if errno != 0 {
 			if j > 0 {
 				errno = 0
@@ -532,10 +532,10 @@ func (b *Batch) pushAlone(h *mmsghdr, r *run) {
 func (b *Batch) sendmmsg(fd int, hdrs []mmsghdr) (int, unix.Errno) {
 	b.stats.SendCalls.Add(1)
 	if b.many {
-		r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&hdrs[0])), uintptr(len(hdrs)), unix.MSG_DONTWAIT, 0, 0)
+		r, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&hdrs[0])), uintptr(len(hdrs)), unix.MSG_DONTWAIT, 0, 0)
 		return int(r), errno
 	}
-	_, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&hdrs[0].Msghdr)), unix.MSG_DONTWAIT)
+	_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&hdrs[0].Msghdr)), unix.MSG_DONTWAIT)
 	return 1, errno
 }
 
