@@ -51,7 +51,6 @@ type epollLoop struct {
 	udp       *transport.Batch
 	ep        int
 	event     int // eventfd: the mailbox has something
-	timer     int // timerfd: something is due
 	spare     int // a descriptor given up for the moment it takes to refuse a client when there are none left; or -1
 	listeners []*listener
 	lnFDs     []int
@@ -77,12 +76,10 @@ type epollLoop struct {
 
 	events  [eventsPerTurn]unix.EpollEvent
 	greedy  []unix.EpollEvent // those of the turn that are for clients who send much: they come last
-	poller  *os.File          // ep, as Go's poller knows it
-	park    syscall.RawConn   // waits for it
-	poll    func(fd uintptr) bool
-	polled  int           // events that poll found
-	pollErr syscall.Errno // its error
-	armed   time.Duration // what the timer is set to; zero: to nothing
+	park    park
+	slept   time.Duration             // how long a wait takes at present
+	timeout struct{ sec, nsec int64 } // the kernel's timespec is 64 bits wide on all architectures
+	noWait2 bool                      // the kernel has no epoll_pwait2
 	buf     []byte
 	slices  [][]byte
 	iovs    [slicesPerWrite]unix.Iovec
@@ -143,7 +140,7 @@ type client struct {
 }
 
 func newEpollLoop(c *core, ls []*listener) (_ loop, err error) {
-	l := &epollLoop{core: c, ep: -1, event: -1, timer: -1, spare: -1, listeners: ls, sessions: make(map[uint64]*client), buf: make([]byte, readBufferBytes)}
+	l := &epollLoop{core: c, ep: -1, event: -1, spare: -1, listeners: ls, sessions: make(map[uint64]*client), buf: make([]byte, readBufferBytes)}
 	defer func() {
 		if err != nil {
 			l.release()
@@ -155,13 +152,10 @@ func newEpollLoop(c *core, ls []*listener) (_ loop, err error) {
 	if l.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if err := l.openPoller(); err != nil {
+	if l.park, err = openPark(l); err != nil {
 		return nil, err
 	}
-	if l.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
-		return nil, os.NewSyscallError("timerfd_create", err)
-	}
-	if err := l.watch(l.timer, target{kind: targetTimer}, unix.EPOLLIN); err != nil {
+	if err := l.watch(l.park.timer, target{kind: targetTimer}, unix.EPOLLIN); err != nil {
 		return nil, err
 	}
 	if l.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
@@ -214,11 +208,8 @@ func (l *epollLoop) release() {
 	}
 	l.targets = nil
 	l.closeListeners()
-	if l.poller != nil {
-		l.poller.Close()
-		l.poller, l.ep = nil, -1
-	}
-	for _, fd := range []*int{&l.ep, &l.event, &l.timer, &l.spare} {
+	l.park.close()
+	for _, fd := range []*int{&l.ep, &l.event, &l.spare} {
 		if *fd >= 0 {
 			unix.Close(*fd)
 			*fd = -1
@@ -318,7 +309,6 @@ func (l *epollLoop) run() error {
 		if err != nil {
 			return err
 		}
-		l.tick()
 		if err := l.turn(l.events[:n]); err != nil {
 			return err
 		}
@@ -343,34 +333,41 @@ func (l *epollLoop) sleep(farewell time.Duration) (int, error) {
 	if len(l.dirty)+len(l.resumed)+len(l.closes) > 0 {
 		until = 0
 	}
-	n, err := l.pollNow()
-	if n == 0 && err == 0 && until > 0 {
-		if l.tick(); until > l.now {
-			n, err = l.wait(until)
-		}
-	}
+	l.tick()
+	before := l.now
+	n, err := l.wait(until)
 	if err != 0 {
 		return 0, os.NewSyscallError("epoll_wait", err)
 	}
+	l.tick()
+	l.slept += (min(l.now-before, time.Second) - l.slept) / 4
 	l.stats.Wakeups.Add(1)
 	return n, nil
 }
 
-// openPoller lets Go's poller watch the epoll. A goroutine that waits in it costs one thread's sleep; a thread in a system call
-// that blocks keeps its processor for a while, and the runtime's monitor awake, which costs an idle daemon most of its time.
-func (l *epollLoop) openPoller() (err error) {
-	if err := unix.SetNonblock(l.ep, true); err != nil { // or os would take it for a file that blocks
-		return os.NewSyscallError("fcntl", err)
+// wait waits until something is ready, or until the time given, and returns how many events there are.
+func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
+	for l.slept < longSleep && !l.noWait2 && until > l.now {
+		var ts unsafe.Pointer
+		if d := until - l.now; d < forever/2 {
+			l.timeout.sec, l.timeout.nsec = int64(d/time.Second), int64(d%time.Second)
+			ts = unsafe.Pointer(&l.timeout)
+		}
+		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(ts), 0, 0)
+		switch errno {
+		case unix.EINTR:
+			l.tick()
+		case unix.ENOSYS, unix.EPERM:
+			l.noWait2 = true // an old kernel, or a container that does not know the call
+		default:
+			return int(n), errno
+		}
 	}
-	l.poller = os.NewFile(uintptr(l.ep), "epoll")
-	if l.park, err = l.poller.SyscallConn(); err != nil {
-		return err
+	n, errno := l.pollNow()
+	if n > 0 || errno != 0 || until <= l.now {
+		return n, errno
 	}
-	l.poll = func(uintptr) bool {
-		l.polled, l.pollErr = l.pollNow()
-		return l.polled != 0 || l.pollErr != 0
-	}
-	return nil
+	return l.waitParked(until)
 }
 
 // pollNow returns how many events there are now.
@@ -392,27 +389,6 @@ func readNow(fd int, b []byte) (int, error) {
 	return int(n), nil
 }
 
-// wait waits until something is ready, or until the time given, and returns how many events there are.
-func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
-	if until >= forever/2 {
-		until = 0
-	}
-	if until != l.armed {
-		var at unix.ItimerSpec
-		if until != 0 {
-			at.Value = unix.NsecToTimespec(int64(until - l.now))
-		}
-		if _, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(l.timer), 0, uintptr(unsafe.Pointer(&at)), 0, 0, 0); errno != 0 {
-			return 0, errno
-		}
-		l.armed = until
-	}
-	if err := l.park.Read(l.poll); err != nil {
-		return 0, unix.EBADF
-	}
-	return l.polled, l.pollErr
-}
-
 // turn serves what is ready: other goroutines, datagrams, timers, then clients.
 func (l *epollLoop) turn(events []unix.EpollEvent) error {
 	datagrams := len(l.udp.FDs()) // the first socket that has some
@@ -423,9 +399,7 @@ func (l *epollLoop) turn(events []unix.EpollEvent) error {
 		case targetMail:
 			l.readMail()
 		case targetTimer:
-			var count [8]byte
-			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(l.timer), uintptr(unsafe.Pointer(&count)), 8) // resets it
-			l.armed = 0
+			l.park.fired()
 		}
 	}
 	if err := l.receive(datagrams, batchesPerTurn); err != nil {
