@@ -17,10 +17,11 @@ import (
 //	*SelfLeave   the end of this session's membership in a group
 //	*Rejected    one of this session's own requests, refused by the daemon's access rules
 //	*Peers       other daemons to which a client could turn (Evensong's own dialect only)
+//	*PrimaryChange  whether what follows belongs to a primary configuration (WithPrimary only)
 //	*Lost        the session of a Roamer is lost
 //	*Moved       a Roamer has another session
 //
-// The set is closed: a switch over these is complete. A Conn gives the first six. Events are values of their receiver;
+// The set is closed: a switch over these is complete. A Conn gives the first seven. Events are values of their receiver;
 // nothing in the package keeps or changes one after it was returned.
 type Event interface {
 	// GroupName is the group the event is about; for a message the first of its destinations, empty if it has none.
@@ -129,6 +130,9 @@ type View struct {
 	Joined, Left, Disconnected string
 	// Detail says more than Cause; DetailUnknown on a session that speaks the original's protocol.
 	Detail Detail
+	// Primary says whether the daemons' configuration at this place of the order is primary; PrimaryUnclaimed without
+	// WithPrimary. It can change while the view lasts: see PrimaryChange.
+	Primary Primary
 	// VSSets are the virtual synchrony sets. With CausedByNetwork they divide Members: two are in one set if they came
 	// together from the same previous view and so delivered the same messages in it. With the other causes there is one
 	// set with the member that changed (client-protocol 5.3): everybody who is in both views came together. Came

@@ -45,6 +45,7 @@ type options struct {
 	connectTimeout time.Duration
 	closeTimeout   time.Duration
 	ping           time.Duration
+	primary        bool
 }
 
 // Option changes how Dial opens a session.
@@ -107,6 +108,11 @@ func WithCloseTimeout(d time.Duration) Option { return func(o *options) { o.clos
 // that often, and takes the other for gone when it was silent for three intervals. Default 10 s; zero or less wishes none.
 // The daemon moves it to between one second and one hour. The original's protocol has none.
 func WithPing(d time.Duration) Option { return func(o *options) { o.ping = max(d, 0) } }
+
+// WithPrimary asks the daemon to tell whether its configuration is primary: see Primary. In Evensong's own dialect a daemon that
+// cannot refuses the session: the error is an *Error with the Reason "capability". The original's protocol has nothing of it, and
+// the option no effect.
+func WithPrimary() Option { return func(o *options) { o.primary = true } }
 
 func newOptions(opts []Option, own bool) (options, error) {
 	o := options{

@@ -113,6 +113,9 @@ func (h *ownHandshake) run(o *options) (*ownSession, error) {
 	h.parts.Limit = maxOwnHandshake
 	hello := frame.OwnHello{Membership: o.membership, PingMillis: uint32(o.ping.Milliseconds()), User: o.name, Program: "evensong client for Go",
 		Capabilities: []string{frame.OwnCapEvict, frame.OwnCapQuery, frame.OwnCapReceipt}}
+	if o.primary {
+		hello.Capabilities = append(hello.Capabilities, frame.OwnCapPrimary)
+	}
 	if _, err := h.nc.Write(hello.Append(nil)); err != nil {
 		return nil, &Error{Code: ErrConnectionClosed, Detail: "handshake", Err: err}
 	}

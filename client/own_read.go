@@ -89,7 +89,9 @@ func (r *reader) ownEvent(t frame.OwnType, body []byte) (ev Event, err error) {
 	case frame.OwnView:
 		var v frame.OwnViewInfo
 		if v, fault = frame.ParseOwnView(body); fault == frame.OwnFine {
-			return newOwnView(&v), nil
+			view := newOwnView(&v)
+			view.Primary = r.primary
+			return view, nil
 		}
 	case frame.OwnTransition:
 		var group []byte
@@ -111,6 +113,12 @@ func (r *reader) ownEvent(t frame.OwnType, body []byte) (ev Event, err error) {
 			s.daemons = p
 			s.mu.Unlock()
 			return &Peers{List: p}, nil
+		}
+	case frame.OwnPrimary:
+		var p evs.Primary
+		if p, fault = frame.ParseOwnPrimary(body); fault == frame.OwnFine && Primary(p) != r.primary {
+			r.primary = Primary(p)
+			return &PrimaryChange{Primary: r.primary}, nil
 		}
 	default: // of the handshake, which is over
 		fault = frame.OwnFaultType

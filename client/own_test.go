@@ -21,6 +21,11 @@ import (
 // cluster starts n daemons that know each other and returns them with their addresses for clients.
 func cluster(t *testing.T, n int) ([]*daemon.Daemon, []string) {
 	t.Helper()
+	return clusterWith(t, n, func(*daemon.Config) {})
+}
+
+func clusterWith(t *testing.T, n int, set func(*daemon.Config)) ([]*daemon.Daemon, []string) {
+	t.Helper()
 	var peers []netip.AddrPort
 	var held []net.PacketConn
 	for range n {
@@ -37,8 +42,10 @@ func cluster(t *testing.T, n int) ([]*daemon.Daemon, []string) {
 	var ds []*daemon.Daemon
 	var addrs []string
 	for i, p := range peers {
-		d, err := daemon.Start(t.Context(), daemon.Config{Name: fmt.Sprintf("d%d", i), Cluster: t.Name(), Bind: p, Peers: peers,
-			Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}})
+		cfg := daemon.Config{Name: fmt.Sprintf("d%d", i), Cluster: t.Name(), Bind: p, Peers: peers,
+			Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}}
+		set(&cfg)
+		d, err := daemon.Start(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -262,6 +262,8 @@ type reader struct {
 	// decode takes the event at head, in the dialect of the session; parts has what came of bodies in pieces.
 	decode func() (Event, int, error)
 	parts  frame.OwnAssembly
+	// primary is what the daemon said last of the configuration that its frames belong to.
+	primary Primary
 	// buf[head:tail] is received and not yet decoded.
 	head, tail int
 	// need is the size of the frame at head, as far as it is known; more than len(buf) for a frame larger than the

@@ -54,6 +54,10 @@ type Config struct {
 	// that is up to find the others.
 	Peers []netip.AddrPort
 
+	// Voters are the names of all daemons of the cluster, the same everywhere: a configuration of more than half of them is
+	// primary, and clients that ask are told (client.WithPrimary). Nil: nothing is said of that.
+	Voters []string
+
 	// Listen are TCP addresses for clients. Port zero lets the system choose; see Daemon.ListenAddrs.
 	Listen []netip.AddrPort
 	// Unix are paths of Unix sockets for clients ("/tmp/4803" is where those of the original look), and UnixMode their
@@ -166,6 +170,7 @@ func newNode(cfg Config, name string, boot host.Boot) (*node.Machine, error) {
 		Me:            evs.ProcID{Name: name, Inc: inc},
 		Cluster:       cfg.Cluster,
 		Peers:         slices.Clone(cfg.Peers),
+		Voters:        slices.Clone(cfg.Voters),
 		Accelerated:   !cfg.PlainRing,
 		Ring:          rc,
 		Stable:        boot.Stable,

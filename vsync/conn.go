@@ -56,7 +56,8 @@ type Conn struct {
 	timer *time.Timer
 	// changed is closed when a view was installed or a membership ended: senders that wait for it look again.
 	changed chan struct{}
-	ended   bool // no timer any more
+	ended   bool           // no timer any more
+	primary client.Primary // of the session beneath
 }
 
 // Dial opens a session with a daemon and puts view synchrony on it. The address is that of client.Dial.
@@ -252,6 +253,9 @@ func (c *Conn) handle(ev client.Event) {
 			c.machine.HandleLeaveRefused(now, ev.GroupName(), &c.fx)
 		}
 		c.in.put(&Rejected{*ev})
+	case *client.PrimaryChange:
+		c.primary = ev.Primary
+		c.in.put(&PrimaryChange{*ev})
 	}
 	c.perform() // an error means that the session is over, and Next will say so
 }
@@ -294,7 +298,11 @@ func (c *Conn) deliver(e *flush.Event) {
 		return
 	case flush.EventRequest, flush.EventSignal, flush.EventMessage:
 	}
-	c.in.put(outEvent(e))
+	ev := outEvent(e)
+	if v, ok := ev.(*View); ok {
+		v.Primary = c.primary
+	}
+	c.in.put(ev)
 }
 
 // evict asks the daemon to remove those that do not answer, if it can, and tells the program about them.

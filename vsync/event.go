@@ -20,6 +20,7 @@ import (
 //	*Stuck         members that hold up a view change
 //	*GaveUp        the session leaves a group because it cannot keep up with it
 //	*Rejected      one of this session's own requests, refused by the daemon's access rules
+//	*PrimaryChange whether the daemons are in a primary configuration (client.WithPrimary only)
 //
 // The set is closed. Events are values of their receiver.
 type Event interface {
@@ -96,6 +97,9 @@ type View struct {
 	// Came are the members that came with me from my previous view, me included, in its order: those that delivered the
 	// same messages in it. A newcomer came alone.
 	Came []string
+	// Primary says whether the daemons' configuration is primary when the view is installed here; PrimaryUnclaimed without
+	// client.WithPrimary. It can change while the view lasts: see PrimaryChange.
+	Primary client.Primary
 }
 
 // GroupName is the group.

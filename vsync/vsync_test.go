@@ -28,9 +28,9 @@ func testContext(t testing.TB) context.Context {
 }
 
 // alone starts a daemon without peers and returns where it serves clients.
-func alone(t testing.TB) string {
+func alone(t testing.TB, voters ...string) string {
 	t.Helper()
-	d, err := daemon.Start(context.Background(), daemon.Config{Name: "d", Cluster: t.Name(), Bind: netip.MustParseAddrPort("127.0.0.1:0"),
+	d, err := daemon.Start(context.Background(), daemon.Config{Name: "d", Cluster: t.Name(), Bind: netip.MustParseAddrPort("127.0.0.1:0"), Voters: voters,
 		Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}})
 	if err != nil {
 		t.Fatal(err)
@@ -558,5 +558,23 @@ func TestStrings(t *testing.T) {
 		if got := c.ev.GroupName(); got != "g" {
 			t.Errorf("%T is about %q", c.ev, got)
 		}
+	}
+}
+
+// TestPrimary: what the session beneath is told of primary configurations comes through, and stands in the views.
+func TestPrimary(t *testing.T) {
+	addr := "evensong://" + alone(t, "d")
+	c := dial(t, addr, "a", WithAutoFlush(), WithClient(client.WithPrimary()))
+	if p := next[*PrimaryChange](t, c); p.Primary != client.PrimaryYes || p.GroupName() != "" || p.String() != "primary: yes" {
+		t.Errorf("%+v", p)
+	}
+	must(t, c.Join(testContext(t), "g"))
+	if v := next[*View](t, c); v.Primary != client.PrimaryYes {
+		t.Errorf("view %v, primary %v", v, v.Primary)
+	}
+	plain := dial(t, addr, "b", WithAutoFlush())
+	must(t, plain.Join(testContext(t), "h"))
+	if v := next[*View](t, plain); v.Primary != client.PrimaryUnclaimed {
+		t.Errorf("view %v, primary %v", v, v.Primary)
 	}
 }

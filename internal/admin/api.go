@@ -88,6 +88,7 @@ type Status struct {
 	Leader   string    `json:"leader"`
 	Ring     string    `json:"ring"`     // its identity
 	Protocol string    `json:"protocol"` // accelerated or regular
+	Primary  string    `json:"primary"`  // what clients are told: yes, no, or unclaimed where there is no rule
 	Members  []Member  `json:"members"`
 	Missing  []Member  `json:"missing"` // configured, and not in the configuration installed
 	Others   []Member  `json:"others"`  // heard of, and neither: kept out, most often
@@ -125,6 +126,7 @@ type Member struct {
 type Members struct {
 	Ring    string   `json:"ring"`
 	Leader  string   `json:"leader"`
+	Primary string   `json:"primary"` // yes, no, or unclaimed
 	Members []Member `json:"members"`
 	Missing []Member `json:"missing"` // configured, and not here
 	Others  []Member `json:"others"`  // heard of, and neither

@@ -62,6 +62,7 @@ var metrics = []metric{
 
 	{"evensong_configuration_members", "Daemons of the installed configuration.", gauge, "", one(func(s *Status) int { return s.Daemons })},
 	{"evensong_configuration_segments", "Segments in which they are.", gauge, "", one(func(s *Status) int { return s.Segments })},
+	{"evensong_primary", "1 if the configuration is primary and clients are told so; 0 if not, and where no rule is configured.", gauge, "", truth(func(s *Status) bool { return s.Primary == "yes" })},
 	{"evensong_configuration_changes_total", "Configurations installed.", counter, "", one(func(s *Status) uint64 { return s.Order.MembershipChanges })},
 
 	{"evensong_recoveries_total", "Recoveries begun, those that another change cut short as well.", counter, "", one(func(s *Status) uint64 { return s.Order.Attempts })},

@@ -14,12 +14,13 @@ import (
 // parseHistory reads a hand-written history, one record per line or semicolon. A daemon is a letter, its second life
 // has a 2 behind it; ring n has sequence n, ring n' too; a session is user@daemon, its second connection user2@daemon.
 //
-//	a start [stored]          a store 3            a conf 3 a,b         a trans 1>3 a
+//	a start [stored]          a store 3            a conf 3 a,b [yes]   a trans 1>3 a [no]
 //	a send 3/5[.1] safe       a dlv 3/5[.1] [sender service]            a fail     a stop
 //	a token 3 17              a lost 3 17
 //	x@a connect               x@a join g           x@a leave g          x@a self g       x@a bye [reason]
 //	x@a cast m1 agreed g,h [discard]               x@a got m1 [sender service groups]
 //	x@a view g 3.2 join:y@b x@a,y@b                x@a view g 4.1 net x@a,y@b|z@c        x@a sig g 3.2
+//	x@a told yes
 //
 //	x@a vview g 3.2 join x@a,y@b [came x@a]     x@a vcast m1 agreed g 3.2 [discard|y@b,...]   x@a vgot m1 [sender service group]
 //	x@a vreq g             x@a vok g            x@a vsig g           x@a vself g
@@ -175,10 +176,12 @@ func (b *builder) record(f []string) (evs.Trace, error) {
 	case "conf":
 		tr.Kind, tr.Conf, tr.Members = evs.TraceConf, evs.RegularID(testRing(f[2])), testProcs(f[3])
 		b.cur[who] = tr.Conf
+		tr.Primary = testPrimary(f, 4)
 	case "trans":
 		from, to, _ := strings.Cut(f[2], ">")
 		tr.Kind, tr.Conf, tr.Members = evs.TraceConf, evs.TransitionalID(testRing(from), testRing(to)), testProcs(f[3])
 		b.cur[who] = tr.Conf
+		tr.Primary = testPrimary(f, 4)
 	case "token", "lost":
 		tr.Kind, tr.Conf, tr.Number = evs.TraceToken, evs.RegularID(testRing(f[2])), number(f[3])
 		if verb == "lost" {
@@ -201,6 +204,14 @@ func (b *builder) record(f []string) (evs.Trace, error) {
 		return tr, fmt.Errorf("unknown verb %q", verb)
 	}
 	return tr, nil
+}
+
+// testPrimary is the word at place i, if there is one.
+func testPrimary(f []string, i int) evs.Primary {
+	if len(f) <= i {
+		return evs.PrimaryUnclaimed
+	}
+	return map[string]evs.Primary{"yes": evs.PrimaryYes, "no": evs.PrimaryNo}[f[i]]
 }
 
 func testViewID(s string) evs.ViewID {
@@ -234,6 +245,8 @@ func (b *builder) sessionRecord(f []string) (evs.Trace, error) {
 		}
 		tr = sent
 		tr.Kind, tr.Sender, tr.Number, tr.SelfDiscard = evs.TraceClientMsg, testSession(who).Name, 0, false
+	case "told":
+		tr.Kind, tr.Primary = evs.TracePrimary, testPrimary(f, 2)
 	case "sig":
 		tr.Kind, tr.Group, tr.View = evs.TraceSignal, f[2], &evs.TraceViewInfo{ID: testViewID(f[3])}
 	case "view":

@@ -207,6 +207,7 @@ var rules = []rule{
 	{"EVS-18", "restart", needConfs, checkEVS18},
 	{"EVS-19", "prefix", needConfs, checkEVS19},
 	{"EVS-20", "token discipline", needTokens, checkEVS20},
+	{"PC-7", "primary configurations", needConfs, checkPC7},
 	{"GRP-1", "self-inclusion", needViews, checkGRP1},
 	{"GRP-2", "view agreement", needViews, checkGRP2},
 	{"GRP-3", "view identifiers", needViews, checkGRP3},

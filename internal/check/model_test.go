@@ -24,6 +24,7 @@ type model struct {
 	inc     uint64
 	token   map[evs.RingID]uint64
 	bug     bug
+	voters  int // daemons that there can be
 }
 
 // bug is a mistake that the model can be told to make: what a wrong implementation would do, all the time.
@@ -44,6 +45,7 @@ const (
 	bugSelfDiscard     // self-discard is ignored
 	bugTokenTwice      // a duplicate token is acted upon
 	bugBlindRelay      // Reliable messages are passed on twice, early and in order
+	bugHalf            // half of the daemons count as a majority
 )
 
 type mdaemon struct {
@@ -110,7 +112,7 @@ type mclient struct {
 var modelGroups = []string{"alpha", "beta", "gamma"}
 
 func newModel(seed uint64, daemons int) *model {
-	m := &model{rnd: rand.New(rand.NewPCG(seed, 7)), token: map[evs.RingID]uint64{}}
+	m := &model{rnd: rand.New(rand.NewPCG(seed, 7)), token: map[evs.RingID]uint64{}, voters: daemons}
 	for i := range daemons {
 		m.daemons = append(m.daemons, nil)
 		m.start(i)
@@ -144,6 +146,14 @@ func (m *model) connect(d *mdaemon) *mclient {
 	d.clients = append(d.clients, c)
 	m.put(evs.Trace{Kind: evs.TraceConnect, Proc: d.id, Session: c.id})
 	return c
+}
+
+// primary is what a configuration of so many daemons is.
+func (m *model) primary(members int) evs.Primary {
+	if 2*members > m.voters || m.bug == bugHalf && 2*members == m.voters {
+		return evs.PrimaryYes
+	}
+	return evs.PrimaryNo
 }
 
 // install moves daemons, with whatever of their old rings they hold, to one new ring.
@@ -223,7 +233,7 @@ func (m *model) install(members []*mdaemon) {
 		d.tring = evs.RegularID(id)
 		d.words = [2]uint32{uint32(id.Rep)*7919 + 1, uint32(id.Seq)}
 		d.index = 1
-		m.put(evs.Trace{Kind: evs.TraceConf, Proc: d.id, Conf: d.tring, Members: ids, Origins: origins})
+		m.put(evs.Trace{Kind: evs.TraceConf, Proc: d.id, Conf: d.tring, Members: ids, Origins: origins, Primary: m.primary(len(ids))})
 		for _, g := range modelGroups {
 			mg := state[g]
 			old := d.groups[g]
@@ -295,7 +305,7 @@ func (m *model) transition(old *mring, set []*mdaemon, to evs.RingID) {
 		}
 		d.tring = evs.TransitionalID(old.id, to)
 		if m.bug != bugNoSignal {
-			m.put(evs.Trace{Kind: evs.TraceConf, Proc: d.id, Conf: d.tring, Members: ids})
+			m.put(evs.Trace{Kind: evs.TraceConf, Proc: d.id, Conf: d.tring, Members: ids, Primary: evs.PrimaryNo})
 		}
 		d.words = [2]uint32{uint32(old.id.Rep)*104729 + uint32(to.Rep)*31 + 5, uint32(to.Seq)}
 		d.index = 0

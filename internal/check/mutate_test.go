@@ -275,6 +275,7 @@ func TestPlantedBugsAreFound(t *testing.T) {
 		{"self-discard ignored", bugSelfDiscard, "GRP-18"},
 		{"token acted upon twice", bugTokenTwice, "EVS-20"},
 		{"early messages delivered again", bugBlindRelay, "EVS-2 GRP-8"},
+		{"half is a majority", bugHalf, "PC-7"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			missing := strings.Fields(c.rules)

@@ -61,6 +61,9 @@ func Describe(t *evs.Trace) string {
 		fmt.Fprintf(&b, "start, stored ring sequence %d", t.Number)
 	case evs.TraceConf:
 		fmt.Fprintf(&b, "conf %s %v", t.Conf, t.Members)
+		if t.Primary != evs.PrimaryUnclaimed {
+			fmt.Fprintf(&b, " primary %v", t.Primary)
+		}
 	case evs.TraceSend:
 		fmt.Fprintf(&b, "send #%d in %s", t.Number, t.Conf)
 		message()
@@ -105,6 +108,8 @@ func Describe(t *evs.Trace) string {
 		}
 	case evs.TraceSelfLeave:
 		fmt.Fprintf(&b, "self-leave of %s", t.Group)
+	case evs.TracePrimary:
+		fmt.Fprintf(&b, "told that primary is %v", t.Primary)
 	case evs.TraceVSMulticast:
 		fmt.Fprintf(&b, "vs multicast %s to %s %v digest %x", t.Service, t.Group, t.Groups, t.Digest)
 		if t.View != nil {

@@ -29,6 +29,11 @@ const (
 		a store 4; a trans 3>4 a; a conf 4 a
 		b store 5; b trans 3>5 b; b conf 5 b
 	`
+	// Two of three daemons are primary together.
+	voting = `
+		a start; a store 9; a conf 1 a no; b start; b store 9; b conf 2 b no
+		a trans 1>3 a no; a conf 3 a,b yes; b trans 2>3 b no; b conf 3 a,b yes
+	`
 	// A message of b's first ring comes to a in ring 3.
 	late = `
 		a start; a store 1; a conf 1 a; b start; b store 2; b conf 2 b; b send 2/7 reliable; b dlv 2/7; a store 3; b store 3
@@ -68,6 +73,7 @@ var goodTraces = []struct{ name, text string }{
 	{"death excuses", boot + `a send 3/1 safe; a dlv 3/1; b fail`},
 	{"restart", boot + `a fail; a2 start 3; a2 store 4; a2 conf 4 a2; b store 6; a2 store 6; a2 trans 4>6 a2; a2 conf 6 a2,b; b trans 3>6 b; b conf 6 a2,b`},
 	{"tokens", boot + `a token 3 1; b token 3 2; a token 3 3; b lost 3 2; a lost 3 3`},
+	{"primary", voting + `x@a connect; x@a told yes; b trans 3>5 b no; b conf 5 b no; a trans 3>6 a no; x@a told no; a conf 6 a,c yes; x@a told yes`},
 	{"group", group + third},
 	{"group messages", group + `x@a cast m1 safe g; x@a cast m2 reliable g discard; y@b cast m3 agreed x@a; y@b got m2
 		x@a got m1; y@b got m1; x@a got m3` + third},
@@ -137,6 +143,11 @@ var badTraces = []struct {
 	{rules: "EVS-16", text: `a start; a store 1; a conf 1 a; b start; b store 2; b conf 2 b; a store 3; b store 3; c start; c fail
 		a trans 1>3 a; a conf 3 a,b,c; b trans 2>3 b; b conf 3 a,b,c; a send 3/1 safe; a dlv 3/1; b dlv 3/1`},
 	{rules: "EVS-17 EVS-15", text: boot + `a send 3/1 safe; a dlv 3/1` + apart},
+	{rules: "PC-7", text: voting + `c start; c store 9; c conf 4 c yes`},
+	{rules: "PC-7", text: voting + `b trans 3>5 b yes`},
+	{rules: "PC-7", text: voting + `a trans 3>6 a,b no; a conf 6 a,b yes; b trans 3>6 a,b no; b conf 6 a,b no`},
+	{rules: "PC-7", text: voting + `x@a connect; x@a told yes; x@a told yes`},
+	{rules: "PC-7", text: voting + `x@a connect; x@a told no`, opt: quiet},
 	{rules: "EVS-18", text: boot + `a fail; a2 start 3; a2 store 4; a2 conf 4 a2; b store 6; b trans 3>6 b; b conf 6 a,a2,b`},
 	{rules: "EVS-18 EVS-7", text: boot + `a fail; a2 start 3; a2 store 4; a2 conf 4 a2; a2 store 6; a2 trans 4>6 a2; a2 conf 6 a2,b
 		b store 6; b trans 3>6 a2,b; b conf 6 a2,b`},

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"evensong/internal/proto/membership"
 )
 
 // Rereader returns what reads once more all that c came from: the same file, by its absolute path and no other, the same
@@ -73,6 +75,9 @@ func Changes(now, next *Config, name string) []Change {
 		out = append(out, Change{v.Key, text, sealing || slices.Contains(atStart, v.Key)})
 	}
 	out = append(out, changedKeys(now, next)...)
+	if a, b := now.Voters(), next.Voters(); a != nil && b != nil && !membership.MajoritiesMeet(a, b) {
+		out = append(out, Change{"PrimaryRule", "PrimaryRule = majority: a daemon that runs refuses this list, since more than half of each of the two could be primary at once; change it by one daemon at a time", true})
+	}
 	out = append(out, changedDaemons(now, next, name)...)
 	if !slices.Equal(now.shared(), next.shared()) {
 		out = append(out, Change{"segments", "multicast and broadcast: those of the start are used, and further daemons get copies of their own", true})

@@ -21,6 +21,7 @@ func TestChanges(t *testing.T) {
 		return &c
 	}
 	const base = "Spread_Segment unicast { a 10.0.0.1\n b 10.0.0.2 }\n"
+	const three = "Spread_Segment unicast { a 10.0.0.1\n b 10.0.0.2\n c 10.0.0.3 }\n"
 	for _, x := range []struct {
 		now, next string
 		want      []string // ! before what needs a restart
@@ -33,6 +34,10 @@ func TestChanges(t *testing.T) {
 		{base, "Spread_Segment unicast { a 10.0.0.1\n b 10.0.0.3 }\n", []string{"daemon b is at 10.0.0.3:4803 instead of 10.0.0.2:4803"}},
 		{base, "Spread_Segment unicast { a 10.0.0.9\n b 10.0.0.2 }\n", []string{"!daemon a is at 10.0.0.9:4803 instead of 10.0.0.1:4803"}},
 		{base, "Spread_Segment unicast { a 10.0.0.1\n c 10.0.0.2 }\n", []string{"daemon c is new, at 10.0.0.2:4803", "daemon b is removed"}},
+		{base, base + "PrimaryRule = majority", []string{"PrimaryRule: majority instead of default (f:3)"}},
+		{three + "PrimaryRule = majority", base + "PrimaryRule = majority", []string{"daemon c is removed"}},
+		{three + "PrimaryRule = majority", "Spread_Segment unicast { a 10.0.0.1 }\nPrimaryRule = majority",
+			[]string{"!PrimaryRule = majority: a daemon that runs refuses this list", "daemon b is removed", "daemon c is removed"}},
 		{base, "Spread_Segment 239.1.1.1:4803 { a 10.0.0.1\n b 10.0.0.2 }\n", []string{"!multicast"}},
 	} {
 		var got []string

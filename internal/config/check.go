@@ -28,7 +28,7 @@ func (r *reader) finish() {
 	if pos, ok := r.seen["AccessRulesFile"]; ok && len(c.Auth.Rules) > 0 {
 		r.errorf(pos, "remove one of them", "there are access rules here and in a file of their own")
 	}
-	for _, p := range append(c.authProblems(), c.windowProblems()...) {
+	for _, p := range slices.Concat(c.authProblems(), c.windowProblems(), c.primaryProblems()) {
 		r.problems = append(r.problems, r.at(p))
 	}
 	if pos, ok := r.seen["AcceleratedWindow"]; ok && c.Ring.AcceleratedWindow == 0 {
@@ -92,6 +92,15 @@ func (c *Config) windowProblems() []keyedProblem {
 			Hint: "it is the part of a daemon's packets that follows the token; choose 0 to " + fmt.Sprint(limit)}, []string{"AcceleratedWindow", name}})
 	}
 	return out
+}
+
+// primaryProblems checks that there are names to count.
+func (c *Config) primaryProblems() []keyedProblem {
+	if c.Primary != PrimaryMajority || !slices.ContainsFunc(c.Daemons, func(d Daemon) bool { return d.Name == "" }) {
+		return nil
+	}
+	return []keyedProblem{{Problem{Severity: Error, Text: "PrimaryRule = majority wants the names of all daemons, and a peer is given by its address alone",
+		Hint: "write --peer NAME=HOST:PORT for each, the same on all daemons, or use a file"}, []string{"PrimaryRule", "peer"}}}
 }
 
 // problems checks the bounds of sessions against each other.

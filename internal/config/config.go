@@ -65,6 +65,9 @@ type Config struct {
 	// should be those of a wide-area network. It is known once all addresses are (after Resolve).
 	Wide bool
 
+	// Primary is the rule by which a configuration of daemons is primary: PrimaryMajority, or PrimaryNone. Empty: PrimaryNone.
+	Primary string
+
 	Local    Local
 	Ring     Ring
 	Timers   Timers
@@ -86,6 +89,22 @@ type Config struct {
 
 	origins map[string]Origin
 	where   places
+}
+
+// The rules for primary configurations.
+const (
+	// PrimaryMajority: more than half of the daemons of the list.
+	PrimaryMajority = "majority"
+	// PrimaryNone: no configuration is said to be primary.
+	PrimaryNone = "none"
+)
+
+// Voters are the names of the daemons of which a primary configuration has more than half; nil: nothing is claimed.
+func (c *Config) Voters() []string {
+	if c.Primary != PrimaryMajority {
+		return nil
+	}
+	return c.Names()
 }
 
 // Rank is the place of daemon i in ring order as all daemons must agree on it: its index, or zero without a file.

@@ -73,6 +73,7 @@ var (
 	eventTypes = []string{"ACM", "CONFIGURATION", "DATA_LINK", "DEBUG", "EVENTS", "EXIT", "FLOW_CONTROL", "GROUPS", "MEMBERSHIP",
 		"MEMORY", "NETWORK", "PRINT", "PROTOCOL", "SECURITY", "SESSION", "SKIPLIST", "STATUS"}
 	datagramPaths = []string{"auto", "segment", "batch", "single"}
+	primaryRules  = []string{PrimaryMajority, PrimaryNone}
 	priorities    = []string{"CRITICAL", "ERROR", "FATAL", "INFO", "WARNING", "pDEBUG"}
 )
 
@@ -90,6 +91,8 @@ func init() { // not an initializer: the setters report by way of keywords
 		}},
 		"PacketBytes":     {kind: kindNumber, low: minPacket, high: packet.MaxDatagram, set: func(r *reader, g given) { r.cfg.Ring.PacketBytes = int(g.num) }},
 		"AcceleratedRing": {kind: kindBool, set: func(r *reader, g given) { r.cfg.Ring.Accelerated = g.yes }},
+
+		"PrimaryRule": {kind: kindWord, words: primaryRules, set: func(r *reader, g given) { r.cfg.Primary = g.str }},
 
 		"MaxSessionMessages": {kind: kindNumber, low: 0, high: math.MaxInt32, set: (*reader).setMaxSessionMessages},
 		"SocketPortReuse":    {kind: kindTri, set: func(r *reader, g given) { r.cfg.Local.SocketPortReuse = g.tri }},

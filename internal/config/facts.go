@@ -21,6 +21,7 @@ type Facts struct {
 	Cluster      string
 	Ranked       bool          // the order of Daemons matters
 	Accelerated  bool          // ring variant
+	Majority     bool          // the majority of Daemons is primary
 	TokenTimeout time.Duration // in force, whole milliseconds; it may differ, but is worth a sentence
 	Daemons      []DaemonFact
 
@@ -37,7 +38,7 @@ type DaemonFact struct {
 // FactsOf computes the facts of a resolved configuration. tokenTimeout is the one in force, after defaults.
 func FactsOf(c *Config, tokenTimeout time.Duration) Facts {
 	f := Facts{
-		Cluster: c.Cluster, Ranked: c.Ranked, Accelerated: c.Ring.Accelerated,
+		Cluster: c.Cluster, Ranked: c.Ranked, Accelerated: c.Ring.Accelerated, Majority: c.Primary == PrimaryMajority,
 		TokenTimeout: tokenTimeout.Truncate(time.Millisecond),
 		names:        make(map[uint32]string),
 	}
@@ -80,11 +81,12 @@ func hash32(s string) uint32 {
 //	| 1    | flags | timeout, ms | n       | cluster  | count  | count x (name 4, address 3)     |
 //	+------+-------+-------------+---------+----------+--------+---------------------------------+
 //
-// flags: 1 ranked, 2 accelerated. The first byte is the version of this layout.
+// flags: 1 ranked, 2 accelerated, 4 majority. The first byte is the version of this layout.
 const (
 	factsVersion     = 1
 	flagRanked       = 1
 	flagAccelerated  = 2
+	flagMajority     = 4
 	factsHeader      = 7
 	daemonFactLength = 7
 )
@@ -100,6 +102,9 @@ func (f Facts) AppendBinary(b []byte) ([]byte, error) {
 	}
 	if f.Accelerated {
 		flags |= flagAccelerated
+	}
+	if f.Majority {
+		flags |= flagMajority
 	}
 	ms := min(max(f.TokenTimeout.Milliseconds(), 0), maxTimer.Milliseconds())
 	b = append(b, factsVersion, flags)
@@ -119,7 +124,7 @@ var errFacts = errors.New("malformed configuration facts")
 
 // DecodeFacts reads what AppendBinary wrote. Every bound is checked before anything is allocated.
 func DecodeFacts(b []byte) (Facts, error) {
-	if len(b) < factsHeader+1 || b[0] != factsVersion || b[1]&^(flagRanked|flagAccelerated) != 0 {
+	if len(b) < factsHeader+1 || b[0] != factsVersion || b[1]&^(flagRanked|flagAccelerated|flagMajority) != 0 {
 		return Facts{}, errFacts
 	}
 	flags, ms, n := b[1], binary.BigEndian.Uint32(b[2:]), int(b[6])
@@ -132,7 +137,7 @@ func DecodeFacts(b []byte) (Facts, error) {
 	if count > MaxDaemons || len(rest) != count*daemonFactLength {
 		return Facts{}, errFacts
 	}
-	f := Facts{Cluster: string(cluster), Ranked: flags&flagRanked != 0, Accelerated: flags&flagAccelerated != 0,
+	f := Facts{Cluster: string(cluster), Ranked: flags&flagRanked != 0, Accelerated: flags&flagAccelerated != 0, Majority: flags&flagMajority != 0,
 		TokenTimeout: time.Duration(ms) * time.Millisecond}
 	for i := range count {
 		d := rest[i*daemonFactLength:]
@@ -151,6 +156,9 @@ func Diff(here, there Facts) []string {
 	}
 	if here.Accelerated != there.Accelerated {
 		say("ring variant differs: %s here, %s there", variant(here), variant(there))
+	}
+	if here.Majority != there.Majority {
+		say("rule for primary configurations differs: %s here, %s there", primaryRule(here), primaryRule(there))
 	}
 	if here.Ranked != there.Ranked {
 		say("daemon list comes from %s here, from %s there", listSource(here), listSource(there))
@@ -223,6 +231,13 @@ func variant(f Facts) string {
 		return "accelerated"
 	}
 	return "regular"
+}
+
+func primaryRule(f Facts) string {
+	if f.Majority {
+		return PrimaryMajority
+	}
+	return PrimaryNone
 }
 
 func listSource(f Facts) string {

@@ -54,6 +54,7 @@ func TestFactsDiff(t *testing.T) {
 		{"one more there", facts(segment("z 10.0.0.9 a 10.0.0.1 b 10.0.0.2 c 10.0.0.3")), []string{"daemon 1 of the list is only in the list there"}},
 		{"one less there", facts(segment("a 10.0.0.1 c 10.0.0.3")), []string{"b is only in the list here"}},
 		{"ring", facts("AcceleratedRing = no\n" + segment("a 10.0.0.1 b 10.0.0.2 c 10.0.0.3")), []string{"ring variant differs: accelerated here, regular there"}},
+		{"primary", facts("PrimaryRule = majority\n" + segment("a 10.0.0.1 b 10.0.0.2 c 10.0.0.3")), []string{"rule for primary configurations differs: none here, majority there"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if diff := cmp.Diff(row.want, Diff(abc, sent(t, row.there))); diff != "" {

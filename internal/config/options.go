@@ -150,6 +150,14 @@ var options = append([]Option{
 		set: integer(minPacket, packet.MaxDatagram, func(c *Config, n int64) { c.Ring.PacketBytes = int(n) })},
 	{Name: "accelerated-ring", Key: "AcceleratedRing", Usage: "`BOOL`: pass the token before the last packets; equal on all daemons", Default: "true if the daemons are in one network",
 		set: one(func(c *Config, v string) error { return parseBool(v, &c.Ring.Accelerated) })},
+	{Name: "primary-rule", Key: "PrimaryRule", Usage: "`RULE` for primary configurations of daemons, majority or none; equal on all daemons", Default: "none",
+		set: one(func(c *Config, v string) error {
+			if v = strings.ToLower(v); !slices.Contains(primaryRules, v) {
+				return fmt.Errorf("%q is no rule for primary configurations; write %s", v, strings.Join(primaryRules, " or "))
+			}
+			c.Primary = v
+			return nil
+		})},
 	{Name: "max-clients", Usage: "most `CLIENTS` at a time", Default: "20000, or what the descriptor limit allows",
 		set: integer(1, 10_000_000, func(c *Config, n int64) { c.Sessions.Limit = int(n) })},
 	{Name: "client-bytes", Usage: "`BYTES` that wait for a client from which on it is slow (KiB, MiB, GiB allowed)", Default: "8MiB",
@@ -274,7 +282,7 @@ func Assemble(file *Config, v *Values, getenv func(string) (string, bool), hostN
 			problems = append(problems, more...)
 		}
 	}
-	for _, p := range slices.Concat(c.authProblems(), c.windowProblems(), c.Sessions.problems(), c.Timers.problems()) {
+	for _, p := range slices.Concat(c.authProblems(), c.windowProblems(), c.primaryProblems(), c.Sessions.problems(), c.Timers.problems()) {
 		if overridden(&c, p.keys) { // otherwise the file's own problem is there already, with its place
 			p.File = c.lastOrigin(p.keys)
 			problems = append(problems, p.Problem)

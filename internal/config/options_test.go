@@ -114,6 +114,33 @@ func TestWithoutFile(t *testing.T) {
 	}
 }
 
+// A majority wants names to count, wherever the rule and the peers come from.
+func TestPrimaryRuleWantsNames(t *testing.T) {
+	for _, x := range []struct {
+		args string
+		want string // of the daemons that count; empty: refused
+	}{
+		{"--name=a --primary-rule=majority --peer=b=10.0.0.2 --peer=c=10.0.0.3", "a b c"},
+		{"--name=a --primary-rule=MAJORITY --peer=b=10.0.0.2 --peer=10.0.0.3", ""},
+		{"--name=a --primary-rule=none --peer=10.0.0.3", "none"},
+		{"--name=a --primary-rule=majority", "a"},
+	} {
+		c, err := Assemble(nil, flags(t, strings.Fields(x.args)...), env(nil), hostAlpha)
+		got := strings.Join(c.Voters(), " ")
+		if c.Voters() == nil {
+			got = "none"
+		}
+		switch {
+		case x.want == "":
+			if err == nil || !strings.Contains(err.Error(), "--peer: error: PrimaryRule = majority wants the names of all daemons") && !strings.Contains(err.Error(), "--primary-rule: error: PrimaryRule") {
+				t.Errorf("%s: %v", x.args, err)
+			}
+		case err != nil || got != x.want:
+			t.Errorf("%s: %s, %v; want %s", x.args, got, err, x.want)
+		}
+	}
+}
+
 func TestOptionMistakes(t *testing.T) {
 	bad := map[string]string{
 		"name": "this-name-is-too-long-for-it", "cluster": strings.Repeat("x", 64), "peer": "b=10.0.0.2,b=10.0.0.3,c=10.0.0.999,=1",
@@ -122,7 +149,7 @@ func TestOptionMistakes(t *testing.T) {
 		"state-dir":        strings.Repeat("x", 5000),
 		"cluster-key-file": "",
 		"runtime-dir":      "a\x00b", "user": "a b", "group": "", "token-timeout": "5", "timer-profile": "far", "lookup-timeout": "2h", "window": "0", "personal-window": "99999999999999999999",
-		"accelerated-window": "some", "accelerated-ring": "maybe", "max-clients": "-1", "client-bytes": "9XB",
+		"accelerated-window": "some", "accelerated-ring": "maybe", "primary-rule": "half", "max-clients": "-1", "client-bytes": "9XB",
 		"client-hard-bytes": "1", "all-client-bytes": "lots", "slow-client": "wait", "slow-client-stall": "5", "slow-client-wait": "0s", "max-message": "65MiB",
 		"max-session-messages": "1e3", "log-file": "\x00", "log-level": "loud", "dangerous-monitor": "2",
 		"admin-socket": "/run/", "admin-listen": "9000", "admin-token-file": "", "admin-cert": "a\x00", "admin-key": "", "admin-peer": "b",

@@ -193,6 +193,7 @@ func (c *Config) values() []ReportValue {
 	}
 	add("AcceleratedRing", accelerated)
 	add("AcceleratedWindow", number(int64(c.Ring.AcceleratedWindow)))
+	add("PrimaryRule", c.Primary)
 	add("max-clients", number(int64(c.Sessions.Limit)))
 	add("client-bytes", number(c.Sessions.ByteBudget))
 	add("client-hard-bytes", number(c.Sessions.HardBytes))

@@ -27,6 +27,7 @@ type cluster struct {
 	network transport.Mem
 	servers map[string]*server
 	n       int64
+	voters  []string // of which a primary configuration has more than half
 
 	mu   sync.Mutex
 	side map[netip.AddrPort]int // daemons of different numbers do not hear each other
@@ -38,9 +39,9 @@ func clusterAddr(name string) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + slices.Index(clusterNames, name))}), 4803)
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T, voters ...string) *cluster {
 	t.Helper()
-	c := &cluster{T: t, servers: map[string]*server{}, n: conversations.Add(1), side: map[netip.AddrPort]int{}}
+	c := &cluster{T: t, servers: map[string]*server{}, n: conversations.Add(1), side: map[netip.AddrPort]int{}, voters: voters}
 	c.network.SetDrop(func(from, to netip.AddrPort) bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -62,7 +63,7 @@ func (c *cluster) start(name string) {
 		}
 		hc.Conn, hc.TokenTimeout = conn, clusterTimeout
 		nc.Me = evs.ProcID{Name: name, Rank: uint16(slices.Index(clusterNames, name))}
-		nc.Cluster, nc.Ring.TokenTimeout = "conformance", clusterTimeout
+		nc.Cluster, nc.Ring.TokenTimeout, nc.Voters = "conformance", clusterTimeout, c.voters
 		for _, peer := range clusterNames {
 			nc.Peers = append(nc.Peers, clusterAddr(peer))
 		}

@@ -37,6 +37,7 @@ var kinds = []struct{ prefix, event string }{
 	{"daemons of the configuration", Membership},
 	{"all daemons of the configuration", Membership},
 	{"another daemon uses this daemon's name", Membership},
+	{"primary", Membership},
 	{"the ring number could not be stored", Membership},
 	{"a daemon runs with another token timeout", Configuration},
 	{"a daemon prefers the other ring variant", Configuration},

@@ -144,6 +144,7 @@ func nodeConfig(c *config.Config, self int, access *config.Access) (node.Config,
 			n.Peers = append(n.Peers, p.Addr)
 		}
 	}
+	n.Voters = c.Voters()
 	if c.Ranked {
 		n.Listed = c.Names() // a file says who belongs to the cluster; without one whoever comes does
 	}

@@ -148,6 +148,7 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 // configuration fills in who is in it, and who is not.
 func (c *control) configuration(st *node.Status, differences func([]byte, []string) []string, out *admin.Status) {
 	out.Members, out.Missing, out.Others = []admin.Member{}, []admin.Member{}, []admin.Member{}
+	out.Primary = st.Primary.String()
 	defer c.absent(st, differences, out)
 	if st.Conf == nil {
 		return
@@ -273,7 +274,7 @@ func (c *control) Members(ctx context.Context) (admin.Members, error) {
 	}
 	var s admin.Status
 	c.configuration(&st, differences, &s)
-	return admin.Members{Ring: s.Ring, Leader: s.Leader, Members: s.Members, Missing: s.Missing, Others: s.Others}, nil
+	return admin.Members{Ring: s.Ring, Leader: s.Leader, Primary: s.Primary, Members: s.Members, Missing: s.Missing, Others: s.Others}, nil
 }
 
 // Groups implements admin.Daemon.

@@ -5,6 +5,7 @@ package host_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -334,5 +335,35 @@ func TestReloadOfAccessFilesKeepsWindows(t *testing.T) {
 		if w := f.windows(); w != [3]int{200, 50, 20} {
 			t.Errorf("windows %v after a reload that changes nothing", w)
 		}
+	}
+}
+
+// TestReloadPrimaryRule: the rule is in force with the reload, and a list that goes too far for it is refused, with what to do.
+func TestReloadPrimaryRule(t *testing.T) {
+	base := fmt.Sprintf("Spread_Segment unicast:%d { a 127.0.0.1 }\n", freeAddr(t).Port())
+	f := startFiled(t, "a", base)
+	f.until("a")
+	status := func() string {
+		var p string
+		f.look(func(m *node.Machine) { p = m.Status(0).Primary.String() })
+		return p
+	}
+	for _, x := range []struct{ text, want string }{{base + "PrimaryRule = majority\n", "yes"}, {base, "unclaimed"}, {base + "PrimaryRule = majority\n", "yes"}} {
+		f.write(x.text)
+		if r, err := f.host.Reload(t.Context()); err != nil || len(r.Changed) != 1 || !strings.HasPrefix(r.Changed[0], "PrimaryRule: ") {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		for end := time.Now().Add(20 * time.Second); status() != x.want; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("primary is %s, want %s", status(), x.want)
+			}
+		}
+	}
+	f.write("PrimaryRule = majority\n" + strings.Replace(base, "}", "b 127.0.0.2 c 127.0.0.3 }", 1))
+	if _, err := f.host.Reload(t.Context()); !errors.Is(err, host.ErrReload) || !strings.Contains(err.Error(), "one daemon at a time") {
+		t.Errorf("two daemons more: %v", err)
+	}
+	if got := status(); got != "yes" {
+		t.Errorf("after a refusal primary is %s", got)
 	}
 }

@@ -58,6 +58,7 @@ type host struct {
 	slow         slowLimits
 	inputBytes   int
 	accelerated  bool
+	voters       []string // of its file: see World.vote
 
 	waiting      []*datagram // while paused
 	waitingBytes int
@@ -135,7 +136,7 @@ func (h *host) start() {
 func (h *host) config() node.Config {
 	w := h.w
 	cfg := node.Config{
-		Me: h.me, Cluster: Cluster, Listed: h.file.listed, Accelerated: h.accelerated, Ring: w.ring, Stable: h.stable,
+		Me: h.me, Cluster: Cluster, Listed: h.file.listed, Voters: h.voters, Accelerated: h.accelerated, Ring: w.ring, Stable: h.stable,
 		SessionBytes: h.sessionBytes, InputBytes: h.inputBytes, Trace: true,
 	}
 	for i, o := range w.hosts {
@@ -161,6 +162,12 @@ func (h *host) config() node.Config {
 // middle of one.
 func (h *host) edit(f file) {
 	h.file = f
+	h.w.after(0, h.reload)
+}
+
+// vote changes whom the daemon's file counts.
+func (h *host) vote(voters []string) {
+	h.voters = voters
 	h.w.after(0, h.reload)
 }
 

@@ -15,6 +15,7 @@ import (
 //
 //   - every join and leave is answered, behind its view or self-leave and with that view's id (W27);
 //   - every message with a request number has one receipt;
+//   - who asks is told whether the configuration is primary (PC-7, which the checkers judge);
 //   - a member is evicted in the view that the evicting one saw, or not at all (VS-8), and is told.
 //
 // What they do is drawn apart, so that schedules without them stay what they were.
@@ -113,6 +114,9 @@ func (c *client) helloOwn() {
 	c.own = &ownState{asm: frame.OwnAssembly{Limit: frame.MaxOwnBody}, pending: map[uint32]ownAsked{}, receipts: map[uint32]bool{}}
 	h := frame.OwnHello{
 		Membership: !c.noViews, User: c.user, Program: "sim", Capabilities: []string{frame.OwnCapEvict, frame.OwnCapReceipt},
+	}
+	if c.w.voting {
+		h.Capabilities = append(h.Capabilities, frame.OwnCapPrimary)
 	}
 	c.push(frame.AppendOwnChoice(h.Append(nil), frame.AuthNull))
 }
@@ -219,6 +223,10 @@ func (c *client) frameOwn(t frame.OwnType, body []byte) frame.OwnFault {
 			c.w.fail("OWN", "%s got a receipt %d that it does not wait for", c.sess.Name, request)
 		}
 		delete(c.own.receipts, request)
+		return fault
+	case frame.OwnPrimary:
+		p, fault := frame.ParseOwnPrimary(body)
+		c.record(evs.Trace{Kind: evs.TracePrimary, Primary: p})
 		return fault
 	case frame.OwnDaemons:
 		_, fault := frame.ParseOwnDaemons(body)

@@ -27,6 +27,7 @@ type Profile struct {
 	calm                             bool          // no varied configuration
 	wide                             bool          // daemons on several continents, with the timers for that
 	edits                            float64       // how often files change besides the other faults
+	primary                          float64       // how often files have a rule for primary configurations
 	pressure                         bool          // small budgets for readers, a policy for slow ones, and much to read
 }
 
@@ -39,7 +40,7 @@ var everything = [faultEnd]int{
 func Profiles() []Profile {
 	return []Profile{
 		{Name: "mixed", Text: "everything, at random", hosts: [2]int{3, 7}, clients: [2]int{6, 30}, messages: [2]int{200, 210}, faults: [2]int{6, 8},
-			length: 8500 * time.Millisecond, least: 10 * time.Second, weights: everything, kinds: 3, asym: 0.01, edits: 0.25},
+			length: 8500 * time.Millisecond, least: 10 * time.Second, weights: everything, kinds: 3, asym: 0.01, edits: 0.25, primary: 0.25},
 		{Name: "calm", Text: "no faults but clients coming and going", hosts: [2]int{1, 7}, clients: [2]int{6, 30}, messages: [2]int{200, 400}, faults: [2]int{2, 4},
 			length: 4 * time.Second, weights: [faultEnd]int{faultClientGone: 4, faultClientSlow: 1}, calm: true},
 		{Name: "partition", Text: "partitions and merges, many shortly after one another", hosts: [2]int{3, 7}, clients: [2]int{6, 20}, messages: [2]int{200, 240}, faults: [2]int{8, 12},
@@ -56,6 +57,9 @@ func Profiles() []Profile {
 		{Name: "reload", Text: "files change while daemons run, among partitions and restarts", hosts: [2]int{3, 6}, clients: [2]int{6, 20}, messages: [2]int{200, 240}, faults: [2]int{3, 6},
 			length: 10 * time.Second, kinds: 2, edits: 1,
 			weights: [faultEnd]int{faultPartition: 3, faultHeal: 4, faultCrashQuick: 3, faultCrashSlow: 2, faultLeave: 1, faultPause: 2, faultWeather: 3, faultTrap: 3, faultClientGone: 2}},
+		{Name: "primary", Text: "primary configurations by majority, and the list of daemons changes by one", hosts: [2]int{2, 6}, clients: [2]int{6, 15}, messages: [2]int{100, 140}, faults: [2]int{6, 10},
+			length: 8 * time.Second, kinds: 2, primary: 1,
+			weights: [faultEnd]int{faultPartition: 8, faultCascade: 4, faultOneWay: 1, faultHeal: 6, faultCrashQuick: 4, faultCrashSlow: 3, faultCrashAll: 1, faultLeave: 2, faultPause: 3, faultTrap: 4, faultLastWords: 2}},
 		{Name: "pressure", Text: "clients that read too slowly, with small budgets and each policy", hosts: [2]int{2, 4}, clients: [2]int{6, 12}, messages: [2]int{900, 1200}, faults: [2]int{10, 16},
 			length: 5 * time.Second, kinds: 1, pressure: true,
 			weights: [faultEnd]int{faultClientSlow: 20, faultClientGone: 2, faultPartition: 1, faultHeal: 2, faultPause: 1}},
@@ -126,6 +130,9 @@ func (w *World) build(p *Profile) time.Duration {
 		}
 		w.at(w.between(0, spread), h.start)
 	}
+	if w.votes.Float64() < p.primary {
+		w.vote(time.Second, p.length)
+	}
 	for i := range count(p.clients) {
 		c := w.addClient("c"+strconv.Itoa(i), r.IntN(n))
 		c.noViews, c.stray = w.chance(0.1), w.chance(0.3)
@@ -149,6 +156,30 @@ func (w *World) build(p *Profile) time.Duration {
 	w.ownClients(begin, end)
 	w.load(begin, end, times, count(p.messages))
 	return end
+}
+
+// vote gives the daemons a rule for primary configurations. In some schedules its list gets a daemon more, or loses one, while
+// faults happen: every file at a moment of its own. A second change would want to know that the first has been read by all.
+func (w *World) vote(begin, length time.Duration) {
+	w.voting = true
+	r := w.votes
+	names := make([]string, len(w.hosts))
+	for i, h := range w.hosts {
+		names[i] = h.name
+	}
+	first, then := names, names
+	if len(names) > 2 {
+		switch fewer := slices.Delete(slices.Clone(names), 1, 2); r.IntN(3) {
+		case 0:
+			first = fewer
+		case 1:
+			then = fewer
+		}
+	}
+	for _, h := range w.hosts {
+		h.voters = first
+		w.at(begin+time.Duration(r.Int64N(int64(length-time.Second/2))), func() { h.vote(then) })
+	}
 }
 
 // vary draws an unusual configuration now and then.

@@ -36,7 +36,7 @@ func TestSchedules(t *testing.T) {
 	for _, x := range []struct {
 		profile string
 		n       int
-	}{{"mixed", 60}, {"calm", 15}, {"partition", 25}, {"restart", 25}, {"asym", 10}, {"churn", 15}, {"reload", 25}, {"pressure", 12}, {"big", 1}} {
+	}{{"mixed", 60}, {"calm", 15}, {"partition", 25}, {"restart", 25}, {"asym", 10}, {"churn", 15}, {"reload", 25}, {"primary", 25}, {"pressure", 12}, {"big", 1}} {
 		t.Run(x.profile, func(t *testing.T) {
 			t.Parallel()
 			n := x.n

@@ -300,6 +300,11 @@ func (w *World) settle() {
 	if why := w.unconverged(all); why != "" {
 		w.complain("LIVE-1", "did not stay converged: %s", why)
 	}
+	for _, h := range w.hosts {
+		if conf := h.node.Configuration(); w.voting && conf.Primary != evs.PrimaryYes {
+			w.complain("PC-7", "%s is with all others in %v, and primary is %v", h.name, conf.ID, conf.Primary)
+		}
+	}
 	for i := range w.final.list {
 		if m := &w.final.list[i]; m.got > m.want {
 			w.complain("LIVE-2", "%v message of %s to %s was received %d times, %d sessions should", m.service, m.from, m.text, m.got, m.want)

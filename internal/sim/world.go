@@ -18,6 +18,7 @@ type World struct {
 	rnd       *rand.Rand
 	edits     *rand.Rand    // what files change to, apart so that other schedules stay what they were
 	dialect   *rand.Rand    // who speaks the own dialect, and what only they do; apart for the same reason
+	votes     *rand.Rand    // who counts for primary configurations, and when that changes; apart for the same reason
 	now       time.Duration // virtual time since the world began
 	step      uint64
 	events    queue
@@ -31,6 +32,7 @@ type World struct {
 	traps     []*trap
 	unchecked bool   // see Arena
 	pressure  bool   // slow clients may stop altogether
+	voting    bool   // files have a rule for primary configurations
 	over      bool   // the faults have ended
 	ids       uint64 // messages made so far
 	bodies    []byte // pattern from which bodies are cut
@@ -62,7 +64,8 @@ type Counters struct {
 
 // newWorld makes an empty world.
 func newWorld(seed uint64) *World {
-	w := &World{rnd: rand.New(rand.NewPCG(seed, 0x5eed)), edits: rand.New(rand.NewPCG(seed, 0xed17)), dialect: rand.New(rand.NewPCG(seed, 0xd1a1)), now: time.Millisecond}
+	w := &World{rnd: rand.New(rand.NewPCG(seed, 0x5eed)), edits: rand.New(rand.NewPCG(seed, 0xed17)), dialect: rand.New(rand.NewPCG(seed, 0xd1a1)),
+		votes: rand.New(rand.NewPCG(seed, 0x707e)), now: time.Millisecond}
 	w.stats.Faults, w.stats.Steps = map[string]int{}, map[string]int{}
 	return w
 }

@@ -126,10 +126,13 @@ func (c ConfID) String() string {
 //
 // Origins is set on regular configurations: for each member the ring it came from. Members with equal origins moved
 // together (a transitional set). The slices are shared and must not be changed.
+//
+// Primary was agreed when the configuration was formed and does not change while it lasts; all members have the same.
 type Configuration struct {
 	ID      ConfID
 	Members []ProcID
 	Origins []RingID
+	Primary Primary
 }
 
 // Representative is the member that formed the ring: the first in ring order.

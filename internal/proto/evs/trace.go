@@ -8,7 +8,7 @@ type TraceKind uint8
 // The events of a trace. Daemon level first, then the session level.
 const (
 	TraceStart      TraceKind = iota + 1 // incarnation begins; Number = stored ring sequence (0: none)
-	TraceConf                            // configuration installed; Conf, Members, Origins
+	TraceConf                            // configuration installed; Conf, Members, Origins, Primary
 	TraceSend                            // message originated; Conf = regular configuration, Seq, Index, Number = sender's own counter, Service, Digest, Length
 	TraceDeliver                         // message delivered by the daemon; Conf = current configuration, Origin = sender, Seq, Index, Service, Digest, Length
 	TraceFail                            // crash, written by whoever crashed it
@@ -25,6 +25,7 @@ const (
 	TraceView                            // session got a view of Group: View
 	TraceSignal                          // session got the transitional signal of Group; View.ID = the view that ends
 	TraceSelfLeave                       // session got the self-leave of Group
+	TracePrimary                         // session was told whether it is in a primary configuration: Primary
 
 	// What users of view synchrony see, one level above the session's own views; all name Session and Group.
 	TraceVSMulticast    // handed a message over: View.ID = the view it sends in, Service, Digest, SelfDiscard; Groups = the receivers of a subgroup cast
@@ -92,6 +93,7 @@ type Trace struct {
 	Conf        ConfID
 	Members     []ProcID
 	Origins     []RingID
+	Primary     Primary
 	Origin      ProcID // sender of a delivered message
 	Seq         uint64 // position of the packet with the last fragment
 	Index       uint32 // which message inside that packet, counted from 0

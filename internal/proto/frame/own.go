@@ -97,6 +97,7 @@ const (
 	OwnTransition  OwnType = 74
 	OwnSelfLeave   OwnType = 75
 	OwnDaemons     OwnType = 76 // where other daemons listen
+	OwnPrimary     OwnType = 77 // whether what follows belongs to a primary configuration
 )
 
 var ownTypeNames = map[OwnType]string{
@@ -105,6 +106,7 @@ var ownTypeNames = map[OwnType]string{
 	OwnListMembers: "LIST_MEMBERS", OwnMethods: "METHODS", OwnWelcome: "WELCOME", OwnClose: "CLOSE", OwnAck: "ACK",
 	OwnReceipt: "RECEIPT", OwnReject: "REJECT", OwnGroups: "GROUPS", OwnMembers: "MEMBERS", OwnMessage: "MESSAGE",
 	OwnView: "VIEW", OwnTransition: "TRANSITION", OwnSelfLeave: "SELF_LEAVE", OwnDaemons: "DAEMONS",
+	OwnPrimary: "PRIMARY",
 }
 
 // String is the name in the document, such as "SELF_LEAVE".
@@ -122,7 +124,7 @@ func (t OwnType) FromClient() bool {
 
 // FromDaemon is the same for a daemon.
 func (t OwnType) FromDaemon() bool {
-	return t >= OwnPiece && t <= OwnPong || t >= OwnMethods && t <= OwnDaemons
+	return t >= OwnPiece && t <= OwnPong || t >= OwnMethods && t <= OwnPrimary
 }
 
 // OwnFault says what is wrong with bytes of the own dialect. Zero is nothing.

@@ -194,3 +194,24 @@ func ParseOwnSelfLeave(body []byte) (group []byte, id evs.ViewID, why evs.Detail
 	id, why, group = r.viewID(), evs.Detail(r.u8()), r.name()
 	return group, id, why, r.end()
 }
+
+// OwnPrimarySize is the size of the PRIMARY frame.
+const OwnPrimarySize = OwnHeaderSize + 4
+
+// AppendOwnPrimary writes the PRIMARY frame: what holds for all messages and views behind it.
+//
+//	primary 1 · zero 3
+func AppendOwnPrimary(dst []byte, p evs.Primary) []byte {
+	at := len(dst)
+	return endOwn(append(beginOwn(dst, OwnPrimary), byte(p), 0, 0, 0), at, 0)
+}
+
+// ParseOwnPrimary reads the body of a PRIMARY frame. A number of a later version claims nothing that is known here.
+func ParseOwnPrimary(body []byte) (p evs.Primary, fault OwnFault) {
+	r := reader{b: body}
+	if p = evs.Primary(r.u8()); p > evs.PrimaryYes {
+		p = evs.PrimaryUnclaimed
+	}
+	r.zero(3)
+	return p, r.end()
+}

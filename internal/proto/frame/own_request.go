@@ -14,6 +14,7 @@ const (
 	OwnCapEvict   = "evict"   // EVICT
 	OwnCapQuery   = "query"   // LIST_GROUPS, LIST_MEMBERS
 	OwnCapReceipt = "receipt" // a MULTICAST with a request number is answered with RECEIPT
+	OwnCapPrimary = "primary" // PRIMARY
 )
 
 // AppendOwnPing writes the PING frame; its eight bytes come back in a PONG.

@@ -75,6 +75,7 @@ func ownCases() []ownCase {
 		{"TRANSITION", AppendOwnTransition(nil, "g", ownID), [2]any{"g", ownID}},
 		{"SELF_LEAVE", AppendOwnSelfLeave(nil, "g", ownID, evs.DetailEvicted), [3]any{"g", ownID, evs.DetailEvicted}},
 		{"DAEMONS", AppendOwnDaemons(nil, welcome.Daemons), welcome.Daemons},
+		{"PRIMARY", AppendOwnPrimary(nil, evs.PrimaryYes), evs.PrimaryYes},
 	}
 }
 
@@ -136,6 +137,8 @@ func parseOwn(t OwnType, b []byte) (any, OwnFault) {
 		return [3]any{string(group), id, why}, fault
 	case OwnDaemons:
 		return two(ParseOwnDaemons(b))
+	case OwnPrimary:
+		return two(ParseOwnPrimary(b))
 	case OwnPiece:
 	}
 	return nil, OwnFaultType

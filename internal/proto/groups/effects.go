@@ -66,6 +66,9 @@ const (
 	KindAck
 	// KindReceipt tells the one recipient that its message was delivered here: Request.
 	KindReceipt
+	// KindPrimary says what holds for all that follows: Primary. It is for every session that wants to know, which node
+	// knows: Sessions is empty.
+	KindPrimary
 )
 
 // String is the lower-case word.
@@ -83,11 +86,13 @@ func (k DeliveryKind) String() string {
 		return "ack"
 	case KindReceipt:
 		return "receipt"
+	case KindPrimary:
+		return "primary"
 	}
 	return fmt.Sprintf("DeliveryKind(%d)", uint8(k))
 }
 
-// Delivery is one thing for some local sessions. Sessions holds each number once; it is never empty.
+// Delivery is one thing for some local sessions. Sessions holds each number once; it is empty for KindPrimary only.
 type Delivery struct {
 	Kind     DeliveryKind
 	Sessions []uint64
@@ -104,6 +109,7 @@ type Delivery struct {
 	Detail  evs.Detail
 	Request uint32
 	Outcome Outcome
+	Primary evs.Primary
 }
 
 // Outcome is what became of a request at its place in the order. The numbers are those of docs/wire/own-dialect.md.

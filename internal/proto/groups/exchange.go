@@ -198,6 +198,7 @@ func (m *Machine) complete(fx *Effects) {
 	m.sessions = make(map[sessionKey]*session, len(m.sessions))
 	m.peers = slices.Clone(m.conf.Members)
 	m.enter(Stable)
+	m.tellPrimary(m.conf.Primary, fx)
 	mine := uint16(m.index[m.cfg.Me])
 	network := viewID(m.conf.ID, m.conf.Representative(), 1)
 	for len(parts) > 0 {

@@ -45,6 +45,9 @@ func (m *Machine) checkConfigurations() error {
 			return fmt.Errorf("peer %v is out of reach", p)
 		}
 	}
+	if m.state == Stable && m.primary != m.conf.Primary || m.state != Stable && m.primary == evs.PrimaryYes {
+		return fmt.Errorf("state %v in %v, and sessions are told that primary is %v (PC-7)", m.state, m.conf, m.primary)
+	}
 	switch m.state {
 	case Stable:
 		if !slices.Equal(m.peers, m.conf.Members) {

@@ -80,6 +80,10 @@ type Machine struct {
 	peers []evs.ProcID
 	why   evs.Detail // why there are configurations since the last exchange that ended
 
+	// primary is what sessions were told of the configuration that their messages and views belong to (PC-7). It is taken back with the
+	// transitional configuration, and given anew when the exchange ends, before the views of the new one.
+	primary evs.Primary
+
 	// View ids: the configuration in which changes happen now, and how many ids it has given away.
 	idConf  evs.ConfID
 	counter uint64
@@ -235,6 +239,7 @@ func (m *Machine) HandleTransitional(conf *evs.Configuration, fx *Effects) {
 	}
 	m.peers = slices.DeleteFunc(m.peers, func(p evs.ProcID) bool { return !m.came[p] })
 	m.idConf = conf.ID // the index goes on, so that ids rise at each member (GRP-3)
+	m.tellPrimary(conf.Primary, fx)
 	if m.state == Exchange {
 		m.abort(fx)
 		m.enter(Aborted)
@@ -287,6 +292,17 @@ func (m *Machine) checkConf(conf *evs.Configuration, kind evs.ConfKind) {
 		panic(fmt.Sprintf("groups: %v in state %v (EVS-6)", conf.ID, m.state))
 	}
 }
+
+// tellPrimary says what holds from here on, if that is something new.
+func (m *Machine) tellPrimary(p evs.Primary, fx *Effects) {
+	if p != m.primary {
+		m.primary = p
+		fx.Deliveries = append(fx.Deliveries, Delivery{Kind: KindPrimary, Primary: p})
+	}
+}
+
+// Primary is what holds for what sessions get now. It is not that of the configuration while an exchange is under way.
+func (m *Machine) Primary() evs.Primary { return m.primary }
 
 func (m *Machine) enter(to State) {
 	if !slices.Contains(moves[m.state], to) {

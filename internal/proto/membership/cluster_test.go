@@ -73,6 +73,7 @@ type daemon struct {
 	armed    time.Duration
 	ring     evs.RingID // installed
 	members  []evs.ProcID
+	primary  evs.Primary
 	installs []install
 	notes    []timed
 
@@ -274,7 +275,7 @@ func (d *daemon) step(s Step, fx *Effects) {
 		if len(d.installs) > 0 {
 			c.t.Fatalf("%v: singleton is not first", d.id)
 		}
-		d.install(s.Ring, []evs.ProcID{d.id})
+		d.install(&evs.Configuration{ID: evs.RegularID(s.Ring), Members: []evs.ProcID{d.id}, Primary: s.Primary})
 	case StepGather:
 		d.on = false
 		d.epoch++
@@ -289,7 +290,7 @@ func (d *daemon) step(s Step, fx *Effects) {
 		if d.promised != s.Ring || d.on {
 			c.t.Fatalf("%v recovers unpromised %v", d.id, s.Ring)
 		}
-		conf := &evs.Configuration{ID: evs.RegularID(s.Ring)}
+		conf := &evs.Configuration{ID: evs.RegularID(s.Ring), Primary: s.Primary}
 		for i := range s.Commit.Entries {
 			e := &s.Commit.Entries[i]
 			if !e.Filled {
@@ -332,7 +333,7 @@ func (d *daemon) token(ring evs.RingID, hop uint64) {
 	d.watch()
 	d.input(func(now time.Duration, fx *Effects) { d.m.HandleToken(now, ring, fx) })
 	if d.visits == 2 {
-		d.install(ring, d.curConf.Members)
+		d.install(d.curConf)
 		d.input(func(now time.Duration, fx *Effects) { d.m.HandleInstalled(now, d.curConf, fx) })
 	}
 	wait := time.Duration(0)
@@ -373,12 +374,12 @@ func (d *daemon) maybeLose(epoch int, at time.Duration) {
 	}
 }
 
-func (d *daemon) install(ring evs.RingID, members []evs.ProcID) {
-	c := d.c
+func (d *daemon) install(conf *evs.Configuration) {
+	c, ring, members := d.c, conf.ID.New, conf.Members
 	if !slices.Contains(members, d.id) {
 		c.t.Fatalf("EVS-4: %v not in %v", d.id, members)
 	}
-	text := fmt.Sprint(members)
+	text := fmt.Sprint(members, conf.Primary)
 	if old, ok := c.rings[ring]; ok && old != text {
 		c.t.Fatalf("EVS-5: %v is %v and %v", ring, old, text)
 	}
@@ -400,7 +401,7 @@ func (d *daemon) install(ring evs.RingID, members []evs.ProcID) {
 	if len(d.installs) == 0 && len(members) != 1 {
 		c.t.Fatalf("EVS-18: first configuration %v", members)
 	}
-	d.ring, d.members = ring, members
+	d.ring, d.members, d.primary = ring, members, conf.Primary
 	d.installs = append(d.installs, install{c.now, ring, members})
 	if testing.Verbose() && !c.quiet {
 		c.t.Logf("%v d%02d installs %v with %d: %v", c.now, d.i, ring, len(members), members)

@@ -115,6 +115,8 @@ func (m *Machine) promise(now time.Duration, c *packet.Commit, me int, mine pack
 	a := m.attempt
 	mine.ID, mine.Addr, mine.Filled = m.cfg.Me, c.Entries[me].Addr, true
 	mine.Obligation = slices.Clone(mine.Obligation)
+	said := m.judge(memberIDs(c.Entries))
+	mine.Rule, mine.Vouches = said.rule, said.vouches
 	c.Entries[me] = mine
 	a.me, a.mine, a.token = me, mine, c
 	fx.Steps = append(fx.Steps, Step{Kind: StepPromise, Ring: a.ring})
@@ -160,7 +162,16 @@ func (m *Machine) continueCommit(now time.Duration, c *packet.Commit, me int, mi
 
 func sameEntry(a, b *packet.CommitEntry) bool {
 	return a.ID == b.ID && a.OldRing == b.OldRing && a.OldARU == b.OldARU && a.OldHigh == b.OldHigh &&
-		a.OldStable == b.OldStable && bytes.Equal(a.Obligation, b.Obligation)
+		a.OldStable == b.OldStable && bytes.Equal(a.Obligation, b.Obligation) && a.Rule == b.Rule && a.Vouches == b.Vouches
+}
+
+// memberIDs are the members of a ring to be.
+func memberIDs(entries []packet.CommitEntry) []evs.ProcID {
+	ids := make([]evs.ProcID, len(entries))
+	for i := range entries {
+		ids[i] = entries[i].ID
+	}
+	return ids
 }
 
 // maybeForward passes the second rotation's token on when the ring's number is on stable storage (EVS-8).
@@ -195,7 +206,7 @@ func (m *Machine) recover(now time.Duration, fx *Effects) {
 	for i := range addrs {
 		addrs[i] = m.addrOf(&a.token.Entries[i])
 	}
-	fx.Steps = append(fx.Steps, Step{Kind: StepRecover, Ring: a.ring, Commit: a.token, Me: a.me, Addrs: addrs})
+	fx.Steps = append(fx.Steps, Step{Kind: StepRecover, Ring: a.ring, Commit: a.token, Me: a.me, Addrs: addrs, Primary: primaryOf(a.token.Entries)})
 }
 
 // addrOf is where I reach a member: as I know it by experience, else as the representative says.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"evensong/internal/proto/evs"
@@ -24,6 +25,7 @@ type Config struct {
 	Listed        []string         // names of the daemons of the cluster; nil: whoever comes belongs to it (lists.go)
 	Daemons       []string         // names of the daemons that should be there, for a note about who is missing; nil: nobody is missed
 	Facts         []byte           // told to the others in each Join; at most packet.MaxFacts bytes
+	Voters        []string         // names of the daemons of which a primary configuration has more than half (primary.go); nil: none is claimed to be primary
 
 	// Timers. Zero means derived from the token timeout T, as given. Those marked * stretch with more than 16 daemons.
 	JoinInterval     time.Duration // T/12 *: between Joins while gathering, and between retransmissions of a Commit token
@@ -93,6 +95,14 @@ func (c Config) Validate() error {
 	}
 	if len(c.Facts) > packet.MaxFacts {
 		bad("facts have %d bytes, at most %d", len(c.Facts), packet.MaxFacts)
+	}
+	if c.Voters != nil && (len(c.Voters) == 0 || len(c.Voters) > packet.MaxProcs) {
+		bad("%d voters, 1 to %d are possible", len(c.Voters), packet.MaxProcs)
+	}
+	for i, v := range c.Voters {
+		if v == "" || slices.Contains(c.Voters[:i], v) {
+			bad("voter %q has no name, or is there twice", v)
+		}
 	}
 	d := c.WithDefaults()
 	if d.TokenTimeout < 12*time.Millisecond {

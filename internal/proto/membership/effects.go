@@ -71,6 +71,8 @@ type Step struct {
 	Commit *packet.Commit   // StepCommit, StepRecover
 	Me     int              // StepRecover: my index in Commit.Entries
 	Addrs  []netip.AddrPort // StepRecover: where I reach each member; my own may be invalid
+
+	Primary evs.Primary // StepSingleton, StepRecover: of the configuration
 }
 
 // State is what the machine is doing.
@@ -134,6 +136,9 @@ const (
 	ReasonUnreachable
 	// ReasonRemoved: no configuration lists a member any more.
 	ReasonRemoved
+	// ReasonPrimaryRule: by another list of daemons, this daemon would say something else of whether its configuration is
+	// primary.
+	ReasonPrimaryRule
 	// ReasonFailedToReceive: a member did not receive what the others have.
 	ReasonFailedToReceive
 	// ReasonRecoveryFailed: recovery on the new ring gave up.
@@ -198,6 +203,7 @@ var reasonTexts = [...]string{
 	ReasonMerge:           "merge with daemons in reach",
 	ReasonUnreachable:     "members do not hear each other",
 	ReasonRemoved:         "member was removed from the configuration of all",
+	ReasonPrimaryRule:     "what counts as primary has changed",
 	ReasonFailedToReceive: "member failed to receive",
 	ReasonRecoveryFailed:  "recovery failed",
 	ReasonChangedMind:     "member changed its mind",

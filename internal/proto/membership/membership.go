@@ -75,6 +75,9 @@ type Machine struct {
 	gatheredAt time.Duration // when the gather began
 	agreedAt   time.Duration // since when all agree and the Commit token is waited for; never: not agreed
 
+	said       verdict    // what I said of my configuration
+	pastVoters [][]string // lists of voters that count besides that of the configuration (primary.go)
+
 	attempt     *attempt // set in Commit and Recover
 	lastFailed  set      // membership of the last attempt that failed
 	failedTimes int      // how often in sequence
@@ -198,7 +201,9 @@ func (m *Machine) afterStore(now time.Duration, fx *Effects) {
 			m.ring = evs.RingID{Seq: m.known, Rep: m.cfg.Me.Inc}
 			m.confSet.add(0)
 			m.since = now
-			fx.Steps = append(fx.Steps, Step{Kind: StepSingleton, Ring: m.ring})
+			m.said = m.judge([]evs.ProcID{m.cfg.Me})
+			alone := []packet.CommitEntry{{Rule: m.said.rule, Vouches: m.said.vouches}}
+			fx.Steps = append(fx.Steps, Step{Kind: StepSingleton, Ring: m.ring, Primary: primaryOf(alone)})
 			m.hold = len(m.cfg.Peers) > 0
 			m.enterGather(now, ReasonStart, evs.ProcID{}, set{}, nil, fx)
 		}
@@ -470,6 +475,7 @@ func (m *Machine) HandleInstalled(now time.Duration, conf *evs.Configuration, fx
 		r.heardAt = never
 	}
 	fx.Notes = append(fx.Notes, Note{Kind: NoteInstalled, Ring: m.ring, Members: slices.Clone(conf.Members), Gone: m.ids(gone), Causes: m.told})
+	m.entered(m.attempt.token.Entries, verdict{m.attempt.mine.Rule, m.attempt.mine.Vouches})
 	m.attempt, m.lastFailed, m.failedTimes = nil, set{}, 0
 	m.isolated, m.hold = false, false
 	m.expected, m.proposal, m.sought, m.apart = set{}, set{}, set{}, nil

@@ -9,7 +9,8 @@ import (
 	"evensong/internal/proto/packet"
 )
 
-// tickOperational probes everybody, looks whether all members still reach each other, and whether others could join.
+// tickOperational probes everybody, looks whether all members still reach each other, whether the files still say the same
+// of what is primary, and whether others could join.
 func (m *Machine) tickOperational(now time.Duration, fx *Effects) {
 	m.refreshSelf(now)
 	if r := m.unwelcome(); r != nil {
@@ -22,6 +23,10 @@ func (m *Machine) tickOperational(now time.Duration, fx *Effects) {
 			who = a
 		}
 		m.enterGather(now, ReasonUnreachable, m.rows[who].id, set{}, nil, fx)
+		return
+	}
+	if m.changedVerdict() {
+		m.enterGather(now, ReasonPrimaryRule, m.cfg.Me, set{}, nil, fx)
 		return
 	}
 	m.tickAt = now + m.jitter(m.scaled(m.cfg.ProbeInterval))

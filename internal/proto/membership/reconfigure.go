@@ -11,12 +11,13 @@ import (
 	"evensong/internal/proto/evs"
 )
 
-// Reconfigure changes what the machine runs with: peers, lists, timers, facts and the ring variant of cfg. Who I am, the stored
+// Reconfigure changes what the machine runs with: peers, lists, voters, timers, facts and the ring variant of cfg. Who I am, the stored
 // numbers and how they are stored stay as they are. It may be called in every state and causes no transition by itself
 // (P-31): an attempt that is under way goes on, limits that run already end when they were to end, and only what begins
-// from now on has the new times. The others are told soon.
+// from now on has the new times. The others are told soon. What the lists mean for the present configuration is looked at
+// with the next probe (tickOperational).
 //
-// cfg must be valid; it is not kept.
+// cfg must be valid, and CheckReconfigure must have nothing against it; it is not kept.
 func (m *Machine) Reconfigure(now time.Duration, cfg Config, fx *Effects) {
 	cfg.Me, cfg.StoredRingSeq, cfg.Stable, cfg.StoreAhead = m.cfg.Me, m.cfg.StoredRingSeq, m.cfg.Stable, m.cfg.StoreAhead
 	if err := cfg.Validate(); err != nil {
@@ -31,6 +32,7 @@ func (m *Machine) Reconfigure(now time.Duration, cfg Config, fx *Effects) {
 	if !slices.Equal(cfg.Daemons, old.Daemons) {
 		m.listedAt, m.missedIn = now, evs.RingID{} // those who are new have time to come
 	}
+	m.keepVoters(old.Voters)
 	m.ownAddrs = slices.DeleteFunc(m.ownAddrs, func(a netip.AddrPort) bool { return !slices.Contains(cfg.Peers, a) })
 	for _, s := range m.order {
 		r := m.rows[s]
@@ -68,4 +70,5 @@ func (c *Config) own() {
 	c.Listed = slices.Clone(c.Listed)
 	c.Daemons = slices.Clone(c.Daemons)
 	c.Facts = bytes.Clone(c.Facts)
+	c.Voters = slices.Clone(c.Voters)
 }

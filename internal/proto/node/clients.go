@@ -362,6 +362,11 @@ func (m *Machine) advanceSessions(now time.Duration, fx *Effects) {
 
 // deliver encodes a delivery at most once in each dialect and puts it into the queues of its recipients.
 func (m *Machine) deliver(now time.Duration, d *groups.Delivery, fx *Effects) {
+	if d.Kind == groups.KindPrimary {
+		m.tellPrimary(now, d.Primary, fx)
+		m.endSlow(now, fx)
+		return
+	}
 	m.deliverIn(now, d, false, fx)
 	if m.owns > 0 {
 		m.deliverIn(now, d, true, fx)
@@ -442,7 +447,7 @@ func (m *Machine) encode(d *groups.Delivery) []byte {
 		return frame.AppendTransition(m.arena.Begin(frame.TransitionSize), d.Group, d.ID)
 	case groups.KindSelfLeave:
 		return frame.AppendSelfLeave(m.arena.Begin(frame.HeaderSize), d.Group)
-	case groups.KindAck, groups.KindReceipt:
+	case groups.KindAck, groups.KindReceipt, groups.KindPrimary:
 	}
 	panic("node: no delivery for clients of the original: " + d.Kind.String())
 }

@@ -45,9 +45,10 @@ type Config struct {
 	Peers         []netip.AddrPort // addresses of the other daemons; the own one may be among them
 	Listed        []string         // names of the daemons of the cluster; nil: whoever comes belongs to it
 	Daemons       []string         // names of the daemons that should be there: see membership.Config
+	Voters        []string         // names of the daemons that have the majority in a primary configuration: see membership.Config
 	Accelerated   bool             // run the accelerated ring when this daemon forms it
 	Ring          ring.Config
-	Membership    membership.Config // Me, Peers, Listed, Daemons, TokenTimeout, Accelerated, StoredRingSeq, Stable, Facts are taken from here and Ring
+	Membership    membership.Config // Me, Peers, Listed, Daemons, Voters, TokenTimeout, Accelerated, StoredRingSeq, Stable, Facts are taken from here and Ring
 	Stable        bool              // ring sequence numbers go to stable storage: Effects.Stores are answered (EVS-8)
 	StoredRingSeq uint64            // the number found there
 	Facts         []byte            // what to tell others about the configuration
@@ -92,6 +93,7 @@ func (c Config) withDefaults() Config {
 	c.Membership.Peers = c.Peers
 	c.Membership.Listed = c.Listed
 	c.Membership.Daemons = c.Daemons
+	c.Membership.Voters = c.Voters
 	c.Membership.Accelerated = c.Accelerated
 	c.Membership.Stable = c.Stable
 	c.Membership.StoredRingSeq = c.StoredRingSeq
@@ -324,6 +326,7 @@ func (m *Machine) rise(now time.Duration, fx *Effects) {
 		case e.Conf.ID.Kind == evs.Transitional:
 			m.groups.HandleTransitional(e.Conf, &m.gfx)
 		default:
+			m.notePrimary(m.conf, e.Conf, fx)
 			m.remember(now, m.conf, e.Conf)
 			m.conf = e.Conf
 			m.forgetDaemons(e.Conf)

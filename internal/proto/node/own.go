@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"evensong/internal/proto/access"
@@ -34,7 +35,36 @@ func (m *Machine) welcome(now time.Duration, c *conn, info *session.Info, fx *Ef
 		Short:  evs.ShortPrivate(info.Private, c.user, c.id, m.cfg.Me.Name),
 		Daemon: m.cfg.Me.Name, Program: m.cfg.Program, Cluster: m.cfg.Cluster, Capabilities: info.Capabilities, Daemons: m.others(),
 	}
-	m.say(now, c, frame.AppendOwnWelcome(nil, &w), fx)
+	b := frame.AppendOwnWelcome(nil, &w)
+	if wantsPrimary(c) {
+		b = frame.AppendOwnPrimary(b, m.groups.Primary())
+	}
+	m.say(now, c, b, fx)
+}
+
+// wantsPrimary reports whether a session is told about primary configurations.
+func wantsPrimary(c *conn) bool {
+	return c.session.Own() && slices.Contains(c.session.Info().Capabilities, frame.OwnCapPrimary)
+}
+
+// tellPrimary tells all who want to know whether what follows belongs to a primary configuration, also those without groups:
+// a group whose members all stay sees nothing else of a change of configuration.
+func (m *Machine) tellPrimary(now time.Duration, p evs.Primary, fx *Effects) {
+	var e session.Extent
+	encoded := false
+	for _, c := range m.ownSessions() {
+		if !wantsPrimary(c) {
+			continue
+		}
+		if !encoded {
+			encoded = true
+			m.stats.Encoded++
+			e = m.arena.End(frame.AppendOwnPrimary(m.arena.Begin(frame.OwnPrimarySize), p))
+		}
+		if m.push(now, c, e, fx) {
+			m.stats.Deliveries++
+		}
+	}
 }
 
 // say queues bytes that no limit sees: answers of the handshake, and last words.

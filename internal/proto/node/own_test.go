@@ -145,6 +145,10 @@ func (c *cluster) events(k *ownConn, ids map[evs.ViewID]string) (list []string) 
 			var l frame.OwnMemberList
 			l, fault = frame.ParseOwnMembers(b.b)
 			text = fmt.Sprintf("members %d %d %d/%d %s %q", l.Request, l.Flags, l.First, l.Total, name(l.View), l.Members)
+		case frame.OwnPrimary:
+			var p evs.Primary
+			p, fault = frame.ParseOwnPrimary(b.b)
+			text = fmt.Sprint("primary ", p)
 		case frame.OwnPing:
 			text = "ping"
 		default:

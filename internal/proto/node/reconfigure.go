@@ -15,6 +15,7 @@ import (
 //
 //   - windows and timers: Ring, but for PacketBytes, and Membership
 //   - the other daemons: Peers, and Listed, of which the lists of the others are part (membership, lists.go)
+//   - what counts as primary: Voters, from the next configuration on, which comes soon if that changes something
 //   - what is told about the configuration: Facts
 //   - Accelerated, for the rings that this daemon forms from now on
 //   - MaxSessions, InputBytes, and what is done about slow clients: SlowPolicy, SessionStall, SessionWait, QueueMemory

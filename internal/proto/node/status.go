@@ -32,6 +32,7 @@ type Status struct {
 	Membership membership.State
 	GroupState groups.State
 	Conf       *evs.Configuration // nil before the first; must not be changed
+	Primary    evs.Primary        // what sessions are told; not that of Conf while another one is under way
 	Ring       ring.Status        // zero before the first configuration
 	Stats      Stats
 	Groups     int
@@ -49,7 +50,7 @@ type Status struct {
 // Status is the state of the daemon at now. It changes nothing.
 func (m *Machine) Status(now time.Duration) Status {
 	s := Status{
-		Me: m.cfg.Me, Membership: m.order.Membership().State(), GroupState: m.groups.State(), Conf: m.order.Configuration(),
+		Me: m.cfg.Me, Membership: m.order.Membership().State(), GroupState: m.groups.State(), Conf: m.order.Configuration(), Primary: m.groups.Primary(),
 		Stats: m.Stats(), Groups: m.groups.Count(), Stalled: len(m.stalled), Waiting: m.order.QueuedAll(),
 		Changes: slices.Clone(m.changes), Peers: m.order.Membership().Peers(now),
 	}
@@ -77,6 +78,18 @@ func (m *Machine) remember(now time.Duration, before, conf *evs.Configuration) {
 		m.changes = slices.Delete(m.changes, 0, 1)
 	}
 	m.changes = append(m.changes, c)
+}
+
+// notePrimary says when this daemon comes into a primary configuration, and when it is in none any more.
+func (m *Machine) notePrimary(before, conf *evs.Configuration, fx *Effects) {
+	was := before != nil && before.Primary == evs.PrimaryYes
+	attrs := []evs.Attr{{Key: "ring", Value: conf.ID.New.String()}, {Key: "members", Value: len(conf.Members)}}
+	switch is := conf.Primary == evs.PrimaryYes; {
+	case is && !was:
+		fx.Notes = append(fx.Notes, evs.Note{Level: evs.Info, Text: "primary: this configuration has the majority", Attrs: attrs})
+	case was && !is:
+		fx.Notes = append(fx.Notes, evs.Note{Level: evs.Warn, Text: "primary no more: this configuration has no majority, or no rule for one", Attrs: attrs})
+	}
 }
 
 // detailOf is what clients learn of the causes of a configuration.

@@ -476,7 +476,7 @@ func (m *Machine) finish(now time.Duration, fx *Effects) {
 func (m *Machine) step(now time.Duration, s *membership.Step, fx *Effects) {
 	switch s.Kind {
 	case membership.StepSingleton:
-		m.singleton(now, s.Ring, fx)
+		m.singleton(now, s.Ring, s.Primary, fx)
 	case membership.StepGather:
 		m.abandon()
 		m.ring.GiveUp()
@@ -505,8 +505,8 @@ func (m *Machine) abandon() {
 }
 
 // singleton installs the first configuration of this incarnation. EVS-18.
-func (m *Machine) singleton(now time.Duration, id evs.RingID, fx *Effects) {
-	m.conf = &evs.Configuration{ID: evs.RegularID(id), Members: []evs.ProcID{m.cfg.Me}, Origins: []evs.RingID{{}}}
+func (m *Machine) singleton(now time.Duration, id evs.RingID, primary evs.Primary, fx *Effects) {
+	m.conf = &evs.Configuration{ID: evs.RegularID(id), Members: []evs.ProcID{m.cfg.Me}, Origins: []evs.RingID{{}}, Primary: primary}
 	m.ring = ring.New(m.ringConfig(), id, m.conf.Members, []netip.AddrPort{{}}, 0, false, m.sealer, m.pool, now)
 	m.cursor = newCursor(m.ring, 1)
 	m.cursor.mem = &m.parts
@@ -527,7 +527,7 @@ func (m *Machine) configure(c *evs.Configuration, fx *Effects) {
 	}
 	fx.Events = append(fx.Events, Event{Kind: Configured, Conf: c})
 	if m.cfg.Trace {
-		m.trace(fx, evs.Trace{Kind: evs.TraceConf, Conf: c.ID, Members: c.Members, Origins: c.Origins})
+		m.trace(fx, evs.Trace{Kind: evs.TraceConf, Conf: c.ID, Members: c.Members, Origins: c.Origins, Primary: c.Primary})
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // CheckConfig reports everything that Reconfigure could not work with.
 func (m *Machine) CheckConfig(r ring.Config, ms membership.Config) error {
 	r, ms = m.merged(r, ms)
-	return errors.Join(r.Validate(), ms.Validate())
+	return errors.Join(r.Validate(), ms.Validate(), m.membership.CheckReconfigure(ms))
 }
 
 // merged completes what Reconfigure is given by what does not change.

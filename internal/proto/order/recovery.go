@@ -40,7 +40,7 @@ func (m *Machine) recover(now time.Duration, s *membership.Step, fx *Effects) {
 	}
 	a := &attempt{
 		commit: c,
-		conf:   evs.Configuration{ID: evs.RegularID(c.Ring), Members: members, Origins: origins},
+		conf:   evs.Configuration{ID: evs.RegularID(c.Ring), Members: members, Origins: origins, Primary: s.Primary},
 		ring:   ring.New(m.ringConfig(), c.Ring, members, s.Addrs, s.Me, c.Accelerated, m.sealer, m.pool, now),
 		owed:   packet.MakeBits(len(m.conf.Members)),
 	}
@@ -243,7 +243,7 @@ func (m *Machine) install(now time.Duration, fx *Effects) {
 	// (a) As the old ring would have gone on, for everybody in the transitional set alike.
 	m.deliver(&m.cursor, a.stable, fx)
 	// (b)
-	trans := &evs.Configuration{ID: evs.TransitionalID(m.conf.ID.New, a.conf.ID.New)}
+	trans := &evs.Configuration{ID: evs.TransitionalID(m.conf.ID.New, a.conf.ID.New), Primary: m.conf.Primary.Outside()}
 	for _, i := range a.together {
 		trans.Members = append(trans.Members, a.conf.Members[i])
 	}

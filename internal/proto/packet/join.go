@@ -180,13 +180,20 @@ type CommitEntry struct {
 	OldHigh    uint64 // highest position held
 	OldStable  uint64 // the larger of its stable mark and the highest position it delivered as Safe
 	Obligation Bits   // the obligation set, as indices into the old ring's members
+
+	// Rule identifies the list of voters by which this member judges whether the ring to be is primary; zero: it has no such
+	// rule. Vouches says that the ring has the majority which it asks for.
+	Rule    uint64
+	Vouches bool
 }
 
 // Commit is the Commit token. It goes round twice in ring order: to collect the entries, and to show them to all.
 //
 //	+0 ring sequence 8 · ring representative 8 · round 1 · flags 1 · number of members 2
-//	   members: rank 2 · incarnation 8 · name · address · filled 1 · old ring 16 · aru 8 · high 8 · stable 8
-//	            · obligation length 1, bytes
+//	   members: rank 2 · incarnation 8 · name · address · flags 1 · old ring 16 · aru 8 · high 8 · stable 8
+//	            · obligation length 1, bytes · rule 8, with flag 2 only
+//
+// Flags of a member: 1 filled, 2 it has a rule for primary configurations, 4 it vouches for this one.
 type Commit struct {
 	Ring        evs.RingID
 	Round       uint8 // 1 or 2
@@ -211,11 +218,17 @@ func AppendCommit(b []byte, c *Commit) []byte {
 		b = le.AppendUint64(b, uint64(e.ID.Inc))
 		b = appendName(b, e.ID.Name)
 		b = appendAddr(b, e.Addr)
-		var filled byte
+		var entry byte
 		if e.Filled {
-			filled = 1
+			entry = entryFilled
 		}
-		b = append(b, filled)
+		if e.Rule != 0 {
+			entry |= entryRule
+		}
+		if e.Vouches {
+			entry |= entryVouches
+		}
+		b = append(b, entry)
 		b = le.AppendUint64(b, e.OldRing.Seq)
 		b = le.AppendUint64(b, uint64(e.OldRing.Rep))
 		b = le.AppendUint64(b, e.OldARU)
@@ -223,9 +236,19 @@ func AppendCommit(b []byte, c *Commit) []byte {
 		b = le.AppendUint64(b, e.OldStable)
 		b = append(b, byte(len(e.Obligation)))
 		b = append(b, e.Obligation...)
+		if e.Rule != 0 {
+			b = le.AppendUint64(b, e.Rule)
+		}
 	}
 	return b
 }
+
+// Flags of an entry on the wire.
+const (
+	entryFilled  = 1
+	entryRule    = 2
+	entryVouches = 4
+)
 
 // ParseCommit reads the body of a Commit token. Everything is copied: the token is kept.
 func ParseCommit(body []byte) (*Commit, error) {
@@ -244,14 +267,22 @@ func ParseCommit(body []byte) (*Commit, error) {
 		e.ID.Inc = evs.Incarnation(r.u64())
 		e.ID.Name = r.name()
 		e.Addr = r.addr()
-		filled := r.u8()
-		e.Filled = filled == 1
+		entry := r.u8()
+		e.Filled, e.Vouches = entry&entryFilled != 0, entry&entryVouches != 0
 		e.OldRing.Seq = r.u64()
 		e.OldRing.Rep = evs.Incarnation(r.u64())
 		e.OldARU, e.OldHigh, e.OldStable = r.u64(), r.u64(), r.u64()
 		e.Obligation = append(Bits(nil), r.bytes(int(r.u8()))...)
-		if r.bad || filled > 1 || e.ID.Inc == 0 || e.ID.Name == "" || len(e.Obligation) > MaxProcs/8 {
+		if entry&entryRule != 0 {
+			if e.Rule = r.u64(); e.Rule == 0 {
+				return nil, ErrBody
+			}
+		}
+		if r.bad || entry > entryFilled|entryRule|entryVouches || e.ID.Inc == 0 || e.ID.Name == "" || len(e.Obligation) > MaxProcs/8 {
 			return nil, ErrBody
+		}
+		if e.Rule != 0 && !e.Filled || e.Vouches && e.Rule == 0 {
+			return nil, ErrBody // nobody has a rule before he has said anything, or vouches without one
 		}
 		if i > 0 && c.Entries[i-1].ID.Compare(e.ID) >= 0 {
 			return nil, ErrBody // not in ring order, or somebody twice

@@ -99,6 +99,9 @@ func randomCommit(rnd *rand.Rand, n int) *Commit {
 			e.Obligation = make(Bits, 1+rnd.IntN(MaxProcs/8))
 			e.Obligation.Set(rnd.IntN(len(e.Obligation) * 8))
 		}
+		if e.Filled && rnd.IntN(2) == 0 {
+			e.Rule, e.Vouches = rnd.Uint64()|1, rnd.IntN(2) == 0
+		}
 		c.Entries = append(c.Entries, e)
 	}
 	c.Ring = evs.RingID{Seq: rnd.Uint64(), Rep: c.Entries[0].ID.Inc}
@@ -141,6 +144,8 @@ func TestCommitRefused(t *testing.T) {
 		"another rep":     func(c *Commit) { c.Ring.Rep++ },
 		"no incarnation":  func(c *Commit) { c.Entries[1].ID.Inc = 0 },
 		"long obligation": func(c *Commit) { c.Entries[1].Obligation = make(Bits, MaxProcs/8+1) },
+		"early rule":      func(c *Commit) { c.Entries[1].Filled, c.Entries[1].Rule = false, 1 },
+		"vouches by none": func(c *Commit) { c.Entries[1].Filled, c.Entries[1].Rule, c.Entries[1].Vouches = true, 0, true },
 	} {
 		c := randomCommit(rnd, 3)
 		spoil(c)

@@ -29,7 +29,7 @@ const (
 const queryCost = 64 << 10
 
 // ownCapabilities are those that every daemon of this version offers.
-var ownCapabilities = []string{frame.OwnCapEvict, frame.OwnCapQuery, frame.OwnCapReceipt}
+var ownCapabilities = []string{frame.OwnCapEvict, frame.OwnCapQuery, frame.OwnCapReceipt, frame.OwnCapPrimary}
 
 // own is what a conversation in the own dialect has beyond one in the original's.
 type own struct {

@@ -106,7 +106,7 @@ func TestOwnHandshake(t *testing.T) {
 		{what: "number sign", in: hello("a#b"), decide: methodNo, out: []string{"CLOSE -5 illegal-name"}, close: ReasonIllegalName},
 		{what: "not unique", in: hello("u") + ownChoice("NULL"), decide: func(string) (string, frame.Code) { return "", frame.ErrRejectNotUnique },
 			out: []string{"CLOSE -6 not-unique"}, ops: []string{`name "u"`}, close: ReasonNotUnique},
-		{what: "unknown capability", in: hello("u", "query", "time-travel"), decide: methodNo, out: []string{`CLOSE -7 capability: this daemon does not offer the capability "time-travel"; it offers ["evict" "query" "receipt"]`}, close: ReasonCapability},
+		{what: "unknown capability", in: hello("u", "query", "time-travel"), decide: methodNo, out: []string{`CLOSE -7 capability: this daemon does not offer the capability "time-travel"; it offers ["evict" "query" "receipt" "primary"]`}, close: ReasonCapability},
 		{what: "version", in: "EVS\x02", decide: methodNo, out: []string{"CLOSE -7 own-version: the hello is of version 2; this daemon speaks version 1"}, close: ReasonOwnVersion},
 		{what: "huge hello", in: "EVS\x01\xff\xff\xff\xff", decide: methodNo, out: []string{"CLOSE -13 malformed: hello: the length"}, close: ReasonMalformed},
 		{what: "hello with rubbish", in: "EVS\x01\x01\x00\x00\x00\x00", decide: methodNo, out: []string{"CLOSE -13 malformed: hello: the body ends"}, close: ReasonMalformed},

@@ -58,6 +58,11 @@ func Members(ctx context.Context, r Reach, o Output, w io.Writer) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
+	if text := primaryText(m.Primary); text != "" {
+		if _, err := fmt.Fprintf(w, "primary: %s\n", text); err != nil {
+			return err
+		}
+	}
 	for _, text := range differing(m.Members, m.Missing, m.Others) {
 		if _, err := fmt.Fprintln(w, text); err != nil {
 			return err

@@ -275,6 +275,17 @@ func remark(s *admin.Status) string {
 	return strings.Join(parts, "; ")
 }
 
+// primaryText says what Status.Primary means; empty where no rule is configured.
+func primaryText(primary string) string {
+	switch primary {
+	case "yes":
+		return "yes: the majority of the configured daemons is here"
+	case "no":
+		return "no: the majority of the configured daemons is not here, or a daemon's file has another rule or list"
+	}
+	return ""
+}
+
 // writeStatus prints every field of a status.
 func writeStatus(w io.Writer, r *Report) error {
 	s := r.Status
@@ -287,6 +298,9 @@ func writeStatus(w io.Writer, r *Report) error {
 		row("state", "not ready: %s; %s, groups %s", s.NotReady, familiar(s.State, states), familiar(s.GroupState, groupStates))
 	}
 	row("configuration", "%s in %s, leader %s, %s ring %s", amount.Of(s.Daemons, "daemon"), amount.Of(s.Segments, "segment"), s.Leader, s.Protocol, s.Ring)
+	if text := primaryText(s.Primary); text != "" {
+		row("primary", "%s", text)
+	}
 	row("members", "%s", names(s.Members))
 	if len(s.Missing) > 0 {
 		row("missing", "%s; start them, or see in their logs and with evensong config check why they do not come", names(s.Missing))

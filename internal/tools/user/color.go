@@ -23,7 +23,7 @@ func colorOf(ev client.Event) string {
 			return colorAlert
 		}
 		return colorView
-	case *client.Transition, *client.Rejected:
+	case *client.Transition, *client.Rejected, *client.PrimaryChange:
 		return colorAlert
 	case *client.SelfLeave:
 		return colorView

@@ -49,10 +49,20 @@ func Dial(ctx context.Context, o Options, more ...client.Option) (*client.Conn, 
 	return client.Dial(ctx, o.Address, append(opts, more...)...)
 }
 
+// dialWatching is Dial for those who see all events: a session in Evensong's own dialect is told whether its daemon is in a primary
+// configuration, if the daemon can.
+func dialWatching(ctx context.Context, o Options) (*client.Conn, error) {
+	conn, err := Dial(ctx, o, client.WithPrimary())
+	if e, ok := errors.AsType[*client.Error](err); ok && e.Reason == "capability" {
+		return Dial(ctx, o) // a daemon of an earlier version
+	}
+	return conn, err
+}
+
 // Main connects and runs the program. To errOut go refusals of the daemon while it runs, as Run says; the caller prints what
 // Main returns, an *ExitError unless all went well.
 func Main(ctx context.Context, o Options, in io.Reader, out, errOut io.Writer) error {
-	conn, err := Dial(ctx, o)
+	conn, err := dialWatching(ctx, o)
 	if err != nil {
 		return Explain(err, o)
 	}

@@ -17,7 +17,7 @@ import (
 // members have flushed, which is a command here; g sends to some members. receive tells whether events appear by
 // themselves at the start; the original has no such thing.
 func FlushMain(ctx context.Context, o Options, receive bool, in io.Reader, out, errOut io.Writer) error {
-	conn, err := Dial(ctx, o)
+	conn, err := dialWatching(ctx, o)
 	if err != nil {
 		return Explain(err, o)
 	}
@@ -177,6 +177,8 @@ func (n *narrator) tellFlush(ev vsync.Event) string {
 		return text + "; the daemon was asked to remove them"
 	case *vsync.GaveUp:
 		return fmt.Sprintf("%s: giving up: %s", printable(ev.Group), ev.Reason)
+	case *vsync.PrimaryChange:
+		return describePrimary(ev.Primary)
 	case *vsync.Rejected:
 		return n.tell(&ev.Rejected)
 	}

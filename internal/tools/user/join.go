@@ -27,7 +27,7 @@ type Conversation struct {
 // ctx or of the session. When in ends it leaves the group in order, so that all lines of a pipe have been printed when it
 // returns. Reading in may outlive it, and what the daemon refuses is an error and goes to errOut, as with Run.
 func Converse(ctx context.Context, c Conversation, in io.Reader, out, errOut io.Writer) error {
-	conn, err := Dial(ctx, c.Options)
+	conn, err := dialWatching(ctx, c.Options)
 	if err != nil {
 		return Explain(err, c.Options)
 	}

@@ -12,7 +12,7 @@ import (
 
 // record is one event as a JSON object: one shape for all kinds, with what a kind does not have left out.
 type record struct {
-	Event  string   `json:"event"` // message, view, transition, self-leave, rejected, peers, lost, moved
+	Event  string   `json:"event"` // message, view, transition, self-leave, rejected, peers, primary, lost, moved
 	Group  string   `json:"group,omitempty"`
 	Groups []string `json:"groups,omitempty"`
 
@@ -34,6 +34,9 @@ type record struct {
 	Disconnected string     `json:"disconnected,omitempty"`
 	VSSets       [][]string `json:"vs_sets,omitempty"`
 	Mine         *int       `json:"vs_set_mine,omitempty"`
+
+	// Primary is yes or no in a view where the daemons have a rule, and always there in the event primary.
+	Primary string `json:"primary,omitempty"`
 
 	Request string `json:"request,omitempty"`
 
@@ -68,6 +71,9 @@ func (n *narrator) asJSON(ev client.Event) []byte {
 	case *client.View:
 		r = record{Event: "view", Group: ev.Group, ID: ev.ID.String(), Cause: ev.Cause.String(), Why: whyView(ev, n.me, n.last[ev.Group]), Members: ev.Members,
 			Joined: ev.Joined, Left: ev.Left, Disconnected: ev.Disconnected, VSSets: ev.VSSets, Mine: &ev.Mine}
+		if ev.Primary != client.PrimaryUnclaimed {
+			r.Primary = ev.Primary.String()
+		}
 	case *client.Transition:
 		r = record{Event: "transition", Group: ev.Group, ID: ev.ID.String()}
 	case *client.SelfLeave:
@@ -83,6 +89,8 @@ func (n *narrator) asJSON(ev client.Event) []byte {
 			peers[i] = recordPeer{Daemon: d.Name, Addresses: d.Addresses}
 		}
 		r = record{Event: "peers", Peers: &peers}
+	case *client.PrimaryChange:
+		r = record{Event: "primary", Primary: ev.Primary.String()}
 	case *client.Lost:
 		r = record{Event: "lost", Address: ev.Address, Error: fmt.Sprint(ev.Err)}
 	case *client.Moved:

@@ -51,7 +51,7 @@ func Subscribe(ctx context.Context, s Subscription, out io.Writer) error {
 		ctx, cancel = context.WithTimeout(ctx, s.For)
 		defer cancel()
 	}
-	conn, err := Dial(ctx, s.Options)
+	conn, err := dialWatching(ctx, s.Options)
 	if err != nil && s.For > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) { // the daemon need not be at fault
 		err = fmt.Errorf("there was no session within %v", s.For)
 		if s.Count > 0 {

@@ -89,6 +89,10 @@ func TestJSON(t *testing.T) {
 			`{"event":"rejected","groups":["g"],"service":"safe","type":0,"data":"x","request":"multicast"}`},
 		{&client.Peers{List: []client.Peer{{Name: "b", Addresses: []string{"10.0.0.2:4803"}}}}, `{"event":"peers","peers":[{"daemon":"b","addresses":["10.0.0.2:4803"]}]}`},
 		{&client.Peers{}, `{"event":"peers","peers":[]}`},
+		{&client.PrimaryChange{Primary: client.PrimaryNo}, `{"event":"primary","primary":"no"}`},
+		{&client.PrimaryChange{}, `{"event":"primary","primary":"unclaimed"}`},
+		{&client.View{Group: "g", Members: []string{me}, Cause: client.CausedByJoin, Joined: me, VSSets: [][]string{{me}}, Primary: client.PrimaryYes},
+			`{"event":"view","group":"g","id":"00000000.00000000.0","cause":"join","why":"you joined","members":["#me#here"],"joined":"#me#here","vs_sets":[["#me#here"]],"vs_set_mine":0,"primary":"yes"}`},
 	}
 	for _, tt := range tests {
 		if got := string(n.asJSON(tt.ev)); got != tt.want {

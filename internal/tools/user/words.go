@@ -75,12 +75,24 @@ func describe(ev client.Event, me string, before *client.View) string {
 			names[i] = d.Name
 		}
 		return daemonList(names, "is", "are") + " in reach, should this one end"
+	case *client.PrimaryChange:
+		return describePrimary(ev.Primary)
 	case *client.Lost:
 		return fmt.Sprintf("the session with %s is lost: %v", printable(ev.Address), ev.Err)
 	case *client.Moved:
 		return fmt.Sprintf("connected to %s as %s", printable(ev.Address), printable(ev.PrivateGroup))
 	}
 	panic(fmt.Sprintf("user: unknown event %T", ev))
+}
+
+func describePrimary(p client.Primary) string {
+	switch p {
+	case client.PrimaryYes:
+		return "primary: the majority of the configured daemons is here"
+	case client.PrimaryNo:
+		return "not primary: from here on the majority of the configured daemons may be elsewhere"
+	}
+	return "the daemons do not say any more whether they are primary"
 }
 
 func describeMessage(m *client.Message) string {

@@ -60,6 +60,9 @@ func TestDescribe(t *testing.T) {
 		{"refused message", &client.Rejected{Request: client.RequestMulticast, Groups: []string{"chat"}, Service: client.Safe, Data: []byte("x")},
 			"refused by the daemon's access rules: safe message of type 0, 1 byte, to chat"},
 		{"other daemons", &client.Peers{List: []client.Peer{{Name: "b"}, {Name: "c"}}}, "daemons b and c are in reach, should this one end"},
+		{"primary", &client.PrimaryChange{Primary: client.PrimaryYes}, "primary: the majority of the configured daemons is here"},
+		{"not primary", &client.PrimaryChange{Primary: client.PrimaryNo}, "not primary: from here on the majority of the configured daemons may be elsewhere"},
+		{"nothing claimed", &client.PrimaryChange{}, "the daemons do not say any more whether they are primary"},
 		{"no other daemon", &client.Peers{}, "no other daemon is in reach, should this one end"},
 	}
 	for _, tt := range tests {
@@ -73,14 +76,15 @@ func TestDescribe(t *testing.T) {
 // its source, so that a new one cannot be forgotten.
 func TestEveryEvent(t *testing.T) {
 	tests := map[string]client.Event{
-		"Message":    hello,
-		"View":       &client.View{Group: "chat", Cause: client.CausedByJoin, Joined: me, Members: []string{me}},
-		"Transition": &client.Transition{Group: "chat"},
-		"SelfLeave":  &client.SelfLeave{Group: "chat"},
-		"Rejected":   &client.Rejected{Request: client.RequestMulticast, Groups: []string{"chat"}},
-		"Peers":      &client.Peers{List: []client.Peer{{Name: "b"}}},
-		"Lost":       &client.Lost{Address: "here", Err: errors.New("why")},
-		"Moved":      &client.Moved{Address: "there", PrivateGroup: me},
+		"Message":       hello,
+		"View":          &client.View{Group: "chat", Cause: client.CausedByJoin, Joined: me, Members: []string{me}},
+		"Transition":    &client.Transition{Group: "chat"},
+		"SelfLeave":     &client.SelfLeave{Group: "chat"},
+		"Rejected":      &client.Rejected{Request: client.RequestMulticast, Groups: []string{"chat"}},
+		"Peers":         &client.Peers{List: []client.Peer{{Name: "b"}}},
+		"PrimaryChange": &client.PrimaryChange{Primary: client.PrimaryYes},
+		"Lost":          &client.Lost{Address: "here", Err: errors.New("why")},
+		"Moved":         &client.Moved{Address: "there", PrivateGroup: me},
 	}
 	var types []string
 	files, err := filepath.Glob("../../../client/*.go")
