@@ -427,19 +427,38 @@ func (h *Host) Err() error {
 	}
 }
 
-// Do runs f in the loop, where f may read the machine, and waits for it. It fails when ctx ends first (f may still
-// run then) or the host has ended.
+// Do runs f in the loop, where f may read the machine, and waits for it. It fails when ctx ends before f runs, or when the
+// host has ended. Once Do has returned f does not run any more: what f writes is the caller's again.
 func (h *Host) Do(ctx context.Context, f func(now time.Duration)) error {
 	ran := make(chan struct{})
-	if !h.mail.post(func() { f(h.core.now); close(ran) }) {
+	var taken atomic.Bool // by the loop, which runs f, or by Do, which gives up
+	run := func() {
+		if taken.CompareAndSwap(false, true) {
+			f(h.core.now)
+			close(ran)
+		}
+	}
+	if !h.mail.post(run) {
 		return net.ErrClosed
 	}
 	select {
 	case <-ran:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		if taken.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
 	case <-h.over:
+	}
+	select { // f runs, or has run, or the loop has ended
+	case <-ran:
+		return nil
+	case <-h.over:
+	}
+	select {
+	case <-ran: // before the end
+		return nil
+	default:
 		return net.ErrClosed
 	}
 }

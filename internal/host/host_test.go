@@ -668,6 +668,34 @@ func TestTimers(t *testing.T) {
 	})
 }
 
+// A question that nobody waits for any more is not asked: its answer would go into variables that their owner reads.
+func TestDoAfterItsContext(t *testing.T) {
+	forEachLoop(t, func(t *testing.T, cfg Config) {
+		h := start(t, cfg, &echo{})
+		busy, free := make(chan struct{}), make(chan struct{})
+		go h.Do(context.Background(), func(time.Duration) { close(busy); <-free })
+		<-busy
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		late := false
+		if err := h.Do(ctx, func(time.Duration) { late = true }); !errors.Is(err, context.Canceled) {
+			t.Errorf("Do with a loop that is busy: %v", err)
+		}
+		close(free)
+		do(t, h, func() {})
+		if late {
+			t.Error("the function ran after Do had returned")
+		}
+
+		// Once it runs its end is waited for.
+		ctx, cancel = context.WithCancel(context.Background())
+		ran := false
+		if err := h.Do(ctx, func(time.Duration) { cancel(); time.Sleep(10 * time.Millisecond); ran = true }); err != nil || !ran {
+			t.Errorf("Do whose context ends while the function runs: %v, ran to its end: %v", err, ran)
+		}
+	})
+}
+
 func TestSessionLimit(t *testing.T) {
 	forEachLoop(t, func(t *testing.T, cfg Config) {
 		cfg.MaxSessions = 2
