@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -407,6 +408,31 @@ func TestMulticastThroughBridge(t *testing.T) {
 		for i, h := range hosts {
 			back(h)
 			ip(fmt.Sprintf("link set lo up\nlink set e0 up\naddress add %v/24 dev e0\n", at(i).Addr()))
+		}
+		// A port of a bridge passes nothing until the kernel has noticed that there is somebody at it, which takes it up to a
+		// second now and then.
+		var probes []*net.UDPConn
+		for i, h := range hosts {
+			back(h)
+			c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at(i).Addr(), 4804)))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			probes = append(probes, c)
+		}
+		for i, c := range probes[1:] {
+			for end := time.Now().Add(20 * time.Second); ; {
+				_, _ = probes[0].WriteToUDPAddrPort([]byte("probe"), c.LocalAddr().(*net.UDPAddr).AddrPort())
+				_ = c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+				if _, err := c.Read(make([]byte, 10)); err == nil {
+					break
+				} else if time.Now().After(end) {
+					t.Errorf("host 1 does not reach host %d: %v", i+2, err)
+					return
+				}
+			}
 		}
 		for _, from := range paths() {
 			for _, to := range paths() {
