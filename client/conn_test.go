@@ -102,7 +102,11 @@ func TestDialFailures(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := Dial(context.Background(), "4803@test", serve(t, tt.script), WithConnectTimeout(50*time.Millisecond))
+			patience := testTimeout
+			if tt.want == context.DeadlineExceeded {
+				patience = 50 * time.Millisecond
+			}
+			c, err := Dial(context.Background(), "4803@test", serve(t, tt.script), WithConnectTimeout(patience))
 			if err == nil {
 				c.Close()
 				t.Fatal("no error")
