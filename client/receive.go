@@ -239,15 +239,16 @@ func (c *Conn) lost(err error) {
 	if w := c.out.failure(); w != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		err = w // the writer noticed first
 	}
-	c.in.fail(err, false)
-	if c.own != nil {
-		c.own.end(err)
-	}
+	// Senders first: who has this error from Next gets it from every other call, too, and no message is accepted any more.
 	select {
 	case <-c.writerDone:
 	default:
 		c.out.fail(err)
 	}
+	if c.own != nil {
+		c.own.end(err)
+	}
+	c.in.fail(err, false)
 	c.nc.Close()
 }
 
