@@ -83,19 +83,22 @@ type Status struct {
 	State      string `json:"state"`
 	GroupState string `json:"group_state"`
 
-	Daemons  int       `json:"daemons"`  // of the configuration installed
-	Segments int       `json:"segments"` // in which they are
-	Leader   string    `json:"leader"`
-	Ring     string    `json:"ring"`     // its identity
-	Protocol string    `json:"protocol"` // accelerated or regular
-	Primary  string    `json:"primary"`  // what clients are told: yes, no, or unclaimed where there is no rule
-	Members  []Member  `json:"members"`
-	Missing  []Member  `json:"missing"` // configured, and not in the configuration installed
-	Others   []Member  `json:"others"`  // heard of, and neither: kept out, most often
-	Changes  []Change  `json:"changes"` // the last configurations and their reasons, newest first
-	Order    Order     `json:"order"`
-	Packets  Packets   `json:"packets"`
-	Windows  Windows   `json:"windows"`
+	Daemons  int      `json:"daemons"`  // of the configuration installed
+	Segments int      `json:"segments"` // in which they are
+	Leader   string   `json:"leader"`
+	Ring     string   `json:"ring"`     // its identity
+	Protocol string   `json:"protocol"` // accelerated or regular
+	Primary  string   `json:"primary"`  // what clients are told: yes, no, or unclaimed where there is no rule
+	Members  []Member `json:"members"`
+	Missing  []Member `json:"missing"` // configured, and not in the configuration installed
+	Others   []Member `json:"others"`  // heard of, and neither: kept out, most often
+	Changes  []Change `json:"changes"` // the last configurations and their reasons, newest first
+	Order    Order    `json:"order"`
+	Packets  Packets  `json:"packets"`
+	Windows  Windows  `json:"windows"`
+	// GroupAddress is the multicast or broadcast address of the daemon's segment; nil where none is of use.
+	GroupAddress *GroupAddress `json:"group_address,omitempty"`
+
 	Clients  Clients   `json:"clients"`
 	Slow     Slow      `json:"slow"`
 	Host     HostState `json:"host"`
@@ -185,9 +188,10 @@ type Packets struct {
 	InRunsSent        uint64            `json:"in_runs_sent"`
 	RunsReceived      uint64            `json:"runs_received"`
 	InRunsReceived    uint64            `json:"in_runs_received"`
-	RunsRefused       uint64            `json:"runs_refused"`  // by the system; their datagrams went one by one
-	LossInjected      uint64            `json:"loss_injected"` // datagrams received and thrown away, as a test wants it
-	Ignored           map[string]uint64 `json:"ignored"`       // by reason
+	RunsRefused       uint64            `json:"runs_refused"`       // by the system; their datagrams went one by one
+	DatagramsToGroup  uint64            `json:"datagrams_to_group"` // of those sent: to a group address, in place of several
+	LossInjected      uint64            `json:"loss_injected"`      // datagrams received and thrown away, as a test wants it
+	Ignored           map[string]uint64 `json:"ignored"`            // by reason
 }
 
 // Windows are flow control: most packets per token round.
@@ -197,6 +201,14 @@ type Windows struct {
 	Accelerated int `json:"accelerated"` // of one daemon, behind the token
 	// Reason is why: as configured, or what moved them last.
 	Reason string `json:"reason"`
+}
+
+// GroupAddress says what has become of one.
+type GroupAddress struct {
+	Address string   `json:"address"`
+	Used    bool     `json:"used"`    // packets of this daemon go there, once for all; else to each daemon by itself
+	Missing []string `json:"missing"` // daemons that it is not known to reach
+	Reason  string   `json:"reason"`  // for people: why it is used or not
 }
 
 // Clients counts those of this daemon.

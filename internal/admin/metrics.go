@@ -100,6 +100,14 @@ var metrics = []metric{
 	{"evensong_datagram_runs_received_total", "Runs of datagrams that came from the system as one.", counter, "", one(func(s *Status) uint64 { return s.Packets.RunsReceived })},
 	{"evensong_datagram_runs_received_datagrams_total", "Datagrams in these runs.", counter, "", one(func(s *Status) uint64 { return s.Packets.InRunsReceived })},
 	{"evensong_datagram_runs_refused_total", "Runs that the system refused; their datagrams went one by one.", counter, "", one(func(s *Status) uint64 { return s.Packets.RunsRefused })},
+	{"evensong_datagrams_to_group_total", "Datagrams to a multicast or broadcast address, each in place of several.", counter, "", one(func(s *Status) uint64 { return s.Packets.DatagramsToGroup })},
+	{"evensong_group_address_used", "1 while packets of this daemon go to its segment's multicast or broadcast address, since that reaches everybody; else 0.", gauge, "", truth(func(s *Status) bool { return s.GroupAddress != nil && s.GroupAddress.Used })},
+	{"evensong_group_address_missing", "Daemons that this address is not known to reach; while there are any, each daemon gets a copy.", gauge, "", one(func(s *Status) int {
+		if s.GroupAddress == nil {
+			return 0
+		}
+		return len(s.GroupAddress.Missing)
+	})},
 	{"evensong_datagrams_loss_injected_total", "Datagrams received and thrown away at random, as a test wants it.", counter, "", one(func(s *Status) uint64 { return s.Packets.LossInjected })},
 	{"evensong_datagram_send_errors_total", "Datagrams that the system refused to send.", counter, "", one(func(s *Status) uint64 { return s.Host.SendErrors })},
 	{"evensong_datagram_sends_dropped_total", "Datagrams not sent because the system had no room.", counter, "", one(func(s *Status) uint64 { return s.Host.SendsDropped })},

@@ -82,6 +82,7 @@ var kinds = []struct{ prefix, event string }{
 	{"datagrams that do not open", Network},
 	{"datagrams between daemons", Network},
 	{"datagrams", DataLink},
+	{"the group address", DataLink},
 	{"not scheduled", Events},
 	{"lines suppressed", Events},
 	{"stable storage", Status},

@@ -78,6 +78,9 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 		return Config{}, nil, err
 	}
 	n.Me.Inc = inc
+	if g := h.Transport.Groups; len(g) > 0 {
+		n.Ring.Group = &ring.Group{Addr: g[0].Addr, Members: g[0].Members}
+	}
 	h.Differences = differences
 	started := *c
 	h.started, h.name = &started, d.Name
@@ -332,7 +335,7 @@ func unixPaths(c *config.Config, port uint16) []string {
 
 // groupsOf lists the multicast or broadcast address that saves copies: that of the daemon's own segment, if it has one
 // and others are in it. Members of other segments are reached by unicast, because a multicast address means something
-// else, or nothing, in another network.
+// else, or nothing, in another network. Whether the address reaches those whom it should, the ring finds out (ring.Config.Group).
 func groupsOf(c *config.Config, self int) []transport.Group {
 	s := c.Segments[c.Daemons[self].Segment]
 	if s.Kind == config.Unicast || len(s.Daemons) < 2 {

@@ -21,6 +21,7 @@ import (
 	"evensong/internal/proto/membership"
 	"evensong/internal/proto/node"
 	"evensong/internal/proto/order"
+	"evensong/internal/proto/ring"
 )
 
 // slowShown is how many slow sessions a status names.
@@ -108,8 +109,8 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 		DatagramsSent: t.DatagramsOut.Load(), DatagramsReceived: t.DatagramsIn.Load(), BytesSent: t.BytesOut.Load(), BytesReceived: t.BytesIn.Load(),
 		SendCalls: t.SendCalls.Load(), ReceiveCalls: t.ReceiveCalls.Load(), RunsSent: t.RunsOut.Load(), InRunsSent: t.RunDatagramsOut.Load(),
 		RunsReceived: t.RunsIn.Load(), InRunsReceived: t.RunDatagramsIn.Load(), RunsRefused: t.RunsRefused.Load(),
-		LossInjected: t.DropsInjected.Load(),
-		Ignored:      map[string]uint64{},
+		DatagramsToGroup: t.GroupSends.Load(), LossInjected: t.DropsInjected.Load(),
+		Ignored: map[string]uint64{},
 	}
 	for i, n := range o.Drops {
 		if i > 0 {
@@ -117,6 +118,9 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 		}
 	}
 	maps.Copy(out.Packets.Ignored, x.Sealing.Ignored())
+	if g := &st.Ring.Group; g.Reach != ring.ReachNone && st.Conf != nil {
+		out.GroupAddress = &admin.GroupAddress{Address: g.Addr.String(), Used: g.Reach == ring.ReachAll, Missing: g.Names(st.Conf.Members), Reason: g.Reach.String()}
+	}
 	out.Windows = admin.Windows{Global: st.Ring.Global, Personal: st.Ring.Personal, Accelerated: st.Ring.AcceleratedWindow, Reason: st.Ring.Windows.String()}
 	out.Clients = admin.Clients{
 		Sessions: st.Stats.Sessions, Groups: st.Groups, Accepted: st.Stats.Accepted, Closed: map[string]uint64{}, RefusedRequests: map[string]uint64{}, Deliveries: st.Stats.Deliveries,

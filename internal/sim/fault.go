@@ -3,10 +3,12 @@
 package sim
 
 import (
+	"net/netip"
 	"time"
 
 	"evensong/internal/proto/membership"
 	"evensong/internal/proto/packet"
+	"evensong/internal/proto/ring"
 )
 
 // faultKind is a sort of fault. Reports count by it.
@@ -32,12 +34,13 @@ const (
 	faultLastWords                    // what a daemon sends is late, and then the daemon is gone
 	faultTrap                         // something happens just when a certain packet has been sent
 	faultReconfigure                  // daemons read changed files, one after the other
+	faultUnheard                      // the group address stops to reach somebody, or reaches everybody again
 	faultEnd
 )
 
 var faultNames = [faultEnd]string{
 	"partition", "cascade", "one-way cut", "non-transitive cut", "deaf daemon", "merge", "crash, quick restart", "crash, slow restart",
-	"crash of all", "orderly leave", "pause", "weather", "slow disk", "failing disk", "client gone", "slow client", "last words", "trap", "reconfigure",
+	"crash of all", "orderly leave", "pause", "weather", "slow disk", "failing disk", "client gone", "slow client", "last words", "trap", "reconfigure", "group address",
 }
 
 // count notes a fault that concerns h.
@@ -191,7 +194,41 @@ func (w *World) inject(k faultKind, on *host) {
 		w.setTrap()
 	case faultReconfigure:
 		w.reconfigure(on)
+	case faultUnheard:
+		if w.chance(0.3) {
+			clear(w.net.unheard)
+		} else {
+			w.unhear(on.i)
+		}
 	case faultEnd:
+	}
+}
+
+// shareAddress gives all daemons one group address.
+func (w *World) shareAddress(n int) {
+	g := &ring.Group{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{239, 0, 0, 1}), portOfDaemons)}
+	for i := range n {
+		g.Members = append(g.Members, address(i))
+	}
+	w.ring.Group = g
+}
+
+// unhear keeps what is sent to the group address from host x, or what x sends there from the others, or everything from
+// everybody. Nothing mends that but another fault of this kind: the quiet end has to do with it.
+func (w *World) unhear(x int) {
+	kind := w.rnd.IntN(4)
+	for j := range w.net.n {
+		switch {
+		case j == x:
+		case kind == 0:
+			w.net.unheard[x*w.net.n+j] = true
+		case kind == 1:
+			for i := range w.net.n {
+				w.net.unheard[i*w.net.n+j] = true
+			}
+		default:
+			w.net.unheard[j*w.net.n+x] = true
+		}
 	}
 }
 

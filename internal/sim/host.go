@@ -426,7 +426,7 @@ func (h *host) changed() bool {
 		return true
 	}
 	for i := range fx.Sends {
-		if k := fx.Sends[i].Kind; k != packet.KindToken && k != packet.KindData && k != packet.KindHurry {
+		if k := fx.Sends[i].Kind; k != packet.KindToken && k != packet.KindData && k != packet.KindHurry && k != packet.KindReach {
 			return true
 		}
 	}

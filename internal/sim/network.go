@@ -3,10 +3,12 @@
 package sim
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"time"
 
+	"evensong/internal/proto/evs"
 	"evensong/internal/proto/packet"
 )
 
@@ -34,8 +36,15 @@ type network struct {
 	windowSent int
 	lost       uint64
 	cutOff     uint64
-	dups       uint64
-	corrupt    uint64
+
+	// The group address, if ring.Config has one: whom it does not reach, and on which ring a question of one host last
+	// reached another through it. [from*n+to]
+	unheard []bool
+	asked   []evs.RingID
+	grouped int // data that went there
+
+	dups    uint64
+	corrupt uint64
 }
 
 // No work that is scheduled here needs as many datagrams as this: if they are sent all the same, daemons excite each
@@ -54,7 +63,7 @@ type datagram struct {
 
 // newNetwork makes a network of n hosts, all links up.
 func newNetwork(n int, q Quality) network {
-	return network{n: n, base: q, now: q, cut: make([]bool, n*n), last: make([]time.Duration, n*n)}
+	return network{n: n, base: q, now: q, cut: make([]bool, n*n), last: make([]time.Duration, n*n), unheard: make([]bool, n*n), asked: make([]evs.RingID, n*n)}
 }
 
 const portOfDaemons = 4803
@@ -134,7 +143,10 @@ func (w *World) send(from int, s *packet.Send) {
 			w.fail("LIVE-9", "packet storm: more than %d datagrams within %v, the last one %v from %s", stormLimit, stormWindow, s.Kind, w.hosts[from].name)
 			return
 		}
-		if !nw.up(from, i) {
+		if s.Ring && !w.sendGroup(from, i, s) {
+			return
+		}
+		if !nw.up(from, i) || s.Ring && nw.unheard[from*nw.n+i] {
 			nw.cutOff++
 			continue
 		}
@@ -146,6 +158,9 @@ func (w *World) send(from int, s *packet.Send) {
 		if q.Loss > 0 && w.rnd.Float64() < q.Loss {
 			nw.lost++
 			continue
+		}
+		if s.Ring && s.Kind == packet.KindReach {
+			nw.asked[from*nw.n+i] = ringOf(s)
 		}
 		copies := 1
 		if q.Dup > 0 && w.rnd.Float64() < q.Dup {
@@ -175,6 +190,32 @@ func (w *World) send(from int, s *packet.Send) {
 			w.events.push(event{at: w.arrival(from, i), kind: evDatagram, a: int32(i), dgram: d})
 		}
 	}
+}
+
+// ringOf is the ring that a packet of data, or a question about the group address, is about.
+func ringOf(s *packet.Send) evs.RingID {
+	le := binary.LittleEndian
+	b := s.Bytes[packet.HeaderSize:]
+	return evs.RingID{Seq: le.Uint64(b), Rep: evs.Incarnation(le.Uint64(b[8:]))}
+}
+
+// sendGroup sees to it that nobody takes for granted that the group address reaches host to. LIVE-10.
+func (w *World) sendGroup(from, to int, s *packet.Send) bool {
+	switch {
+	case w.ring.Group == nil:
+		w.fail("LIVE-10", "%s sends %s to a group address; there is none", w.hosts[from].name, s.Kind)
+		return false
+	case s.Kind == packet.KindReach:
+		return true
+	case s.Kind != packet.KindData:
+		w.fail("LIVE-10", "%s sends %s to the group address", w.hosts[from].name, s.Kind)
+		return false
+	case w.net.asked[from*w.net.n+to] != ringOf(s):
+		w.fail("LIVE-10", "%s sends data to the group address, of which nothing has reached %s on this ring", w.hosts[from].name, w.hosts[to].name)
+		return false
+	}
+	w.net.grouped++
+	return true
 }
 
 // straggler is a datagram that the network keeps for a while.

@@ -28,6 +28,7 @@ type Profile struct {
 	wide                             bool          // daemons on several continents, with the timers for that
 	edits                            float64       // how often files change besides the other faults
 	primary                          float64       // how often files have a rule for primary configurations
+	group                            bool          // a group address, which may not reach everybody
 	pressure                         bool          // small budgets for readers, a policy for slow ones, and much to read
 }
 
@@ -65,6 +66,9 @@ func Profiles() []Profile {
 			weights: [faultEnd]int{faultClientSlow: 20, faultClientGone: 2, faultPartition: 1, faultHeal: 2, faultPause: 1}},
 		{Name: "big", Text: "24 to 32 daemons start together", hosts: [2]int{24, 32}, clients: [2]int{24, 32}, messages: [2]int{60, 80}, faults: [2]int{2, 3},
 			length: 8 * time.Second, weights: [faultEnd]int{faultPartition: 2, faultHeal: 2, faultCrashQuick: 1, faultPause: 1, faultWeather: 1}, kinds: 1, together: true},
+		{Name: "group", Text: "a group address for all, which does not reach some daemons, from the start or later", hosts: [2]int{3, 7}, clients: [2]int{6, 20}, messages: [2]int{200, 300}, faults: [2]int{5, 9},
+			length: 8 * time.Second, kinds: 2, group: true,
+			weights: [faultEnd]int{faultUnheard: 12, faultPartition: 2, faultHeal: 3, faultCrashQuick: 2, faultPause: 1, faultWeather: 3, faultTrap: 2, faultClientGone: 1}},
 		{Name: "wide", Text: "up to 80 ms from daemon to daemon, some loss, and the timers of a wide-area network", hosts: [2]int{3, 6}, clients: [2]int{6, 12}, messages: [2]int{100, 150}, faults: [2]int{2, 4},
 			length: 60 * time.Second, least: 60 * time.Second, weights: everything, kinds: 2, wide: true},
 	}
@@ -102,6 +106,12 @@ func (w *World) build(p *Profile) time.Duration {
 		w.vary(&q)
 	}
 	w.net = newNetwork(n, q)
+	if p.group {
+		w.shareAddress(n)
+		if w.chance(0.5) {
+			w.unhear(r.IntN(n))
+		}
+	}
 	w.groups = []string{"red", "green", "blue", "a-group-name-of-31-bytes-" + "abcdef"}[:2+r.IntN(3)]
 	smallBudget, smallInput, noneAhead := w.chance(0.1), w.chance(0.2), w.chance(0.5)
 	var slow slowLimits

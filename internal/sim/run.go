@@ -77,6 +77,9 @@ func (a *Arena) Run(seed uint64, profile string) (*Result, error) {
 	if w.failure == nil {
 		w.guard(w.settle)
 	}
+	if w.failure == nil && len(w.live) == 0 && p.group {
+		w.guard(w.finds)
+	}
 	if w.failure == nil && len(w.live) == 0 {
 		w.runUntil(max(w.now, p.least))
 	}
@@ -133,6 +136,7 @@ func (w *World) liveness(found []check.Violation) []check.RuleReport {
 		{Rule: "LIVE-6", Title: "who cannot receive is left out", Antecedents: int64(w.stats.Faults[dataLost])},
 		{Rule: "LIVE-7", Title: "recovery terminates", Antecedents: int64(w.stats.Settled)},
 		{Rule: "LIVE-9", Title: "no packet storm", Antecedents: 1},
+		{Rule: "LIVE-10", Title: "the group address is used where it reaches everybody", Antecedents: int64(w.net.grouped)},
 	}
 	for i := range rules {
 		r := &rules[i]

@@ -15,11 +15,12 @@ import (
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/membership"
 	"evensong/internal/proto/packet"
+	"evensong/internal/proto/ring"
 )
 
 // script is a schedule written by hand. One command per line; # begins a comment.
 //
-//	daemons a b c [key=value ...]   names in ring order; keys: timeout delay loss dup packet window personal accelerated disk seed
+//	daemons a b c [key=value ...]   names in ring order; keys: timeout delay loss dup packet window personal accelerated disk seed group
 //	groups g h                      names of groups (default: g)
 //	clients x@a y@b                 a client of each daemon; it connects when the daemon runs
 //	start a b | start all           start daemons
@@ -29,8 +30,9 @@ import (
 //	disk a fails|works|lost|slow D  lost: the stored ring sequence is gone
 //	partition a b | c               cut all links between the parts
 //	cut a>b b>c · mend a>b · heal   single directions; everything
+//	unheard a>b · heard a>b         what a sends to the group address does not reach b (if the daemons have one: group=true)
 //	weather loss=0.1 dup=0.1 reorder=0.1 corrupt=0.1
-//	drop KIND FROM TO N             the next N packets of a kind (data token join probe commit hurry) are lost; * is any
+//	drop KIND FROM TO N             the next N packets of a kind (data token join probe commit hurry reach) are lost; * is any
 //	replay KIND FROM TO N D         the next N packets arrive a second time, D later
 //	on KIND FROM [in STATE] [skip N] do COMMAND   when such a packet has been sent; "sender" names who did
 //	join x g · part x g · close x · kill x · abort x · connect x
@@ -40,6 +42,7 @@ import (
 //	until received x N [within D]   at least N messages in all its sessions; expect means exactly N
 //	expect conf a = a b · expect received x N · expect installs a N · expect views x N · expect view x g = x@a y@b
 //	expect cause a b = TEXT         why each of them changed to its configuration, all of it
+//	expect reach a = all|lacks|asked     what a knows of the group address
 //	expect violation RULE           at the end; otherwise there must be none
 //	settle | nosettle               at the end everything is healed and must come together, unless nosettle
 type script struct {
@@ -142,7 +145,7 @@ func (s *script) guard(f []string) (err error) {
 
 // kinds of packets by name.
 func packetKind(name string) (packet.Kind, error) {
-	for k := packet.KindData; k <= packet.KindHurry; k++ {
+	for k := packet.KindData; k <= packet.KindReach; k++ {
 		if k.String() == name {
 			return k, nil
 		}
@@ -289,7 +292,7 @@ func (s *script) do(f []string) error {
 			part[h.i] = k
 		}
 		w.net.partition(w.now, part)
-	case "cut", "mend":
+	case "cut", "mend", "unheard", "heard":
 		for _, x := range f[1:] {
 			from, to, _ := strings.Cut(x, ">")
 			a, err := s.host(from)
@@ -300,8 +303,13 @@ func (s *script) do(f []string) error {
 			if err != nil {
 				return err
 			}
-			w.net.setCut(a.i, b.i, f[0] == "cut")
-			w.net.mended = w.now
+			switch f[0] {
+			case "unheard", "heard":
+				w.net.unheard[a.i*w.net.n+b.i] = f[0] == "unheard"
+			default:
+				w.net.setCut(a.i, b.i, f[0] == "cut")
+				w.net.mended = w.now
+			}
 		}
 	case "heal":
 		w.net.heal(w.now)
@@ -352,7 +360,7 @@ func (s *script) do(f []string) error {
 
 func (s *script) daemons(f []string) error {
 	w := s.w
-	timeout, q, disk, accelerated, ahead := 250*time.Millisecond, Quality{Delay: 100 * time.Microsecond, Jitter: 10 * time.Microsecond}, true, true, 0
+	timeout, q, disk, accelerated, ahead, group := 250*time.Millisecond, Quality{Delay: 100 * time.Microsecond, Jitter: 10 * time.Microsecond}, true, true, 0, false
 	rc := ringDefaults(timeout)
 	var names []string
 	for _, x := range f {
@@ -384,6 +392,8 @@ func (s *script) daemons(f []string) error {
 			accelerated, err = strconv.ParseBool(value)
 		case "disk":
 			disk, err = strconv.ParseBool(value)
+		case "group":
+			group, err = strconv.ParseBool(value)
 		case "ahead":
 			if ahead, err = strconv.Atoi(value); ahead == 0 {
 				ahead = -1
@@ -401,6 +411,9 @@ func (s *script) daemons(f []string) error {
 	}
 	w.ring = rc
 	w.net = newNetwork(len(names), q)
+	if group {
+		w.shareAddress(len(names))
+	}
 	w.net.dropIf = s.dropIf
 	for _, name := range names {
 		h := w.addHost(name, disk)
@@ -711,6 +724,21 @@ func (s *script) expect(f []string) error {
 			if got := membership.CausesText(changes[len(changes)-1].Causes); got != want {
 				return fmt.Errorf("%s says %q", name, got)
 			}
+		}
+	case "reach":
+		if len(f) != 4 || f[2] != "=" {
+			return fmt.Errorf("want reach NAME = all, lacks or asked")
+		}
+		h, err := s.host(f[1])
+		if err != nil {
+			return err
+		}
+		if h.node == nil {
+			return fmt.Errorf("%s does not run", f[1])
+		}
+		names := map[ring.Reach]string{ring.ReachNone: "none", ring.ReachAsked: "asked", ring.ReachAll: "all", ring.ReachLacks: "lacks"}
+		if got := names[h.node.Status(h.clock()).Ring.Group.Reach]; got != f[3] {
+			return fmt.Errorf("%s says %s", f[1], got)
 		}
 	case "received", "installs", "views":
 		if len(f) < 3 {

@@ -36,7 +36,7 @@ func TestSchedules(t *testing.T) {
 	for _, x := range []struct {
 		profile string
 		n       int
-	}{{"mixed", 60}, {"calm", 15}, {"partition", 25}, {"restart", 25}, {"asym", 10}, {"churn", 15}, {"reload", 25}, {"primary", 25}, {"pressure", 12}, {"big", 1}} {
+	}{{"mixed", 60}, {"calm", 15}, {"partition", 25}, {"restart", 25}, {"asym", 10}, {"churn", 15}, {"reload", 25}, {"primary", 25}, {"pressure", 12}, {"group", 25}, {"big", 1}} {
 		t.Run(x.profile, func(t *testing.T) {
 			t.Parallel()
 			n := x.n
@@ -80,10 +80,27 @@ func TestPressure(t *testing.T) {
 	}
 }
 
+// TestGroupAddress: the profile of the group address has both ends: daemons that use it, and daemons that know not to.
+func TestGroupAddress(t *testing.T) {
+	s, err := RunBatch(context.Background(), Batch{Seed: 100, Schedules: 12, Profile: "group", Each: func(r *Result) {
+		if r.Failed() {
+			failed(t, r)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []string{"group address known: true", "group address known: false"} {
+		if s.Steps[what] == 0 {
+			t.Errorf("no %s in %d schedules: %v", what, s.Schedules, s.Steps)
+		}
+	}
+}
+
 // TestRepeatable: one seed is one history, to the byte.
 func TestRepeatable(t *testing.T) {
 	var used Arena
-	for _, profile := range []string{"mixed", "restart", "churn", "pressure"} {
+	for _, profile := range []string{"mixed", "restart", "churn", "pressure", "group"} {
 		for seed := uint64(100); seed < 103; seed++ {
 			first, err := Run(seed, profile)
 			if err != nil {

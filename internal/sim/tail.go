@@ -14,6 +14,7 @@ import (
 	"evensong/internal/proto/frame"
 	"evensong/internal/proto/membership"
 	"evensong/internal/proto/packet"
+	"evensong/internal/proto/ring"
 )
 
 // Bounds of liveness in units of the token timeout. guarantees.md, 7, gives B for a cluster that is left alone; what
@@ -23,6 +24,7 @@ const (
 	boundDeliver  = 12
 	boundAsym     = 120 // how long the last asymmetric cut stays
 	boundReceive  = 60  // until a daemon that cannot receive is left out
+	boundReach    = 60  // until daemons know whether a group address reaches everybody: the longest time between two questions, and some
 	boundEcho     = 5   // a cut that is over may still be acted upon: the reach timeout of 4, and a probe interval
 	quiet         = 2   // how long nothing may change at the end
 )
@@ -310,6 +312,51 @@ func (w *World) settle() {
 			w.complain("LIVE-2", "%v message of %s to %s was received %d times, %d sessions should", m.service, m.from, m.text, m.got, m.want)
 			break
 		}
+	}
+}
+
+// finds demands that each daemon that sends uses the group address if what it sends there reaches all, and else not. LIVE-10.
+func (w *World) finds() {
+	if len(w.hosts) < 3 {
+		return
+	}
+	matched, count := make([]bool, len(w.hosts)), make([]int, len(w.hosts))
+	for i, h := range w.hosts {
+		count[i] = h.count
+	}
+	for limit := w.now + boundReach*w.ring.TokenTimeout; ; {
+		open, why := 0, ""
+		for _, c := range w.clients {
+			if c.state == clientOpen && !matched[c.host] {
+				c.multicast([]string{w.groups[0]}, evs.Agreed, 100, false)
+			}
+		}
+		for i, h := range w.hosts {
+			if !slices.ContainsFunc(w.clients, func(c *client) bool { return c.state == clientOpen && c.host == i }) {
+				continue
+			}
+			want := !slices.Contains(w.net.unheard[i*w.net.n:(i+1)*w.net.n], true)
+			g := h.node.Status(h.clock()).Ring.Group
+			switch {
+			case h.count != count[i]:
+				w.complain("LIVE-10", "%s does not keep its configuration although nothing but the group address fails", h.name)
+				return
+			case matched[i]:
+			case (g.Reach == ring.ReachAll) != want:
+				open, why = open+1, fmt.Sprintf("at %s the group address %v; does it reach everybody: %v", h.name, g.Reach, want)
+			default:
+				matched[i] = true
+				w.stats.Steps[fmt.Sprintf("group address known: %v", want)]++
+			}
+		}
+		if open == 0 || w.failure != nil {
+			return
+		}
+		if w.now > limit {
+			w.complain("LIVE-10", "%s", why)
+			return
+		}
+		w.runUntil(w.now + w.ring.TokenTimeout/5)
 	}
 }
 

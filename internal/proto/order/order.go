@@ -244,6 +244,8 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 		} else if m.ring != nil && hurry.Ring == m.conf.ID.New && m.ring.HandleHurry(int(hurry.Sender)) {
 			m.visit(now, m.ring, fx)
 		}
+	case packet.KindReach:
+		m.handleReach(&h, body, fx)
 	case packet.KindJoin, packet.KindProbe:
 		j := &m.join
 		switch {
@@ -424,14 +426,20 @@ func (m *Machine) ringEffects(now time.Duration, r *ring.Machine, fx *Effects) {
 	m.stats.TokenRepeats += uint64(e.Repeats)
 	m.stats.Sent += uint64(e.Sent)
 	m.stats.Rotations += uint64(e.Released)
-	lost, suspect := e.Lost, e.Suspect
+	lost, suspect, reach := e.Lost, e.Suspect, e.Reach
 	*e = ring.Effects{Sends: e.Sends[:0]}
-	if lost == 0 {
+	if lost == 0 && reach == 0 {
 		return
 	}
 	members := m.conf.Members
 	if m.next != nil && r == m.next.ring {
 		members = m.next.conf.Members
+	}
+	if reach != 0 {
+		noteReach(reach, r.Group(), members, fx)
+	}
+	if lost == 0 {
+		return
 	}
 	if m.cfg.Trace {
 		m.trace(fx, evs.Trace{Kind: evs.TraceTokenLost, Conf: evs.RegularID(r.ID())})

@@ -61,11 +61,13 @@ const (
 	KindCommit
 	// KindHurry asks who holds the token for it.
 	KindHurry
+	// KindReach asks whether a group address reaches its receiver, or answers that.
+	KindReach
 
 	kindEnd
 )
 
-var kindNames = [...]string{KindData: "data", KindToken: "token", KindJoin: "join", KindProbe: "probe", KindCommit: "commit", KindHurry: "hurry"}
+var kindNames = [...]string{KindData: "data", KindToken: "token", KindJoin: "join", KindProbe: "probe", KindCommit: "commit", KindHurry: "hurry", KindReach: "reach"}
 
 // String is the lower-case name.
 func (k Kind) String() string {

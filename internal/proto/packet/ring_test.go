@@ -167,6 +167,7 @@ func FuzzRing(f *testing.F) {
 	f.Add(whole(&Data{Seq: 1, Count: 1}, somePieces())[HeaderSize:])
 	f.Add(whole(&Data{Seq: 1, Count: 1, Filler: MaxFiller}, somePieces())[HeaderSize:])
 	f.Add(AppendHurry(nil, Hurry{Ring: evs.RingID{Seq: 1, Rep: 2}}))
+	f.Add(AppendReach(nil, Reach{Ring: evs.RingID{Seq: 1, Rep: 2}, Sender: 1, Asker: 2, Number: 3}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var k Token
 		if ParseToken(b, &k) == nil {
@@ -191,6 +192,9 @@ func FuzzRing(f *testing.F) {
 		}
 		if h, err := ParseHurry(b); err == nil && !bytes.Equal(AppendHurry(nil, h), b) {
 			t.Fatal("another encoding of the same hurry")
+		}
+		if r, err := ParseReach(b); err == nil && !bytes.Equal(AppendReach(nil, r), b) {
+			t.Fatal("another encoding of the same question")
 		}
 	})
 }

@@ -45,12 +45,12 @@ func (c Config) AtPace(slowest, quickest time.Duration) Config {
 }
 
 // Reconfigure changes windows and timers of the ring as it turns. cfg is valid and has its defaults filled in; its packet
-// size is not looked at, since buffers have theirs. Members may have different windows at any time, for each looks only
+// size and its group are not looked at, since buffers and sockets have theirs. Members may have different windows at any time, for each looks only
 // at its own when it has the token. The packets that are under way stay what they are: a smaller window lets the next
 // visits send less.
 func (m *Machine) Reconfigure(now time.Duration, cfg Config) {
 	old := m.cfg
-	cfg.PacketBytes = old.PacketBytes
+	cfg.PacketBytes, cfg.Group = old.PacketBytes, old.Group
 	m.cfg = cfg
 	m.startWindows()
 	if m.lossAt != 0 {

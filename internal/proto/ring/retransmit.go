@@ -24,8 +24,9 @@ func (m *Machine) answer(t *packet.Token, fx *Effects) int {
 				left = addRange(left, n)
 				continue
 			}
-			m.answered[n] = reply{m.accepted, min(m.answered[n].times+1, longestRest)}
-			m.resend(p, fx)
+			times := min(m.answered[n].times+1, longestRest)
+			m.answered[n] = reply{m.accepted, times}
+			m.resend(p, times > 1, fx)
 			sent++
 		}
 	}
@@ -51,14 +52,16 @@ func (m *Machine) restsFrom(n seq.Num) bool {
 	return ok && m.n > 2 && m.accepted < r.visit+uint64(m.n)<<r.times
 }
 
-func (m *Machine) resend(p *Packet, fx *Effects) {
+// resend sends p to everybody again, a copy for each if the group address may be why it is asked for once more.
+func (m *Machine) resend(p *Packet, each bool, fx *Effects) {
+	m.sentAgain(int(p.Sender))
 	d := packet.Data{
 		Ring: m.id, Seq: p.Seq, Visit: p.Visit, Count: p.Count, Sender: p.Sender,
 		Flags: packet.FlagRetransmit | packet.DataFlags(p.Buf)&packet.FlagPostToken, Filler: p.Filler,
 	}
 	packet.PutDataHeader(p.Buf, &d)
 	m.sealer.Seal(p.Buf, packet.KindData)
-	fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: p.Buf, Kind: packet.KindData, Ring: true})
+	fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: p.Buf, Kind: packet.KindData, Ring: m.reach.open && !each})
 }
 
 // request adds what I lack to the token's list, the lowest first. 8.1.7. On the accelerated ring only what the token of

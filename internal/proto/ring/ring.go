@@ -13,6 +13,7 @@
 //	HandleData        store                      store                    store: it may save recovery some work
 //	Accept (token)    handle, maybe install      handle, maybe hold       drop (EVS-20)
 //	HandleHurry       ignore                     let a held token go      drop
+//	HandleReach       answer, count              answer, count            drop
 //	Wake              ignore                     visit, or send hurry     ignore
 //	Advance           retransmit, loss           retransmit, loss, hold   nothing
 //	Reconfigure       taken, in every phase; it ends nothing by itself
@@ -46,6 +47,7 @@ type Config struct {
 	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/10
 	Hold              time.Duration // an idle token is held this long by the last sender, and a lone sender keeps it a quarter of this; default TokenTimeout/12
 	HurryInterval     time.Duration // a member that waits for a held token asks this often; default Hold/5
+	Group             *Group        // address that packets may go to once for several members; nil: none. What it points to does not change
 	FailToReceive     int           // rotations in which one member's aru may stand still, at least for TokenTimeout; default 100, or 20 with a TokenTimeout of a second or more
 }
 
@@ -182,6 +184,7 @@ type Effects struct {
 	Repeats  int    // those of tokens among them
 	Sent     int    // packets originated
 	Released int    // tokens forwarded
+	Reach    Reach  // ReachAll, ReachLacks: operators are to be told so
 }
 
 // Machine passes the token on one ring. Its methods must not be called concurrently.
@@ -196,6 +199,7 @@ type Machine struct {
 	phase   Phase
 	noAccel bool
 	flow    flow
+	reach   reach
 
 	// Packets.
 	win   seq.Window[*Packet]
@@ -270,6 +274,7 @@ func New(cfg Config, id evs.RingID, members []evs.ProcID, addrs []netip.AddrPort
 			m.others = append(m.others, a)
 		}
 	}
+	m.startReach(now)
 	return m
 }
 
@@ -388,6 +393,7 @@ func (m *Machine) HandleData(now time.Duration, d *packet.Data, datagram []byte)
 	}
 	if d.Flags&packet.FlagRetransmit != 0 {
 		m.sound = 0
+		m.sentAgain(int(d.Sender))
 	}
 	if m.win.Has(d.Seq) {
 		return false

@@ -45,6 +45,9 @@ type member struct {
 	got  []string // packets up to the aru, in order
 	dead bool
 	mute map[int]bool // members that do not hear this one
+	deaf map[int]bool // members that the group address does not bring what this one sends
+	said []Reach
+	sent map[packet.Kind][2]int // datagrams by kind: to one each, to the group address
 }
 
 // net is a ring over a network that loses, doubles and delays datagrams, in virtual time.
@@ -84,7 +87,7 @@ func newNet(t *testing.T, seed uint64, n int, cfg Config, accelerated bool) *net
 	}
 	for i := range n {
 		pool := NewPool(1472)
-		m := &member{pool: pool, src: script{me: i}, mute: map[int]bool{}}
+		m := &member{pool: pool, src: script{me: i}, mute: map[int]bool{}, deaf: map[int]bool{}, sent: map[packet.Kind][2]int{}}
 		m.m = New(cfg, id, procs, addrs, i, accelerated, packet.NewSealer(w.cluster, procs[i]), pool, 0)
 		w.members = append(w.members, m)
 	}
@@ -118,10 +121,20 @@ func (w *net) visit(i int) {
 // after performs effects, checks invariants and hands up what has arrived in order.
 func (w *net) after(i int) {
 	m := w.members[i]
+	if m.fx.Reach != 0 {
+		m.said = append(m.said, m.fx.Reach)
+	}
 	for _, s := range m.fx.Sends {
+		c := m.sent[s.Kind]
+		if s.Ring {
+			c[1]++
+		} else {
+			c[0] += len(s.To)
+		}
+		m.sent[s.Kind] = c
 		for _, to := range s.To {
 			k := int(to.Addr().As4()[3])
-			if m.mute[k] {
+			if m.mute[k] || s.Ring && m.deaf[k] {
 				continue
 			}
 			copies := 1
@@ -238,6 +251,12 @@ func (w *net) receive(i int, b []byte) {
 		if m.m.HandleHurry(int(h.Sender)) {
 			w.visit(i)
 		}
+	case packet.KindReach:
+		p, err := packet.ParseReach(body)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		m.m.HandleReach(p, &m.fx)
 	}
 	w.after(i)
 }

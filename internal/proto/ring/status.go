@@ -22,6 +22,7 @@ type Status struct {
 	Personal, Global, AcceleratedWindow int
 	// Windows is why they are what they are.
 	Windows WindowReason
+	Group   GroupStatus
 }
 
 // Status is the present state of the ring.
@@ -30,6 +31,7 @@ func (m *Machine) Status() Status {
 		Accelerated: !m.noAccel, Phase: m.phase, ARU: m.win.ARU(), TokenARU: m.putARU, High: m.win.High(), Stable: m.stable,
 		Lagging:  -1,
 		Personal: m.flow.personal, Global: m.flow.global, AcceleratedWindow: m.flow.accelerated, Windows: m.flow.reason,
+		Group: m.Group(),
 	}
 	if id := m.token.ARUID; m.n > 1 && id != packet.NoMember && int(id) < m.n && m.token.ARU < m.token.Seq {
 		s.Lagging, s.Rotations = int(id), m.stuck

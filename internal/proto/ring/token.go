@@ -169,6 +169,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 			return
 		}
 		m.begun = true
+		m.maybeAsk(now, fx)
 		m.flow.loss = muchLost(t, m.prevSeq)
 		m.visitSent = m.answer(t, fx) // 3: before the token, and counted against flow control
 		m.alone = m.lastSeq == t.Seq && m.foreign <= m.stable && m.visitSent == 0 && len(t.RTR) == 0
@@ -189,7 +190,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		if p == nil {
 			break
 		}
-		fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: p.Buf, Kind: packet.KindData, Ring: true})
+		fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: p.Buf, Kind: packet.KindData, Ring: m.reach.open})
 		sent++
 	}
 	fx.Sent += sent

@@ -39,3 +39,35 @@ func TestStatusTellsWhoIsAbsent(t *testing.T) {
 		t.Errorf("note of a daemon that is well: %q", got)
 	}
 }
+
+// Status says what has become of the group address, and whom it does not reach, in the table, too.
+func TestStatusTellsOfTheGroupAddress(t *testing.T) {
+	for _, x := range []struct {
+		g            *admin.GroupAddress
+		text, remark string
+	}{
+		{nil, "", ""},
+		{&admin.GroupAddress{Address: "239.1.2.3:4803", Used: true, Reason: "reaches everybody; packets go there once for all"},
+			"239.1.2.3:4803 reaches everybody; packets go there once for all; 12 datagrams", ""},
+		{&admin.GroupAddress{Address: "239.1.2.3:4803", Missing: []string{"b", "c"}, Reason: "does not reach everybody; packets go to each daemon by itself"},
+			"239.1.2.3:4803 does not reach everybody; packets go to each daemon by itself (missing b c); 12 datagrams", "239.1.2.3:4803 does not reach b c"},
+	} {
+		s := &admin.Status{Name: "a", GroupAddress: x.g, Packets: admin.Packets{DatagramsToGroup: 12}}
+		if got := remark(s); got != x.remark {
+			t.Errorf("remark %q, want %q", got, x.remark)
+		}
+		var out strings.Builder
+		if err := writeStatus(&out, &Report{Status: s}); err != nil {
+			t.Fatal(err)
+		}
+		var row string
+		for line := range strings.Lines(out.String()) {
+			if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "group address"); ok {
+				row = strings.TrimSpace(rest)
+			}
+		}
+		if row != x.text {
+			t.Errorf("row %q, want %q", row, x.text)
+		}
+	}
+}

@@ -263,6 +263,9 @@ func remark(s *admin.Status) string {
 			}
 		}
 	}
+	if g := s.GroupAddress; g != nil && len(g.Missing) > 0 {
+		parts = append(parts, g.Address+" does not reach "+strings.Join(g.Missing, " "))
+	}
 	if s.Slow.Daemon != "" {
 		parts = append(parts, "waits for daemon "+s.Slow.Daemon)
 	}
@@ -284,6 +287,14 @@ func primaryText(primary string) string {
 		return "no: the majority of the configured daemons is not here, or a daemon's file has another rule or list"
 	}
 	return ""
+}
+
+// groupText is what a group address is good for.
+func groupText(g *admin.GroupAddress) string {
+	if len(g.Missing) > 0 {
+		return g.Reason + " (missing " + strings.Join(g.Missing, " ") + ")"
+	}
+	return g.Reason
 }
 
 // writeStatus prints every field of a status.
@@ -337,6 +348,9 @@ func writeStatus(w io.Writer, r *Report) error {
 		runs(s.Packets.RunsSent, s.Packets.InRunsSent), runs(s.Packets.RunsReceived, s.Packets.InRunsReceived), amount.Of(s.Packets.RunsRefused, "run"))
 	if k := s.Host.ClusterKeys; len(k) > 0 {
 		row("sealed", "with the key %s%s", k[0], others(k[1:]))
+	}
+	if g := s.GroupAddress; g != nil {
+		row("group address", "%s %s; %s", g.Address, groupText(g), amount.Of(s.Packets.DatagramsToGroup, "datagram"))
 	}
 	row("ignored", "%s", counts(s.Packets.Ignored))
 	row("order", "my aru %d, aru %d, highest %d, stable %d", s.Order.MyARU, s.Order.ARU, s.Order.Highest, s.Order.Stable)
