@@ -17,7 +17,7 @@ import (
 //	*SelfLeave   the end of this session's membership in a group
 //	*Rejected    one of this session's own requests, refused by the daemon's access rules
 //	*Peers       other daemons to which a client could turn (Evensong's own dialect only)
-//	*PrimaryChange  whether what follows belongs to a primary configuration (WithPrimary only)
+//	*PrimaryChange what follows belongs to a primary configuration, or does not (WithPrimary only)
 //	*Lost        the session of a Roamer is lost
 //	*Moved       a Roamer has another session
 //

@@ -20,7 +20,7 @@ import (
 //	*Stuck         members that hold up a view change
 //	*GaveUp        the session leaves a group because it cannot keep up with it
 //	*Rejected      one of this session's own requests, refused by the daemon's access rules
-//	*PrimaryChange whether the daemons are in a primary configuration (client.WithPrimary only)
+//	*PrimaryChange the daemons are in a primary configuration, or no more (client.WithPrimary only)
 //
 // The set is closed. Events are values of their receiver.
 type Event interface {
