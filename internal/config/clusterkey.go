@@ -45,13 +45,18 @@ func ReadKeys(path string) (*seal.Keys, error) {
 	return keys, nil
 }
 
-// readKeys reads a file of keys, one on a line. where is what names the file.
+// readKeys reads a file of keys. where is what names the file.
 func readKeys(path, where string) (*seal.Keys, Problems) {
 	data, err := readSecret(path)
 	if err != nil {
 		return nil, Problems{{File: where, Severity: Error, Text: fmt.Sprintf("the cluster's key: %v", err), Hint: hintOf(err, path)}}
 	}
-	r := &accessReader{file: path}
+	return parseKeys(path, data)
+}
+
+// parseKeys reads keys, one on a line, the one that seals first.
+func parseKeys(file string, data []byte) (*seal.Keys, Problems) {
+	r := &accessReader{file: file}
 	var list []seal.Key
 	r.each(data, func(text string, col int) {
 		secret, err := seal.ParseSecret(text)

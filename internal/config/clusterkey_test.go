@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"evensong/internal/seal"
 )
 
 // TestKeyFile: what is a file of keys, and what is said of one that is none, without its content.
@@ -148,4 +150,26 @@ func TestKeysThatChange(t *testing.T) {
 			t.Errorf("%q to %q: %d changes at once and %d at a restart, want %d and %d", row.now, row.next, atOnce, restart, row.atOnce, row.restart)
 		}
 	}
+}
+
+// FuzzKeyFile: whatever is in a file, it is keys or has problems, and these do not tell what is in it.
+func FuzzKeyFile(f *testing.F) {
+	key := strings.Repeat("01", 31) + "02"
+	for _, text := range []string{"", "# c\n" + key + " # x\nAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=\n", key + "\n" + key, key[:40] + "\n", "\ufeff" + key, "\x00"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		keys, problems := parseKeys("f", data)
+		if (keys == nil) != (problems.Errors() > 0) {
+			t.Fatalf("keys %v with problems %v", keys, problems)
+		}
+		if keys != nil && (len(keys.IDs()) == 0 || len(keys.IDs()) > seal.MaxKeys) {
+			t.Fatalf("%d keys", len(keys.IDs()))
+		}
+		for _, word := range strings.Fields(string(data)) {
+			if len(word) >= 40 && strings.Contains(problems.Error(), word) {
+				t.Fatalf("a problem tells what is in the file: %v", problems)
+			}
+		}
+	})
 }

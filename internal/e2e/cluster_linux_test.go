@@ -183,6 +183,9 @@ func (d *daemon) start() {
 	if level := os.Getenv("EVENSONG_E2E_LOG"); level != "" {
 		args = append(args, "--log-level", level)
 	}
+	if key := os.Getenv("EVENSONG_E2E_KEY"); key != "" {
+		args = append(args, "--cluster-key-file", key)
+	}
 	if d.c.net != nil {
 		args = append([]string{"ip", "netns", "exec", d.c.net.ns(d.i)}, args...)
 	}

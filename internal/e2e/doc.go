@@ -17,6 +17,7 @@
 //	EVENSONG_E2E_CYCLES  how many random faults are survived (default 10)
 //	EVENSONG_E2E_SEED    of the random faults (default: another one each time; it is printed)
 //	EVENSONG_E2E_LOG     log level of the daemons
+//	EVENSONG_E2E_KEY     a file with a cluster's key: all daemons seal their datagrams
 //	EVENSONG_E2E_BIN     a program to test in place of one built from this source
 //	EVENSONG_E2E_KEEP    a directory in which logs and histories are kept; else those of failed tests are kept in /tmp
 //

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"evensong/client"
+	"evensong/internal/seal"
 )
 
 // newSites makes networks that a router joins, each with some daemons: site s is 10.<100+s>.0.0/24. The router is the
@@ -113,12 +114,27 @@ func (c *cluster) talk(rounds int) {
 
 // TestSegments has one segment with IP multicast, one with broadcast and one of a single daemon, each in a network of its
 // own: within a segment data travels once for all, and everybody else is reached by unicast.
-func TestSegments(t *testing.T) {
+func TestSegments(t *testing.T) { threeSegments(t, "") }
+
+// TestSealedSegments is the same with a key: what is sealed once for all arrives as well.
+func TestSealedSegments(t *testing.T) { threeSegments(t, keyFile(t)) }
+
+// keyFile is the directive for a file with a new key.
+func keyFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte(seal.Format(seal.Draw())+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "ClusterKeyFile = \"" + path + "\"\n"
+}
+
+func threeSegments(t *testing.T, directives string) {
 	c := sited(t, `Spread_Segment 239.77.0.1:4803 { d1 %[1]s  d2 %[2]s  d3 %[3]s }
 Spread_Segment 10.101.0.255:4803 { d4 %[4]s  d5 %[5]s  d6 %[6]s }
 Spread_Segment unicast:4803 { d7 %[7]s }
 TimerProfile = LAN
-`, 3, 3, 1)
+`+directives, 3, 3, 1)
 	c.started()
 	before := make([][2]int, len(c.daemons))
 	for i, d := range c.daemons {
@@ -152,12 +168,17 @@ TimerProfile = LAN
 
 // TestMultiHomed has a daemon with a cable into each of two sites. When the one that others know it by is cut, it is still
 // a member for those at the other end of the second: it hears them there, and answers from the address that they hear.
-func TestMultiHomed(t *testing.T) {
+func TestMultiHomed(t *testing.T) { twoCables(t, "") }
+
+// TestSealedMultiHomed is the same with a key: a daemon proves that it lives from whichever address.
+func TestSealedMultiHomed(t *testing.T) { twoCables(t, keyFile(t)) }
+
+func twoCables(t *testing.T, directives string) {
 	c := sited(t, `Spread_Segment unicast:4803 { d1 %[1]s { C D %[1]s  D 10.101.0.77 } }
 Spread_Segment unicast:4803 { d2 %[2]s }
 Spread_Segment unicast:4803 { d3 %[3]s }
 TimerProfile = LAN
-`, 2, 1)
+`+directives, 2, 1)
 	// A second cable for d1, into the other site.
 	c.net.must(fmt.Sprintf("link add q1 type veth peer name e1 netns %s\nlink set q1 master br1\nlink set q1 up\n", c.net.ns(0)), "ip", "-n", c.net.sw, "-batch", "-")
 	c.net.must("addr add 10.101.0.77/24 brd + dev e1\nlink set e1 up\n", "ip", "-n", c.net.ns(0), "-batch", "-")

@@ -59,6 +59,7 @@ var kinds = []struct{ prefix, event string }{
 	{"the admin plane", Security},
 	{"authentication", Security},
 	{"rights", Security},
+	{"datagrams between daemons", Security},
 
 	{"client reads too slowly", FlowControl},
 	{"client has caught up", FlowControl},
@@ -80,7 +81,6 @@ var kinds = []struct{ prefix, event string }{
 	{"unsealed datagrams", Network},
 	{"datagrams sealed", Network},
 	{"datagrams that do not open", Network},
-	{"datagrams between daemons", Network},
 	{"datagrams", DataLink},
 	{"the group address", DataLink},
 	{"not scheduled", Events},

@@ -21,6 +21,9 @@ const (
 	refusedAddrs = 256
 )
 
+// Packets that are as long as can be have room for what sealing adds, or this does not compile.
+const _ = uint(packet.SealRoom - seal.Overhead)
+
 // sealing is what the core needs to seal and open datagrams.
 type sealing struct {
 	box   *seal.Box // nil: this daemon has no key
