@@ -53,7 +53,7 @@ func (w *net) data(i int, f func()) (each, group int) {
 
 // Where the group address reaches everybody each member asks once, and all data but the first goes there.
 func TestReachAll(t *testing.T) {
-	for n := 3; n <= 8; n++ {
+	for _, n := range []int{3, 4, 5, 8, 32} {
 		w := grouped(t, n)
 		w.start()
 		total := w.talk(20 * time.Millisecond)
