@@ -37,7 +37,7 @@ func parseAddress(addr, goos string) (endpoint, error) {
 		return endpoint{"unix", path}, nil
 	}
 	if scheme, _, ok := strings.Cut(s, "://"); ok {
-		return endpoint{}, fmt.Errorf("unknown scheme %s://; use evensong://, or port, port@host, host:port or unix:/path", scheme)
+		return endpoint{}, fmt.Errorf("unknown scheme %s://; use evensong:// or evensongs://, or port, port@host, host:port or unix:/path", scheme)
 	}
 	if port, host, ok := strings.Cut(s, "@"); ok {
 		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")

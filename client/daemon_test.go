@@ -19,8 +19,15 @@ import (
 // startDaemon is a daemon alone, and the address for its clients.
 func startDaemon(t *testing.T) string {
 	t.Helper()
+	return startDaemonWith(t, daemon.Config{})
+}
+
+// startDaemonWith is one with further settings.
+func startDaemonWith(t *testing.T, cfg daemon.Config) string {
+	t.Helper()
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
-	d, err := daemon.Start(t.Context(), daemon.Config{Name: "d", Cluster: t.Name(), Bind: loopback, Listen: []netip.AddrPort{loopback}})
+	cfg.Name, cfg.Cluster, cfg.Bind, cfg.Listen = "d", t.Name(), loopback, []netip.AddrPort{loopback}
+	d, err := daemon.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"runtime"
@@ -26,25 +25,36 @@ import (
 //	"host:4803"         the same in the usual form: "[::1]:4803"
 //	"unix:/path"        a Unix socket anywhere
 //	"evensong://..."    any of these behind it: in Evensong's own dialect, which its daemons speak on the same ports
+//	"evensongs://..."   the same inside of TLS, over TCP only; WithTLS says whom to trust, and chooses TLS for other addresses
 //
 // Without options the session has a name invented by the daemon and receives views. ctx, and WithConnectTimeout, bound
 // connecting and handshake; they have no effect on the session after that.
 //
 // Errors are *Error. Those that tell a caller what to do: ErrCouldNotConnect (no daemon there), ErrNotUnique (another
-// name, or later: a name is free only when the disconnect of its last session was ordered), ErrAuth, ErrQuota.
+// name, or later: a name is free only when the disconnect of its last session was ordered), ErrAuth (also where one side does
+// not accept the other's certificate), ErrQuota.
 func Dial(ctx context.Context, addr string, opts ...Option) (*Conn, error) {
 	op := "dial " + addr
 	if addr == "" {
 		op = "dial " + DefaultAddress
 	}
 	where, own := strings.CutPrefix(addr, scheme)
+	secure := false
+	if !own {
+		where, secure = strings.CutPrefix(addr, secureScheme)
+		own = secure
+	}
 	o, err := newOptions(opts, own)
 	if err != nil {
 		return nil, wrap(op, err)
 	}
+	o.secure = o.secure || secure
 	ep, err := parseAddress(where, runtime.GOOS)
 	if err != nil {
 		return nil, &Error{Op: op, Code: ErrIllegalAddress, Err: err}
+	}
+	if o.secure && ep.network == "unix" {
+		return nil, &Error{Op: op, Code: ErrIllegalAddress, Detail: "TLS is for TCP, and on the Unix socket " + ep.address + " nobody could listen; dial host:port, or leave TLS out"}
 	}
 	if o.connectTimeout > 0 {
 		var cancel context.CancelFunc
@@ -64,13 +74,23 @@ func Dial(ctx context.Context, addr string, opts ...Option) (*Conn, error) {
 	// The end of ctx becomes a deadline in the past, which ends every read and write at once.
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
 	var c *Conn
-	if own {
-		c, err = dialOwn(nc, o)
+	name, _, _ := net.SplitHostPort(ep.address)
+	talk := nc
+	if o.secure {
+		talk, err = startTLS(nc, o.tls, name)
+	}
+	if err != nil {
+		// TLS has not begun.
+	} else if own {
+		c, err = dialOwn(talk, o)
 	} else {
-		hs := handshake{nc: nc}
+		hs := handshake{nc: talk}
 		if err = hs.run(&o); err == nil {
-			c = newConn(nc, o, hs.private, Version(hs.daemon), hs.pending, nil)
+			c = newConn(talk, o, hs.private, Version(hs.daemon), hs.pending, nil)
 		}
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && o.secure && e.Op == "remote error" {
+		err = tlsError(e, name)
 	}
 	if !stop() {
 		late := &Error{Code: ErrConnectionClosed, Err: ctx.Err()}
@@ -113,6 +133,9 @@ func (h *handshake) run(o *options) error {
 		offered, n, code = frame.ParseAuthList(b)
 		return n, code
 	})
+	if e, ok := errors.AsType[*Error](err); ok && e.Code == ErrAuth && !o.secure {
+		e.Detail = "refused by the daemon before it asked for anything; it may require TLS: see WithTLS"
+	}
 	if err != nil {
 		return err
 	}
@@ -199,7 +222,7 @@ func (h *handshake) expect(parse func([]byte) (int, Code)) error {
 		if got > 0 {
 			continue
 		}
-		if errors.Is(err, io.EOF) {
+		if isEnd(err) {
 			return &Error{Code: ErrConnectionClosed, Detail: "the daemon ended the connection during the handshake", Err: err}
 		}
 		if err != nil {

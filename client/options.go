@@ -4,6 +4,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"time"
@@ -46,6 +47,8 @@ type options struct {
 	closeTimeout   time.Duration
 	ping           time.Duration
 	primary        bool
+	secure         bool // through TLS
+	tls            *tls.Config
 }
 
 // Option changes how Dial opens a session.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"sync"
@@ -228,7 +227,7 @@ func (h *ownHandshake) expect(want frame.OwnType) ([]byte, error) {
 		h.pending = append(h.pending, buf[:n]...)
 		switch {
 		case n > 0:
-		case errors.Is(err, io.EOF):
+		case isEnd(err):
 			return nil, &Error{Code: ErrConnectionClosed, Detail: "the daemon ended the connection during the handshake; one of the original does not speak Evensong's dialect", Err: err}
 		case err != nil:
 			return nil, &Error{Code: ErrConnectionClosed, Detail: "handshake", Err: err}

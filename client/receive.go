@@ -5,7 +5,6 @@ package client
 import (
 	"context"
 	"errors"
-	"io"
 	"iter"
 	"net"
 	"os"
@@ -309,9 +308,9 @@ func (r *reader) explain(err error) error {
 	}
 	e := &Error{Op: "receive", Code: ErrConnectionClosed, Err: err}
 	switch {
-	case errors.Is(err, io.EOF) && r.tail > r.head:
+	case isEnd(err) && r.tail > r.head:
 		e.Detail = "the daemon ended the session in the middle of a message; daemons do that to receivers that are too slow"
-	case errors.Is(err, io.EOF):
+	case isEnd(err):
 		e.Detail = "the daemon ended the session"
 	case errors.Is(err, os.ErrDeadlineExceeded) && r.conn.own != nil && r.conn.own.ping > 0:
 		e.Detail = "the daemon gave no sign of life"

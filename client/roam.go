@@ -25,7 +25,7 @@ const (
 // not seen. What the lost session had accepted and nobody has confirmed may or may not have been ordered; a Roamer never
 // sends it again.
 //
-// With evensong:// addresses it learns of further daemons from the one that it is connected to. Its methods may be called
+// With evensong:// or evensongs:// addresses it learns of further daemons from the one that it is connected to. Its methods may be called
 // by several goroutines, except that one at a time receives. It must be closed.
 type Roamer struct {
 	opts []Option
@@ -265,11 +265,14 @@ func (r *Roamer) learn(list []Peer) {
 	if len(list) == 0 {
 		return
 	}
-	here := r.addrs[r.at]
+	here, with := r.addrs[r.at], scheme
+	if strings.HasPrefix(here, secureScheme) {
+		with = secureScheme // what began with TLS does not go on without
+	}
 	r.addrs = r.addrs[:r.given]
 	for _, p := range list {
 		for _, a := range p.Addresses {
-			if a = scheme + a; !slices.Contains(r.addrs, a) {
+			if a = with + a; !slices.Contains(r.addrs, a) {
 				r.addrs = append(r.addrs, a)
 			}
 		}

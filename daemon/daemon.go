@@ -10,6 +10,8 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -71,6 +73,13 @@ type Config struct {
 	// eight times as many wait. Zero means 8 MiB.
 	SessionBytes int
 
+	// TLS, if not nil, is for clients over TCP that begin with a TLS hello: a certificate with its key, and in ClientCAs and
+	// ClientAuth whose certificates are good and whether clients need one. The least version is 1.3, and sessions are never
+	// resumed, whatever it says. The name in a client's certificate is what access rules know as cert. With TLSRequired
+	// clients over TCP without TLS are refused; Unix sockets are not concerned.
+	TLS         *tls.Config
+	TLSRequired bool
+
 	// AccessRules say what clients may do, one rule on each line, such as "deny join group=secret*"; the page
 	// docs/operations/access.md describes them. What no rule decides is permitted, or with AccessDeny refused.
 	AccessRules string
@@ -114,6 +123,9 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 			return nil, fmt.Errorf("%w: no name given, and %w", ErrConfig, err)
 		}
 	}
+	if cfg.TLSRequired && cfg.TLS == nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, errors.New("TLSRequired without TLS: no client could connect over TCP"))
+	}
 	bind := cfg.Bind
 	if !bind.Addr().IsValid() {
 		bind = netip.AddrPortFrom(netip.IPv4Unspecified(), DefaultPort)
@@ -136,6 +148,7 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 		MaxSessions:  cfg.MaxSessions,
 		StateDir:     cfg.StateDir,
 		TokenTimeout: cfg.TokenTimeout,
+		TLS:          cfg.TLS,
 		Logger:       cfg.Logger,
 	}, func(boot host.Boot) (host.Machine, error) {
 		m, err := newNode(cfg, name, boot)
@@ -166,7 +179,7 @@ func newNode(cfg Config, name string, boot host.Boot) (*node.Machine, error) {
 		rc.PacketBytes -= seal.Overhead
 	}
 	return node.New(node.Config{
-		Session:       session.Config{Rules: rules},
+		Session:       session.Config{Rules: rules, TLSRequired: cfg.TLSRequired},
 		Me:            evs.ProcID{Name: name, Inc: inc},
 		Cluster:       cfg.Cluster,
 		Peers:         slices.Clone(cfg.Peers),

@@ -32,6 +32,7 @@ import dataclasses
 import enum
 import selectors
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -159,7 +160,7 @@ _ADVICE = {
     Code.REJECT_NO_NAME: "give one to connect",
     Code.REJECT_ILLEGAL_NAME: "choose another",
     Code.REJECT_NOT_UNIQUE: "choose another, or none and the daemon invents one; it is free again a moment after its session ended",
-    Code.REJECT_AUTH: "the daemon's configuration says which methods it allows, and whom; give yours as auth=[...]",
+    Code.REJECT_AUTH: "the daemon's configuration says which methods it allows, and whom; give yours as auth=[...]; where it requires TLS, dial evensongs://host:port",
 }
 # A daemon that was killed leaves no word in its log.
 _LOST = "it was lost, and the daemon may have ended: see evensong status, and if it runs, its log says why; connect opens a new session"
@@ -621,8 +622,9 @@ class Handshake:
 
 # Addresses
 
-# In front of an address the Go client takes it for the wish to speak Evensong's own dialect.
+# In front of an address the Go client takes it for the wish to speak Evensong's own dialect; the second one, inside of TLS.
 _OWN = "evensong://"
+_OWN_SECURE = "evensongs://"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -632,10 +634,16 @@ class _Address:
     path: str = ""
     host: str = ""
     port: int = DEFAULT_PORT
+    secure: bool = False
+    """The address asks for TLS."""
 
 
 def _parse_address(text: str) -> _Address:
     """Reads "4803" (this machine), "4803@host", "host:port", "[::1]:4803", "unix:/path"; empty is 4803 (1.3)."""
+    if _text("address", text, 'write "4803" or "4803@host"').strip().startswith(_OWN_SECURE):
+        at = _parse_address(_OWN + text.strip()[len(_OWN_SECURE):])
+        return dataclasses.replace(at, secure=True)
+
     def wrong(hint: str) -> Error:
         return Error(Code.ILLEGAL_SPREAD, "%r: %s" % (text, hint))
 
@@ -653,7 +661,7 @@ def _parse_address(text: str) -> _Address:
             raise wrong("no path behind unix:")
         return _Address(path=name[len("unix:"):])
     if "://" in name:
-        raise wrong("unknown scheme; write PORT, PORT@HOST, HOST:PORT or unix:PATH, perhaps with evensong:// in front")
+        raise wrong("unknown scheme; write PORT, PORT@HOST, HOST:PORT or unix:PATH, perhaps with evensong:// or, for TLS, evensongs:// in front")
     if "@" in name:
         number, _, host = name.partition("@")
         if not host:
@@ -682,6 +690,144 @@ def _group(name: str) -> str:
     if not _legal(_text("group", name), _NAME - 1):
         raise Error(Code.ILLEGAL_GROUP, "%r: want 1 to %d characters from '$' to '~'" % (name, _NAME - 1))
     return name
+
+
+# TLS
+
+
+def _context(at: _Address, given: Optional[ssl.SSLContext]) -> Optional[ssl.SSLContext]:
+    """What TLS needs to know, None for a connection without it."""
+    if given is not None and not isinstance(given, ssl.SSLContext):
+        raise _wrong("ssl_context", given, "ssl.SSLContext", 'ssl.create_default_context(cafile="ca.crt"), for example')
+    if not at.secure and given is None:
+        return None
+    if at.path:
+        raise Error(Code.ILLEGAL_SPREAD, "TLS is for TCP, and on the Unix socket %s nobody could listen; write host:port, or leave TLS out" % at.path)
+    return given or ssl.create_default_context()
+
+
+def _tls_error(e: OSError) -> Error:
+    """Why TLS came to nothing, and what to do. The daemon judges this side's certificate behind the handshake (TLS 1.3)."""
+    if isinstance(e, ssl.SSLCertVerificationError):
+        hint = "ssl_context=ssl.create_default_context(cafile=...) names the authority that has signed the daemon's certificate, and the host of the address must stand in it"
+        return Error(Code.REJECT_AUTH, "the daemon's certificate is not accepted: %s; %s" % (e.verify_message, hint))
+    reason = str(getattr(e, "reason", "") or "")
+    for part, code, text in (
+        ("ALERT_HANDSHAKE_FAILURE", Code.CONNECTION_CLOSED, "the daemon does not offer TLS; leave it out, or give the daemon TLSCertificate and TLSKey"),
+        ("WRONG_VERSION_NUMBER", Code.CONNECTION_CLOSED, "what answers there does not speak TLS; leave it out, or give an Evensong daemon TLSCertificate and TLSKey"),
+        ("CERTIFICATE_REQUIRED", Code.REJECT_AUTH, "the daemon wants to see a certificate: ssl_context.load_cert_chain(certfile, keyfile) gives one"),
+        ("CERTIFICATE", Code.REJECT_AUTH, "the daemon does not accept this certificate; one of the authorities in its TLSClientCA must have signed it"),
+        ("UNKNOWN_CA", Code.REJECT_AUTH, "the daemon does not accept this certificate; one of the authorities in its TLSClientCA must have signed it"),
+    ):
+        if part in reason:
+            return Error(code, "%s (%s)" % (text, e))
+    return Error(Code.CONNECTION_CLOSED, str(e))
+
+
+class _Secure:
+    """TLS on a socket, with the methods of a socket that a session uses.
+
+    ssl.SSLSocket is not meant for one thread that receives while another one sends, so here TLS works on bytes in memory, under a lock
+    that nobody holds while the network is waited for."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        self._sock = sock
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=host)
+        self._lock = threading.Lock()  # of the three above
+        self._write_lock = threading.Lock()  # taken before the other: what TLS writes goes out in its order
+        self._plain = b""  # decrypted and not taken; of the receiving thread
+        self._ended = False
+
+    def handshake(self, left: Callable[[], Optional[float]]) -> None:
+        """Runs the handshake; left says how many seconds it still has."""
+        first = True
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            else:
+                self._flush()
+                return
+            finally:
+                with contextlib.suppress(OSError):
+                    self._flush()  # an alert, too
+            self._sock.settimeout(left())
+            data = self._sock.recv(1 << 16)
+            if first and data and data[0] >= 0x80:
+                raise _refusal(data[0])  # before it looks at what we say, or it knows no TLS
+            first = False
+            if not data:
+                raise Error(Code.CONNECTION_CLOSED, "the daemon ended the connection during the handshake of TLS")
+            self._in.write(data)
+
+    def _flush(self) -> None:
+        with self._write_lock:
+            with self._lock:
+                data = self._out.read()
+            if data:
+                self._sock.sendall(data)
+
+    def wait(self, timeout: Optional[float]) -> bool:
+        """Whether there is something to take, or the end, within so many seconds."""
+        until = None if timeout is None else time.monotonic() + max(timeout, 0)
+        while not self._plain and not self._ended:
+            with self._lock:
+                try:
+                    self._plain = self._tls.read(1 << 16)
+                    self._ended = not self._plain
+                except ssl.SSLWantReadError:
+                    pass
+                except ssl.SSLZeroReturnError:
+                    self._ended = True
+                answer = self._out.pending > 0
+            if answer:
+                self._flush()
+            if self._plain or self._ended:
+                break
+            if until is not None and not _readable(self._sock, until - time.monotonic()):
+                return False
+            data = self._sock.recv(1 << 16)
+            with self._lock:
+                if data:
+                    self._in.write(data)
+                else:
+                    self._ended = True  # without the word of TLS for it, as when a daemon was killed
+        return True
+
+    def recv(self, size: int) -> bytes:
+        self.wait(self._sock.gettimeout())
+        data, self._plain = self._plain[:size], self._plain[size:]
+        if not data and not self._ended:
+            raise socket.timeout("timed out")
+        return data
+
+    def sendall(self, data: bytes) -> None:
+        with self._write_lock:
+            with self._lock:
+                view = memoryview(data)
+                while view:
+                    view = view[self._tls.write(view):]
+                out = self._out.read()
+            self._sock.sendall(out)
+
+    def shutdown(self, how: int) -> None:
+        if how == socket.SHUT_WR:
+            with self._lock:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    self._tls.unwrap()  # says the end; what the daemon answers is for recv
+            self._flush()
+        self._sock.shutdown(how)
+
+    def settimeout(self, seconds: Optional[float]) -> None:
+        self._sock.settimeout(seconds)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        self._sock.close()
 
 
 class _Frames:
@@ -716,7 +862,7 @@ class Session(_Frames):
     One thread may receive while others send; each send is one piece. Iterating over a session gives its events until
     the connection ends, which raises Error unless this side has closed it."""
 
-    def __init__(self, sock: socket.socket, handshake: Handshake) -> None:
+    def __init__(self, sock: Union[socket.socket, _Secure], handshake: Handshake) -> None:
         self._sock = sock
         self.private_group = handshake.private
         """This session's name, unique in the cluster; a destination like a group."""
@@ -849,19 +995,24 @@ class Session(_Frames):
         self._decoder.feed(data)
 
 
-def _readable(sock: socket.socket, timeout: float) -> bool:
+def _readable(sock: Union[socket.socket, _Secure], timeout: float) -> bool:
+    if isinstance(sock, _Secure):
+        return sock.wait(timeout)
     with selectors.DefaultSelector() as s:
         s.register(sock, selectors.EVENT_READ)
         return bool(s.select(max(timeout, 0)))
 
 
 def connect(address: str = "", name: str = "", *, membership: bool = True, priority: int = 0, auth: Sequence[Auth] = (NULL,),
-            timeout: Optional[float] = 5.0) -> Session:
+            timeout: Optional[float] = 5.0, ssl_context: Optional[ssl.SSLContext] = None) -> Session:
     """Connects to a daemon and opens a session.
 
     address is "4803" (this machine's Unix socket, the default), "4803@host", "host:port" or "unix:/path". With "evensong://"
     in front it means the same: a daemon of Evensong serves both dialects there, and this client speaks that of the Spread
-    toolkit, so names and messages are no longer than here.
+    toolkit, so names and messages are no longer than here. "evensongs://" is that inside of TLS.
+
+    ssl_context says whom TLS trusts, and which certificate is shown to a daemon that asks for one; without one the system's
+    authorities are trusted. With one the connection is TLS whatever stands in front of the address. Unix sockets do without.
 
     name has 1 to 10 characters and is unique at the daemon; without one the daemon invents it. Without membership the
     session gets messages only: no views, no signals, no self-leaves. timeout in seconds covers connecting and the
@@ -870,19 +1021,27 @@ def connect(address: str = "", name: str = "", *, membership: bool = True, prior
     handshake = Handshake(name, membership, priority, auth)
     timeout = _patience(timeout)
     until = None if timeout is None else time.monotonic() + timeout
-    sock = _dial(at, timeout)
+    context = _context(at, ssl_context)
+
+    def rest() -> Optional[float]:
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            raise Error(Code.CONNECTION_CLOSED, "the daemon did not answer in time")
+        return left
+
+    sock: Union[socket.socket, _Secure] = _dial(at, timeout)
     try:
+        if context is not None and isinstance(sock, socket.socket):
+            secure = _Secure(sock, context, at.host)
+            secure.handshake(rest)
+            sock = secure
         block = handshake.start()
         while True:
             if block:
                 sock.sendall(block)
             if handshake.done:
                 break
-            if until is not None:
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise Error(Code.CONNECTION_CLOSED, "the daemon did not answer in time")
-                sock.settimeout(left)
+            sock.settimeout(rest())
             data = sock.recv(1 << 12)
             if not data:
                 raise Error(Code.CONNECTION_CLOSED, "the daemon ended the connection during the handshake")
@@ -894,7 +1053,7 @@ def connect(address: str = "", name: str = "", *, membership: bool = True, prior
         raise Error(Code.CONNECTION_CLOSED, "the daemon did not answer in time") from e
     except OSError as e:
         sock.close()
-        raise Error(Code.CONNECTION_CLOSED, str(e)) from e
+        raise _tls_error(e) from e
     except BaseException:
         sock.close()
         raise
@@ -1033,26 +1192,30 @@ class AsyncSession(_Frames):
 
 
 async def connect_async(address: str = "", name: str = "", *, membership: bool = True, priority: int = 0,
-                        auth: Sequence[Auth] = (NULL,), timeout: Optional[float] = 5.0) -> AsyncSession:
+                        auth: Sequence[Auth] = (NULL,), timeout: Optional[float] = 5.0,
+                        ssl_context: Optional[ssl.SSLContext] = None) -> AsyncSession:
     """Connects to a daemon from asyncio; the arguments are those of connect."""
     at = _parse_address(address)
     handshake = Handshake(name, membership, priority, auth)
     timeout = _patience(timeout)
+    context = _context(at, ssl_context)
     try:
-        return await asyncio.wait_for(_open(at, handshake), timeout)
+        return await asyncio.wait_for(_open(at, handshake, context), timeout)
     except asyncio.TimeoutError as e:
         raise Error(Code.CONNECTION_CLOSED, "the daemon did not answer in time") from e
 
 
-async def _open(at: _Address, handshake: Handshake) -> AsyncSession:
+async def _open(at: _Address, handshake: Handshake, context: Optional[ssl.SSLContext]) -> AsyncSession:
     try:
         if at.path:
             reader, writer = await asyncio.open_unix_connection(at.path)
         else:
-            reader, writer = await asyncio.open_connection(at.host, at.port)
+            reader, writer = await asyncio.open_connection(at.host, at.port, ssl=context)
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    except ssl.SSLError as e:
+        raise _tls_error(e) from e
     except (OSError, ValueError) as e:
         raise _no_daemon(at, e) from e
     try:
@@ -1065,7 +1228,7 @@ async def _open(at: _Address, handshake: Handshake) -> AsyncSession:
         return AsyncSession(reader, writer, handshake)
     except OSError as e:
         writer.close()
-        raise Error(Code.CONNECTION_CLOSED, str(e)) from e
+        raise _tls_error(e) from e
     except BaseException:
         writer.close()
         raise

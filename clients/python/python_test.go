@@ -7,6 +7,7 @@ package python_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -26,6 +27,7 @@ import (
 	"evensong/daemon"
 	"evensong/internal/check"
 	"evensong/internal/proto/evs"
+	"evensong/internal/testcert"
 )
 
 // python is the interpreter; a machine without one cannot run these tests, and says so.
@@ -88,6 +90,26 @@ func wait(t *testing.T, what string, ok func() bool) {
 
 // TestUnits runs the client's own tests: captures, made-up daemons, and sessions at one real daemon and at three.
 func TestUnits(t *testing.T) {
+	ca, dir := testcert.New(t), t.TempDir()
+	ca.File(dir)
+	ca.Named("alice").Files(t, dir, "alice")
+	testcert.New(t).Named("mallory").Files(t, dir, "mallory")
+	pair := ca.Sign(nil)
+	secure := func(required bool) string {
+		loopback := netip.MustParseAddrPort("127.0.0.1:0")
+		cfg := daemon.Config{Name: "t", Cluster: t.Name() + fmt.Sprint(required), Bind: loopback, Listen: []netip.AddrPort{loopback}, TLSRequired: required,
+			TLS: &tls.Config{Certificates: []tls.Certificate{pair.TLS}, ClientCAs: ca.Pool, ClientAuth: tls.VerifyClientCertIfGiven}}
+		if required {
+			cfg.TLS.ClientAuth, cfg.AccessRules, cfg.AccessDeny = tls.RequireAndVerifyClientCert, "allow all cert=alice", true
+		}
+		d, err := daemon.Start(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		return d.ListenAddrs()[0].String()
+	}
+	withTLS := dir + "," + secure(false) + "," + secure(true)
 	for _, n := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d daemons", n), func(t *testing.T) {
 			py := python(t)
@@ -97,7 +119,7 @@ func TestUnits(t *testing.T) {
 				args = append(args, "test_evensong.TestSessions") // the rest does not depend on daemons
 			}
 			cmd := exec.CommandContext(t.Context(), py, args...)
-			cmd.Env = append(os.Environ(), "EVENSONG_DAEMONS="+strings.Join(addrs, ","), "PYTHONDONTWRITEBYTECODE=1")
+			cmd.Env = append(os.Environ(), "EVENSONG_DAEMONS="+strings.Join(addrs, ","), "EVENSONG_TLS="+withTLS, "PYTHONDONTWRITEBYTECODE=1")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)

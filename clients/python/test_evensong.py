@@ -4,6 +4,8 @@ against real ones.
 
     python3 -m unittest -v                                       the captures only
     EVENSONG_DAEMONS=4803@127.0.0.1 python3 -m unittest -v       against a daemon, too; several are separated by commas
+    EVENSONG_TLS=DIR,HOST:PORT,HOST:PORT ...                     against one with TLS, and one that requires it, with alice's certificate;
+                                                                 DIR has ca.crt, alice.crt, alice.key, mallory.crt, mallory.key
 
 "go test ./clients/python" runs all of it with daemons of its own."""
 
@@ -19,6 +21,7 @@ import pathlib
 import random
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -32,6 +35,7 @@ from evensong import (Cause, Code, Decoder, Error, Event, Handshake, Message, Re
 
 VECTORS = pathlib.Path(__file__).resolve().parents[2] / "testdata" / "vectors"
 DAEMONS = [d for d in os.environ.get("EVENSONG_DAEMONS", "").split(",") if d]
+TLS = os.environ.get("EVENSONG_TLS", "").split(",")
 WAIT = 20.0
 
 
@@ -264,10 +268,11 @@ class TestCodec(unittest.TestCase):
             "": ("/tmp/4803", "", 4803), "4900": ("/tmp/4900", "", 4803), "4803@db1": ("", "db1", 4803), "db1:5000": ("", "db1", 5000),
             "[::1]:4803": ("", "::1", 4803), "4803@::1": ("", "::1", 4803), "unix:/run/x": ("/run/x", "", 4803),
             "evensong://db1:5000": ("", "db1", 5000), "evensong://unix:/run/x": ("/run/x", "", 4803), "evensong://": ("/tmp/4803", "", 4803),
-            "evensong://4900@db1": ("", "db1", 4900), "evensong://[::1]:4803": ("", "::1", 4803),
+            "evensongs://db1:5000": ("", "db1", 5000), "evensongs://4900@db1": ("", "db1", 4900), "evensong://4900@db1": ("", "db1", 4900), "evensong://[::1]:4803": ("", "::1", 4803),
         }.items():
             at = evensong._parse_address(text)
             self.assertEqual((at.path, at.host, at.port), want, text)
+            self.assertEqual(at.secure, text.startswith("evensongs://"), text)
         for text, hint in {
             "host": "write 4803@host", "host:": "write 4803@host", "@host": "1 to 65535", "4803@": "for this machine write 4803", "70000@h": "1 to 65535",
             "h:x": "1 to 65535", "unix:": "no path", "-1@h": "1 to 65535", "/tmp/4803": "write unix:/tmp/4803", "::1": "write 4803@::1",
@@ -477,6 +482,141 @@ class TestHandshakes(unittest.TestCase):
             s.receive()
         self.assertEqual(e.exception.code, Code.ILLEGAL_SESSION)
         self.assertEqual(list(s), [])
+
+
+@unittest.skipUnless(len(TLS) == 3, "EVENSONG_TLS names no daemons with TLS")
+class TestTLS(unittest.TestCase):
+    """Sessions inside of TLS, and what is said where there can be none."""
+
+    def context(self, who: str = "") -> ssl.SSLContext:
+        c = ssl.create_default_context(cafile=TLS[0] + "/ca.crt")
+        if who:
+            c.load_cert_chain("%s/%s.crt" % (TLS[0], who), "%s/%s.key" % (TLS[0], who))
+        return c
+
+    def view(self, s: evensong.Session, members: int) -> None:
+        while True:
+            event = s.receive(WAIT)
+            if isinstance(event, View) and len(event.members) == members:
+                return
+
+    def test_session(self) -> None:
+        for address in ("evensongs://" + TLS[1], TLS[1]):
+            with self.subTest(address), evensong.connect(address, "a", ssl_context=self.context()) as a:
+                with evensong.connect(TLS[1], "b") as b:  # the same port
+                    a.join("chat")
+                    self.view(a, 1)
+                    b.join("chat")
+                    self.view(a, 2)
+                    self.view(b, 2)
+                    self.assertFalse(a.poll())
+                    with self.assertRaises(TimeoutError):
+                        a.receive(0.01)
+                    for n in (0, 1, 17000, 140000):
+                        b.multicast(bytes(n), "chat")
+                        a.multicast(bytes(n + 1), "chat")
+                        for s in (a, b):
+                            sizes = []
+                            for _ in range(2):
+                                event = s.receive(WAIT)
+                                self.assertIsInstance(event, Message)
+                                if isinstance(event, Message):
+                                    sizes.append(len(event.data))
+                            self.assertEqual(sorted(sizes), [n, n + 1])
+                    a.multicast(b"last words", "chat")
+                    a.disconnect()
+                    event = b.receive(WAIT)
+                    self.assertTrue(isinstance(event, Message) and event.data == b"last words", event)
+                    self.view(b, 1)
+                    with self.assertRaises(Error) as e:
+                        a.receive()
+                    self.assertEqual(e.exception.code, Code.ILLEGAL_SESSION)
+
+    def test_threads(self) -> None:
+        """One receives while others send, and closing wakes the receiver."""
+        with evensong.connect("evensongs://" + TLS[1], ssl_context=self.context()) as s:
+            s.join("threads")
+            self.view(s, 1)
+            got: List[bytes] = []
+            receiver = threading.Thread(target=lambda: got.extend(e.data for e in s if isinstance(e, Message)))
+            receiver.start()
+            def send() -> None:
+                for _ in range(200):
+                    s.multicast(bytes(1000), "threads")
+
+            senders = [threading.Thread(target=send) for _ in range(3)]
+            for t in senders:
+                t.start()
+            for t in senders:
+                t.join()
+            until = time.monotonic() + WAIT
+            while len(got) < 600 and time.monotonic() < until:
+                time.sleep(0.01)
+            self.assertEqual(len(got), 600)
+            s.kill()
+            receiver.join(WAIT)
+            self.assertFalse(receiver.is_alive())
+
+    def test_asyncio(self) -> None:
+        async def talk() -> None:
+            async with await evensong.connect_async("evensongs://" + TLS[2], "a", ssl_context=self.context("alice")) as s:
+                await s.join("chat")
+                await s.multicast(b"hello", "chat")
+                async for event in s:
+                    if isinstance(event, Message):
+                        self.assertEqual(event.data, b"hello")
+                        return
+
+        asyncio.run(asyncio.wait_for(talk(), WAIT))
+
+    def test_errors(self) -> None:
+        alice, mallory = self.context("alice"), self.context("mallory")
+        for address, context, code, text in (
+            ("evensongs://" + TLS[1], None, Code.REJECT_AUTH, "names the authority that has signed the daemon's certificate"),
+            ("evensongs://" + TLS[2], self.context(), Code.REJECT_AUTH, "load_cert_chain"),
+            ("evensongs://" + TLS[2], mallory, Code.REJECT_AUTH, "does not accept this certificate"),
+            (TLS[2], None, Code.REJECT_AUTH, "where it requires TLS, dial evensongs://"),
+            ("evensongs://" + DAEMONS[0], alice, Code.CONNECTION_CLOSED, "does not offer TLS"),
+            ("evensongs://4803", alice, Code.ILLEGAL_SPREAD, "TLS is for TCP"),
+        ):
+            with self.subTest(address, text=text):
+                with self.assertRaises(Error) as e:
+                    evensong.connect(address, ssl_context=context)
+                self.assertEqual(e.exception.code, code, e.exception)
+                self.assertIn(text, str(e.exception))
+                with self.assertRaises(Error) as e:
+                    asyncio.run(evensong.connect_async(address, ssl_context=context))
+                self.assertEqual(e.exception.code, code, e.exception)
+                self.assertIn(text, str(e.exception))
+        with self.assertRaises(TypeError):
+            evensong.connect(TLS[1], ssl_context="ca.crt")  # type: ignore[arg-type]
+        evensong.connect("evensongs://" + TLS[2], ssl_context=alice).close()
+
+    def test_no_tls_there(self) -> None:
+        """What answers is no daemon, refuses at once, or says nothing."""
+        for answer, code, text in ((b"220 no daemon\r\n", Code.CONNECTION_CLOSED, "does not speak TLS"), (b"\xfd", Code.REJECT_QUOTA, "as many sessions"),
+                                   (b"", Code.CONNECTION_CLOSED, "ended the connection"), (None, Code.CONNECTION_CLOSED, "did not answer in time")):
+            with self.subTest(text), socket.create_server(("127.0.0.1", 0)) as server:
+                def serve() -> None:
+                    c, _ = server.accept()
+                    with c:
+                        if answer is None:
+                            time.sleep(0.5)
+                        elif answer:
+                            c.sendall(answer)
+                        c.shutdown(socket.SHUT_WR)
+                        with contextlib.suppress(OSError):
+                            while c.recv(1 << 12):
+                                pass
+
+                t = threading.Thread(target=serve)
+                t.start()
+                with self.assertRaises(Error) as e:
+                    evensong.connect("127.0.0.1:%d" % server.getsockname()[1], timeout=0.2 if answer is None else WAIT, ssl_context=self.context())
+                t.join(WAIT)
+                self.assertEqual(e.exception.code, code, e.exception)
+                self.assertIn(text, str(e.exception))
+
 
 
 @unittest.skipUnless(DAEMONS, "EVENSONG_DAEMONS names no daemon")

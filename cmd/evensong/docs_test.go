@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"net"
@@ -17,11 +18,14 @@ import (
 	"testing"
 	"time"
 
+	"evensong/daemon"
+	"evensong/internal/testcert"
 	"evensong/internal/tidy/docscript"
 )
 
 // TestDocuments runs the marked commands of all documents (package docscript), each document against a daemon "d" of its
-// own that EVENSONG_SERVER names, in an empty directory. A daemon that the document starts has free addresses in place of those
+// own that EVENSONG_SERVER names, in a directory that is empty but for certificates: the authority's (ca.crt), and with their
+// keys those of that daemon (daemon.crt) and of the client alice (alice.crt). A daemon that the document starts has free addresses in place of those
 // of its file, and EVENSONG_ADMIN leads operators to it.
 func TestDocuments(t *testing.T) {
 	if runtime.GOOS == "windows" {
@@ -63,7 +67,14 @@ func TestDocuments(t *testing.T) {
 }
 
 func runDocument(t *testing.T, blocks []docscript.Block) {
-	addr, err := startDaemon(t.Cleanup)
+	dir := t.TempDir()
+	ca := testcert.New(t)
+	ca.File(dir)
+	pair := ca.Sign(nil)
+	pair.Files(t, dir, "daemon")
+	ca.Named("alice").Files(t, dir, "alice")
+	secure := &tls.Config{Certificates: []tls.Certificate{pair.TLS}, ClientCAs: ca.Pool, ClientAuth: tls.VerifyClientCertIfGiven}
+	addr, err := startDaemonWith(t.Cleanup, daemon.Config{TLS: secure})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +84,6 @@ func runDocument(t *testing.T, blocks []docscript.Block) {
 	defer cancel()
 	patient := time.AfterFunc(patience, func() { t.Errorf("a command takes more than %v", patience); cancel() })
 	defer patient.Stop()
-	dir := t.TempDir()
 	type background struct {
 		docscript.Command
 		cmd *exec.Cmd

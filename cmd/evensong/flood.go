@@ -261,7 +261,8 @@ const spflooderBytes = 100000
 const spflooderUsage = `usage: spflooder [-u name] [-s address] [-m messages] [-b bytes] [-ro | -wo] [-n members]
   -u name      private name, 1 to 10 characters, longer in the own dialect (flooder)
   -s address   daemon: port (this machine), port@host, host:port or unix:/path (4803);
-               evensong:// in front of these chooses Evensong's own dialect
+               evensong:// in front of these chooses Evensong's own dialect,
+               evensongs:// that inside of TLS
   -m messages  how many to send, or with -ro to receive (10000)
   -b bytes     size of a message, 1 to 100000 (1000)
   -ro          only receive

@@ -49,8 +49,14 @@ func TestScripts(t *testing.T) {
 
 // startDaemon starts a daemon "d" on loopback and returns where it serves clients. cleanup gets the function that stops it.
 func startDaemon(cleanup func(func())) (addr string, err error) {
+	return startDaemonWith(cleanup, daemon.Config{})
+}
+
+// startDaemonWith is startDaemon with further settings.
+func startDaemonWith(cleanup func(func()), cfg daemon.Config) (addr string, err error) {
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
-	d, err := daemon.Start(context.Background(), daemon.Config{Name: "d", Cluster: "script", Bind: loopback, Listen: []netip.AddrPort{loopback}, Logger: slog.New(slog.DiscardHandler)})
+	cfg.Name, cfg.Cluster, cfg.Bind, cfg.Listen, cfg.Logger = "d", "script", loopback, []netip.AddrPort{loopback}, slog.New(slog.DiscardHandler)
+	d, err := daemon.Start(context.Background(), cfg)
 	if err != nil {
 		return "", err
 	}

@@ -22,19 +22,24 @@ const (
 	envServer   = "EVENSONG_SERVER"
 	envUser     = "EVENSONG_USER"
 	envPassword = "EVENSONG_PASSWORD"
+	envCA       = "EVENSONG_CA"
+	envCert     = "EVENSONG_CERT"
+	envKey      = "EVENSONG_KEY"
 )
 
 // sessionHelp is what the help of these commands says about them.
 const sessionHelp = `With evensong:// in front of its address the daemon is spoken to in Evensong's own dialect: longer names, larger messages.
+With evensongs:// it is that dialect inside of TLS.
 
-Environment: ` + envServer + `, ` + envUser + ` and ` + envPassword + ` stand for -s, -u and -p, which win over them.
+Environment: ` + envServer + `, ` + envUser + ` and ` + envPassword + ` stand for -s, -u and -p, which win over them; ` + envCA + `,
+` + envCert + ` and ` + envKey + ` stand for --ca, --cert and --key where TLS is used.
 
 Exit status: 0 if all went well, 1 if the daemon cannot be reached or the session is lost, 2 for wrong use, 5 if the
 daemon refuses the session or a request.`
 
 // addressHelp and nameHelp are what -s and -u take, in both dialects.
 const (
-	addressHelp = "port (this machine), port@host, host:port or unix:/path; evensong:// in front of these chooses Evensong's own dialect"
+	addressHelp = "port (this machine), port@host, host:port or unix:/path; evensong:// in front of these chooses Evensong's own dialect, evensongs:// that inside of TLS"
 	nameHelp    = "1 to 10 characters from $ to ~; at an evensong:// address UTF-8 without #, 253 bytes less the daemon's name at most"
 )
 
@@ -60,6 +65,10 @@ func bindSession(cmd *cobra.Command, o *user.Options, name string) *sessionFlags
 	}
 	f.StringVarP(&o.Login, "login", "n", "", "`NAME` for daemons that ask for a password")
 	f.StringVarP(&o.Password, "password", "p", "", "`PASSWORD` for them; others on this machine may see it, "+envPassword+" they do not")
+	f.BoolVar(&o.TLS.Use, "tls", false, "use TLS at an address without evensongs://, too")
+	f.StringVar(&o.CA, "ca", "", "`FILE` with the authorities to trust with TLS, in PEM (default: those of the system)")
+	f.StringVar(&o.Cert, "cert", "", "`FILE` with a certificate to show to daemons that ask for one, in PEM")
+	f.StringVar(&o.Key, "key", "", "`FILE` with the key of that certificate")
 	for _, name := range []string{"user", "login", "password"} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}
@@ -75,6 +84,13 @@ func (s *sessionFlags) read(cmd *cobra.Command) {
 	fromEnv(cmd, "server", envServer, &s.o.Address)
 	fromEnv(cmd, "user", envUser, &s.o.Name)
 	fromEnv(cmd, "password", envPassword, &s.o.Password)
+	s.o.Implied = true
+	for _, name := range []string{"ca", "cert", "key"} {
+		s.o.Implied = s.o.Implied && !cmd.Flags().Changed(name)
+	}
+	fromEnv(cmd, "ca", envCA, &s.o.CA)
+	fromEnv(cmd, "cert", envCert, &s.o.Cert)
+	fromEnv(cmd, "key", envKey, &s.o.Key)
 }
 
 // fromEnv takes an environment variable for a flag that was not given.

@@ -66,7 +66,8 @@ use, 5 if the daemon refuses the session or, in a pipe, a request. What it refus
 const spuserUsage = `usage: spuser [-u name] [-s address] [-r] [-n login -p password]
   -u name      private name, 1 to 10 characters, longer in the own dialect (user)
   -s address   daemon: port (this machine), port@host, host:port or unix:/path (4803);
-               evensong:// in front of these chooses Evensong's own dialect
+               evensong:// in front of these chooses Evensong's own dialect,
+               evensongs:// that inside of TLS
   -r           let the daemon invent a private name
   -n login     name for daemons that ask for a password
   -p password  password for them
@@ -99,7 +100,8 @@ func runSpuser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 const flushUserUsage = `usage: flush_user [-u name] [-s address]
   -u name      private name, 1 to 10 characters, longer in the own dialect (user)
   -s address   daemon: port (this machine), port@host, host:port or unix:/path (4803);
-               evensong:// in front of these chooses Evensong's own dialect
+               evensong:// in front of these chooses Evensong's own dialect,
+               evensongs:// that inside of TLS
 `
 
 // runFlushUser is the program when it is called as flush_user. The result is the exit status.

@@ -234,6 +234,9 @@ type Clients struct {
 	ReadCalls       uint64            `json:"read_calls"` // system calls that took what clients sent
 	WriteCalls      uint64            `json:"write_calls"`
 	RefusedSessions uint64            `json:"refused_sessions"` // too many, or no descriptor left
+	TLSConnections  int64             `json:"tls_connections"`  // now
+	TLSHandshakes   uint64            `json:"tls_handshakes"`   // begun
+	TLSFailures     uint64            `json:"tls_failures"`     // handshakes that came to nothing
 	RefusedRequests map[string]uint64 `json:"refused_requests"` // by the access rules: open, join, leave, send, multicast, see
 }
 
@@ -311,8 +314,10 @@ type Session struct {
 	Peer  string `json:"peer,omitempty"` // address; none for a Unix socket
 	// Dialect is what the client speaks, with its version: the original's protocol ("original 4.4.0") or Evensong's own ("own
 	// 1"). None before it has said so.
-	Dialect string   `json:"dialect,omitempty"`
-	Age     Duration `json:"age_seconds"`
+	Dialect     string   `json:"dialect,omitempty"`
+	TLS         bool     `json:"tls,omitempty"`         // what it says comes through TLS
+	Certificate string   `json:"certificate,omitempty"` // the name in its certificate, which an authority of TLSClientCA has signed
+	Age         Duration `json:"age_seconds"`
 
 	// What waits for the client to read, and for how long it has taken nothing of it. Slow: it is over its budget.
 	QueuedBytes  int      `json:"queued_bytes"`

@@ -132,6 +132,9 @@ var metrics = []metric{
 	{"evensong_client_sent_bytes_total", "Bytes written to clients.", counter, "", one(func(s *Status) uint64 { return s.Clients.BytesSent })},
 	{"evensong_client_read_calls_total", "System calls that took what clients sent.", counter, "", one(func(s *Status) uint64 { return s.Clients.ReadCalls })},
 	{"evensong_client_write_calls_total", "System calls that wrote to clients.", counter, "", one(func(s *Status) uint64 { return s.Clients.WriteCalls })},
+	{"evensong_tls_connections", "Connections of clients that use TLS now.", gauge, "", one(func(s *Status) int64 { return s.Clients.TLSConnections })},
+	{"evensong_tls_handshakes_total", "TLS handshakes that clients began.", counter, "", one(func(s *Status) uint64 { return s.Clients.TLSHandshakes })},
+	{"evensong_tls_handshake_failures_total", "TLS handshakes with clients that came to nothing; the log says why.", counter, "", one(func(s *Status) uint64 { return s.Clients.TLSFailures })},
 	{"evensong_deliveries_total", "Messages and views given to clients, counted for each of them.", counter, "", one(func(s *Status) uint64 { return s.Clients.Deliveries })},
 	{"evensong_groups", "Groups of the whole configuration.", gauge, "", one(func(s *Status) int { return s.Clients.Groups })},
 	{"evensong_slowest_session_bytes", "Bytes that wait for the client that most bytes wait for.", gauge, "", one(func(s *Status) int {

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"evensong/internal/proto/access"
 	"evensong/internal/proto/session"
@@ -86,7 +87,7 @@ func LoadAccess(c *Config) (*Access, error) {
 	return a, nil
 }
 
-// withFiles completes a configuration with its Access and Keys. err is what was wrong with it already.
+// withFiles completes a configuration with its Access, Keys and Certificate. err is what was wrong with it already.
 func (c Config) withFiles(err error) (Config, error) {
 	problems, isProblems := errors.AsType[Problems](err)
 	if err != nil && !isProblems {
@@ -94,16 +95,20 @@ func (c Config) withFiles(err error) (Config, error) {
 	}
 	a, accessErr := LoadAccess(&c)
 	k, keysErr := LoadKeys(&c)
-	for _, e := range []error{accessErr, keysErr} {
+	certificate, tlsErr := LoadTLS(&c, time.Now())
+	for _, e := range []error{accessErr, keysErr, tlsErr} {
 		if more, ok := errors.AsType[Problems](e); ok {
 			problems = append(problems, more...)
 		}
 	}
-	if err != nil || accessErr != nil || keysErr != nil {
+	if err != nil || accessErr != nil || keysErr != nil || tlsErr != nil {
 		return c, problems
 	}
-	c.Access, c.Keys = a, k
+	c.Access, c.Keys, c.Certificate = a, k, certificate
 	c.Warnings = append(slices.Clip(c.Warnings), a.Warnings...)
+	if certificate != nil {
+		c.Warnings = append(c.Warnings, certificate.Warnings...)
+	}
 	c.found(&c.Auth.NetworksFile, "AccessIPFile", a.NetworksFile)
 	c.found(&c.Auth.PasswordsFile, "AccessPasswordFile", a.PasswordsFile)
 	return c, nil
@@ -197,6 +202,10 @@ func (a *Access) loadRules(c *Config) (problems Problems) {
 		r := &rules.List[i]
 		if len(r.UID) > 0 && !knowsUsers {
 			problems = append(problems, Problem{File: r.Where, Severity: Warning, Text: "on this system nobody tells the user at the other end of a socket, so uid never fits"})
+		}
+		if len(r.Cert) > 0 && c.TLS.ClientCAFile == "" {
+			problems = append(problems, Problem{File: r.Where, Severity: Warning, Text: "no client can show a certificate, so cert never fits",
+				Hint: "name the authorities that sign certificates of clients with TLSClientCA"})
 		}
 		for _, m := range r.Method {
 			if !c.Auth.uses(m) {

@@ -28,7 +28,7 @@ func (r *reader) finish() {
 	if pos, ok := r.seen["AccessRulesFile"]; ok && len(c.Auth.Rules) > 0 {
 		r.errorf(pos, "remove one of them", "there are access rules here and in a file of their own")
 	}
-	for _, p := range slices.Concat(c.authProblems(), c.windowProblems(), c.primaryProblems()) {
+	for _, p := range slices.Concat(c.authProblems(), c.tlsProblems(), c.windowProblems(), c.primaryProblems()) {
 		r.problems = append(r.problems, r.at(p))
 	}
 	if pos, ok := r.seen["AcceleratedWindow"]; ok && c.Ring.AcceleratedWindow == 0 {

@@ -74,7 +74,11 @@ type Config struct {
 	Sessions Sessions
 	Log      Log
 	Auth     Auth
+	TLS      TLS
 	Admin    Admin
+
+	// Certificate is what TLS comes to, with its files read; nil without TLS, and before Read or LoadTLS.
+	Certificate *Certificate
 
 	// Access is what Auth comes to, with its files read; nil before Read or LoadAccess.
 	Access *Access

@@ -121,6 +121,12 @@ func init() { // not an initializer: the setters report by way of keywords
 		"UnixSocketGroup":     {kind: kindText, high: maxUserName, set: func(r *reader, g given) { r.cfg.Local.UnixGroup = g.str }},
 		"AccessControlPolicy": {kind: kindWord, words: []string{policyPermit, policyDeny}, set: func(r *reader, g given) { r.cfg.Auth.Policy = g.str }},
 
+		"TLSCertificate": {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.TLS.CertFile = g.str }},
+		"TLSKey":         {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.TLS.KeyFile = g.str }},
+		"TLSClientCA":    {kind: kindText, high: maxPath, set: func(r *reader, g given) { r.cfg.TLS.ClientCAFile = g.str }},
+		"TLSClientAuth":  {kind: kindWord, words: []string{clientAuthRequired, clientAuthOptional}, set: func(r *reader, g given) { r.cfg.TLS.ClientAuth = g.str }},
+		"TLSRequired":    {kind: kindBool, set: func(r *reader, g given) { r.cfg.TLS.Required = g.yes }},
+
 		"DebugInitialSequence": {kind: kindFlag, dormant: true},
 		"LinkProtocol":         {kind: kindWord, words: []string{"Hop", "TcpHop"}, dormant: true},
 	}
@@ -146,14 +152,16 @@ func isKeyword(word string) bool {
 
 // foreignKeys are words that people write for a directive although they are far from it in spelling.
 var foreignKeys = map[string]string{
-	"segment":    segmentKeyword,
-	"port":       "the port stands behind the address of a segment: Spread_Segment 10.0.0.255:4803 { ... }",
-	"logfile":    "EventLogFile",
-	"loglevel":   "EventPriority",
-	"user":       "DaemonUser",
-	"group":      "DaemonGroup",
-	"include":    "there are no include files",
-	"maxsession": "MaxSessionMessages",
+	"segment":     segmentKeyword,
+	"port":        "the port stands behind the address of a segment: Spread_Segment 10.0.0.255:4803 { ... }",
+	"logfile":     "EventLogFile",
+	"loglevel":    "EventPriority",
+	"user":        "DaemonUser",
+	"group":       "DaemonGroup",
+	"include":     "there are no include files",
+	"maxsession":  "MaxSessionMessages",
+	"tlscert":     "TLSCertificate",
+	"certificate": "TLSCertificate",
 }
 
 // setting reads one Key = value statement.

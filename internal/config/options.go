@@ -194,7 +194,7 @@ var options = append([]Option{
 		set: one(setLogLevel)},
 	{Name: "dangerous-monitor", Key: "DangerousMonitor", Usage: "`BOOL`: permit operators to partition and stop daemons", Default: "false",
 		set: one(func(c *Config, v string) error { return parseBool(v, &c.DangerousMonitor) })},
-}, adminOptions...)
+}, slices.Concat(tlsOptions, adminOptions)...)
 
 // Values holds what was given as flags, for Assemble.
 type Values struct {
@@ -282,7 +282,7 @@ func Assemble(file *Config, v *Values, getenv func(string) (string, bool), hostN
 			problems = append(problems, more...)
 		}
 	}
-	for _, p := range slices.Concat(c.authProblems(), c.windowProblems(), c.primaryProblems(), c.Sessions.problems(), c.Timers.problems()) {
+	for _, p := range slices.Concat(c.authProblems(), c.tlsProblems(), c.windowProblems(), c.primaryProblems(), c.Sessions.problems(), c.Timers.problems()) {
 		if overridden(&c, p.keys) { // otherwise the file's own problem is there already, with its place
 			p.File = c.lastOrigin(p.keys)
 			problems = append(problems, p.Problem)

@@ -152,6 +152,7 @@ func TestOptionMistakes(t *testing.T) {
 		"accelerated-window": "some", "accelerated-ring": "maybe", "primary-rule": "half", "max-clients": "-1", "client-bytes": "9XB",
 		"client-hard-bytes": "1", "all-client-bytes": "lots", "slow-client": "wait", "slow-client-stall": "5", "slow-client-wait": "0s", "max-message": "65MiB",
 		"max-session-messages": "1e3", "log-file": "\x00", "log-level": "loud", "dangerous-monitor": "2",
+		"tls-certificate": "", "tls-key": "a\x00", "tls-client-ca": "", "tls-client-auth": "maybe", "tls-required": "2",
 		"admin-socket": "/run/", "admin-listen": "9000", "admin-token-file": "", "admin-cert": "a\x00", "admin-key": "", "admin-peer": "b",
 	}
 	var args []string

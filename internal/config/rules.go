@@ -32,7 +32,7 @@ type rulesNode struct {
 }
 
 // ruleConditions are the words before the = in a rule.
-var ruleConditions = []string{"user", "from", "method", "name", "uid", "group"}
+var ruleConditions = []string{"user", "from", "method", "name", "cert", "uid", "group"}
 
 // accessRules reads the block in a configuration file. Several blocks are one list.
 func (r *reader) accessRules(n *rulesNode) {
@@ -208,6 +208,8 @@ func (r *reader) entry(rule *access.Rule, key, e string, pos lexer.Position) err
 		rule.User = append(rule.User, access.Pattern(e))
 	case "name":
 		rule.Name = append(rule.Name, access.Pattern(e))
+	case "cert":
+		rule.Cert = append(rule.Cert, access.Pattern(e))
 	case "group":
 		rule.Group = append(rule.Group, access.Pattern(e))
 	case "method":
@@ -272,7 +274,7 @@ func (r *reader) groupOfPoints(rule *access.Rule, pos lexer.Position) {
 func (r *reader) unreachable(before []access.Rule, rule *access.Rule, pos lexer.Position) {
 	for i := range before {
 		b := &before[i]
-		if len(b.User)+len(b.From)+len(b.Method)+len(b.Name)+len(b.UID)+len(b.Group) == 0 && rule.Points&^b.Points == 0 {
+		if len(b.User)+len(b.From)+len(b.Method)+len(b.Name)+len(b.Cert)+len(b.UID)+len(b.Group) == 0 && rule.Points&^b.Points == 0 {
 			r.report(Warning, pos, "move it up, or remove one of them", "this rule never decides, because the one of %s has no conditions", b.Where)
 			return
 		}

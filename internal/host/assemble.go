@@ -53,6 +53,12 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 			return Config{}, nil, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 	}
+	certificate := c.Certificate
+	if certificate == nil {
+		if certificate, err = config.LoadTLS(c, time.Now()); err != nil {
+			return Config{}, nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
 	rc := RingConfig(c)
 	path, _ := transport.ParsePath(cmp.Or(c.Local.DatagramPath, transport.PathAuto.String())) // config has checked it
 	h := Config{
@@ -66,7 +72,9 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 		StateDir:     c.Local.StateDir,
 		NoReuse:      c.Local.SocketPortReuse == config.Off,
 		TokenTimeout: rc.TokenTimeout,
+		TLS:          certificate.Config(),
 		Logger:       log,
+		certificate:  certificate,
 	}
 	h.Admin = adminConfig(c)
 	inc, rnd, err := NewIdentity()
@@ -126,7 +134,7 @@ func nodeConfig(c *config.Config, self int, access *config.Access) (node.Config,
 		Ring:        rc,
 		Membership:  MembershipConfig(c),
 		Facts:       encoded,
-		Session:     session.Config{Methods: access.Methods, Rules: access.Rules},
+		Session:     session.Config{Methods: access.Methods, Rules: access.Rules, TLSRequired: c.TLS.Required},
 		MaxSessions: c.Sessions.Limit,
 
 		SlowPolicy:       policy,

@@ -58,7 +58,7 @@ func (l *epollLoop) accept(i int) {
 
 // admit makes a new connection a session, or refuses it.
 func (l *epollLoop) admit(fd int, local bool, sa unix.Sockaddr) {
-	c := &client{fd: fd, interest: unix.EPOLLIN}
+	c := &client{fd: fd, interest: unix.EPOLLIN, fresh: !local}
 	if local {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, unixBufferBytes)
 	} else {
@@ -209,6 +209,13 @@ func (l *epollLoop) mute(c *client) {
 
 // read offers the machine what a connection has.
 func (l *epollLoop) read(c *client) {
+	if c.fresh {
+		c.fresh = false
+		if config := l.tls.config.Load(); config != nil && looksLikeTLS(c.fd) {
+			l.terminate(c, config)
+			return
+		}
+	}
 	buf := l.buf[:l.readBytes(c)]
 	n, err := readNow(c.fd, buf)
 	l.stats.ClientReads.Add(1)
@@ -528,5 +535,8 @@ func (l *epollLoop) forget(c *client) {
 		_ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, c.fd, nil)
 	}
 	unix.Close(c.fd)
+	if c.terminal != nil {
+		c.terminal.end()
+	}
 	l.clients--
 }

@@ -127,6 +127,7 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 		WaitingBytes: st.Waiting, WaitingClients: st.Stalled, BlockedClients: x.ClientsBlocked.Load(), InputStalls: st.Stats.InputStalls,
 		BytesReceived: x.ClientBytesIn.Load(), BytesSent: x.ClientBytesOut.Load(),
 		ReadCalls: x.ClientReads.Load(), WriteCalls: x.ClientWrites.Load(), RefusedSessions: x.RejectsSessions.Load() + x.RejectsFiles.Load(),
+		TLSHandshakes: x.TLSHandshakes.Load(), TLSFailures: x.TLSFailures.Load(), TLSConnections: x.TLSConnections.Load(),
 	}
 	for i, n := range st.Stats.Refused {
 		out.Clients.RefusedRequests[access.Point(i).String()] = n
@@ -334,6 +335,7 @@ func sessionOf(m *node.Machine, s *node.SessionStatus, now time.Duration) admin.
 		QueuedBytes: s.QueuedBytes, Queued: s.QueuedMessages, HighBytes: s.HighBytes, Slow: s.OverSince != 0, Dropped: s.Dropped,
 		BytesWritten: s.WrittenBytes, WaitingBytes: s.InputBytes, Waits: s.InputStalled, Groups: []string{},
 	}
+	out.TLS, out.Certificate = s.TLS, s.Cert
 	if s.Peer.IsValid() {
 		out.Peer = s.Peer.String()
 	}

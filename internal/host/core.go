@@ -44,6 +44,8 @@ type core struct {
 	store *store
 	mail  *mailbox
 	quit  <-chan struct{}
+	over  <-chan struct{} // closed once the loop has ended
+	tls   *tlsSide
 
 	start time.Time
 	now   time.Duration // of the current turn

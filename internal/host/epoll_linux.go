@@ -122,7 +122,9 @@ const (
 
 // client is one connection.
 type client struct {
-	id         uint64 // zero for connections that were refused
+	terminal   *terminal // where TLS is between it and the peer; nil: it is not
+	fresh      bool      // nothing was read yet, and it came over TCP
+	id         uint64    // zero for connections that were refused
 	fd         int
 	state      clientState
 	interest   uint32        // what epoll watches for; zero and not watched if muted
@@ -206,8 +208,14 @@ func (l *epollLoop) release() {
 			unix.Close(t.c.fd)
 		}
 	}
+	for _, t := range l.targets {
+		if t.kind == targetClient && t.c.terminal != nil {
+			t.c.terminal.end()
+		}
+	}
 	l.targets = nil
 	l.closeListeners()
+	l.tls.wg.Wait()
 	l.park.close()
 	for _, fd := range []*int{&l.ep, &l.event, &l.spare} {
 		if *fd >= 0 {

@@ -14,6 +14,7 @@ package host
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -59,6 +60,8 @@ const (
 	memoryPause = 20 * time.Millisecond
 	// DefaultMaxSessions applies if Config.MaxSessions is zero.
 	DefaultMaxSessions = 20000
+	// descriptorsTLS is what a client with TLS takes: its connection, and the pair of sockets to the loop.
+	descriptorsTLS = 3
 	// spareFiles are kept of the descriptor limit for all that is no session.
 	spareFiles = 64
 	// DefaultTokenTimeout applies if Config.TokenTimeout is zero.
@@ -124,6 +127,10 @@ type Config struct {
 	// NoReuse forbids TCP listeners to take an address that connections of an earlier daemon still hold.
 	NoReuse bool
 
+	// TLS, if not nil, is what clients over TCP get who begin with a TLS hello. Version 1.3 is the least, whatever it says. The
+	// name in a verified client's certificate is what access rules know as cert. That TLS is required is the machine's matter.
+	TLS *tls.Config
+
 	// StateDir is where the ring sequence number survives a crash. Empty means nowhere.
 	StateDir string
 
@@ -152,9 +159,10 @@ type Config struct {
 	// Trace, if not nil, is called by the loop with the machine's trace, which is borrowed until it returns.
 	Trace func([]evs.Trace)
 
-	started *config.Config // what Assemble was given; nil without it
-	name    string         // of the daemon in it
-	foreign bool           // its address there is none of this machine, and nothing says that this is meant
+	started     *config.Config      // what Assemble was given; nil without it
+	certificate *config.Certificate // what its files came to; nil without TLS
+	name        string              // of the daemon in it
+	foreign     bool                // its address there is none of this machine, and nothing says that this is meant
 }
 
 // Validate returns all that is wrong with c at once, or nil.
@@ -226,7 +234,7 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if cfg.MaxSessions == 0 {
-		cfg.MaxSessions = sessionLimit(0)
+		cfg.MaxSessions = sessionLimit(0, cfg.TLS != nil)
 	}
 	if cfg.TokenTimeout == 0 {
 		cfg.TokenTimeout = DefaultTokenTimeout
@@ -266,7 +274,7 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 	}
 	undo = append(undo, h.admin.close)
 	n := newNotes(cfg.Logger, &h.stats)
-	c := &core{cfg: &cfg, stats: &h.stats, notes: n, store: st, mail: &h.mail, quit: h.quit}
+	c := &core{cfg: &cfg, stats: &h.stats, notes: n, store: st, mail: &h.mail, quit: h.quit, over: h.over, tls: newTLSSide(cfg.TLS, &h.stats)}
 	if cfg.Keys != nil {
 		c.sealing.box = seal.New(cfg.Keys)
 		cfg.Logger.Info("datagrams between daemons are sealed", "key", cfg.Keys.String())

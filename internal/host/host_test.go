@@ -57,6 +57,9 @@ type echo struct {
 	closed   int
 	ended    uint64 // the session that ended last with nothing left to write: its end may be told again
 	pings    int
+	certs    []string        // of HandleTLS
+	refused  []string        // of RefuseTLS
+	over     map[uint64]bool // refused
 	advances []time.Duration
 	early    int // Advance before it was due
 	stored   map[uint64]error
@@ -81,6 +84,7 @@ func (e *echo) Start(now time.Duration, fx *Effects) {
 	e.tick(now)
 	e.sessions = make(map[uint64]*echoSession)
 	e.stored = make(map[uint64]error)
+	e.over = make(map[uint64]bool)
 	if e.every > 0 {
 		e.due = now + e.every
 	}
@@ -118,6 +122,23 @@ func (e *echo) HandleUser(id uint64, uid uint32) {
 		panic("the user comes behind its bytes")
 	}
 	e.users = append(e.users, uid)
+}
+
+func (e *echo) HandleTLS(id uint64, cert string) {
+	if e.sessions[id] != nil {
+		e.certs = append(e.certs, cert)
+	}
+}
+
+func (e *echo) RefuseTLS(now time.Duration, id uint64, why string, fx *Effects) {
+	e.tick(now)
+	if s := e.sessions[id]; s != nil && !s.closing {
+		e.refused = append(e.refused, why)
+		e.closed++
+		delete(e.sessions, id)
+		e.over[id] = true
+		fx.Closes = append(fx.Closes, Close{Session: id, Reason: session.ReasonTLSFailed})
+	}
 }
 
 func (e *echo) HandleInput(now time.Duration, id uint64, b []byte, fx *Effects) int {
@@ -167,6 +188,9 @@ func (e *echo) HandleInput(now time.Duration, id uint64, b []byte, fx *Effects) 
 func (e *echo) HandleEnd(now time.Duration, id uint64, fx *Effects) {
 	e.tick(now)
 	s := e.sessions[id]
+	if e.over[id] {
+		return // its client went before the close was performed
+	}
 	if s == nil || s.closing {
 		panic("ended twice")
 	}
@@ -181,7 +205,7 @@ func (e *echo) HandleEnd(now time.Duration, id uint64, fx *Effects) {
 
 func (e *echo) HandleClosed(now time.Duration, id uint64, fx *Effects) {
 	e.tick(now)
-	if id == e.ended {
+	if id == e.ended || e.over[id] {
 		return
 	}
 	if e.sessions[id] == nil {

@@ -21,6 +21,11 @@ type Machine interface {
 	// HandleUser tells the user of the system at the other end of a Unix socket, right behind HandleAccept, where the system
 	// says so.
 	HandleUser(id uint64, uid uint32)
+	// HandleTLS tells that what a session says comes through TLS, and the name in the client's certificate if there is one,
+	// before its first HandleInput.
+	HandleTLS(id uint64, cert string)
+	// RefuseTLS ends a session whose TLS handshake has failed, before its first HandleInput; why is for people.
+	RefuseTLS(now time.Duration, id uint64, why string, fx *Effects)
 	// HandleInput offers bytes of a session and returns how many were taken. If not all were, the host keeps the rest,
 	// reads no more from this session until Effects.Resumes lists it, and then offers the rest again.
 	HandleInput(now time.Duration, id uint64, b []byte, fx *Effects) int

@@ -3,6 +3,8 @@
 package host
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -11,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -75,6 +78,7 @@ const (
 	eventEnd // no more input
 	eventWritten
 	eventAcceptError
+	eventTLS // the outcome of a handshake: cert, or err
 )
 
 // event is what a goroutine of a connection or listener has to say.
@@ -86,15 +90,17 @@ type event struct {
 	err   error
 	local bool
 	nc    net.Conn
+	cert  string
 }
 
 // pclient is one connection. The states are those of the epoll loop.
 type pclient struct {
 	id       uint64 // zero if refused
 	nc       net.Conn
+	tls      atomic.Pointer[tls.Conn] // between nc and the session; nil: it is not
 	state    pstate
 	more     chan struct{} // tells the reader to go on; room for one
-	jobs     chan []byte   // what to write; room for one. Closed at the end
+	jobs     chan []byte   // what to write, nil for our end; room for one. Closed at the end
 	out      []byte        // the job's memory: a copy, because the machine may change its own meanwhile
 	writing  bool          // a job is out
 	dirty    bool
@@ -391,6 +397,18 @@ func (l *portableLoop) event(ev event) {
 		}
 	case eventWritten:
 		l.written(c, ev.n, ev.err)
+	case eventTLS:
+		if c.state == pOpen {
+			if ev.err != nil {
+				l.m.RefuseTLS(l.now, c.id, handshakeText(ev.err), &l.fx)
+				l.perform()
+			} else {
+				l.m.HandleTLS(c.id, ev.cert)
+			}
+		}
+		if c.state < pClosed {
+			c.more <- struct{}{}
+		}
 	}
 }
 
@@ -429,9 +447,14 @@ func (l *portableLoop) admit(nc net.Conn, local bool) {
 
 // readClient hands over what a connection receives, one buffer at a time.
 func (l *portableLoop) readClient(c *pclient) {
+	from, secure := l.beginTLS(c)
+	if secure {
+		l.stats.TLSConnections.Add(1)
+		defer l.stats.TLSConnections.Add(-1)
+	}
 	b := make([]byte, idleReadBytes)
 	for small := 0; ; {
-		n, err := c.nc.Read(b)
+		n, err := from.Read(b)
 		if n > 0 {
 			if !l.post(event{kind: eventInput, c: c, b: b[:n]}) {
 				return
@@ -459,16 +482,73 @@ func (l *portableLoop) readClient(c *pclient) {
 	}
 }
 
+// beginTLS looks at the first byte of a connection over TCP, and runs the handshake if that begins one. It returns where to read
+// on, and whether that is TLS.
+func (l *portableLoop) beginTLS(c *pclient) (from io.Reader, secure bool) {
+	config := l.tls.config.Load()
+	if config == nil || !remoteAddr(c.nc).IsValid() {
+		return c.nc, false
+	}
+	var first [1]byte
+	n, err := c.nc.Read(first[:])
+	if err != nil {
+		return failing{err}, false
+	}
+	rest := io.MultiReader(bytes.NewReader(first[:n]), c.nc)
+	if first[0] != recordHandshake {
+		return rest, false
+	}
+	t, g := l.tls.server(begun{c.nc, rest}, config)
+	c.tls.Store(t)
+	cert, err := l.tls.handshake(t, g)
+	if !l.post(event{kind: eventTLS, c: c, cert: cert, err: err}) {
+		return failing{net.ErrClosed}, false
+	}
+	if _, ok := <-c.more; !ok {
+		return failing{net.ErrClosed}, false
+	}
+	if err != nil {
+		return c.nc, false // the loop throws away what still comes
+	}
+	return t, true
+}
+
+// begun is a connection of which something was read already.
+type begun struct {
+	net.Conn
+	rest io.Reader
+}
+
+// Read implements net.Conn.
+func (b begun) Read(p []byte) (int, error) { return b.rest.Read(p) }
+
+// failing is a reader that has failed.
+type failing struct{ err error }
+
+// Read implements io.Reader.
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
 // writeClient writes what the loop gives it, and says so.
 func (l *portableLoop) writeClient(c *pclient) {
 	for job := range c.jobs {
-		n, err := c.nc.Write(job)
-		for errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) {
-			// The kernel is short of memory, which is no word of the peer.
+		to := c.nc
+		if t := c.tls.Load(); t != nil {
+			to = t
+		}
+		if job == nil {
+			closeWrite(to) // fails if the peer is gone, which the reader then says, too
+			if to != c.nc {
+				closeWrite(c.nc)
+			}
+			continue
+		}
+		n, err := to.Write(job)
+		for to == c.nc && (errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)) {
+			// The kernel is short of memory, which is no word of the peer. What is below TLS sees to that itself.
 			l.stats.ClientWritesNoMemory.Add(1)
 			time.Sleep(memoryPause)
 			var more int
-			more, err = c.nc.Write(job[n:])
+			more, err = to.Write(job[n:])
 			n += more
 		}
 		if !l.post(event{kind: eventWritten, c: c, n: n, err: err}) {
@@ -636,8 +716,13 @@ func (l *portableLoop) shutdown(c *pclient) {
 		l.close(c)
 		return
 	}
-	if s, ok := c.nc.(interface{ CloseWrite() error }); ok {
-		_ = s.CloseWrite() // fails if the peer is gone, which the reader then says, too
+	c.jobs <- nil // the writer has nothing to do; with TLS an end is something to write, and may have to wait
+}
+
+// closeWrite ends our side of a connection, if that can be done with its kind.
+func closeWrite(c net.Conn) {
+	if s, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = s.CloseWrite()
 	}
 }
 

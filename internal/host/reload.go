@@ -42,11 +42,12 @@ type Reloadable struct {
 
 // reload is what a host knows of configurations.
 type reload struct {
-	one   sync.Mutex     // one reload at a time
-	start *config.Config // what this daemon was started with; nil: Assemble was not asked
-	now   *config.Config // what is in force, apart from what needs a restart; belongs to whoever has one
-	live  atomic.Pointer[live]
-	stall atomic.Int64 // half the token timeout
+	one         sync.Mutex          // one reload at a time
+	start       *config.Config      // what this daemon was started with; nil: Assemble was not asked
+	now         *config.Config      // what is in force, apart from what needs a restart; belongs to whoever has one
+	certificate *config.Certificate // in force, with now
+	live        atomic.Pointer[live]
+	stall       atomic.Int64 // half the token timeout
 }
 
 // live is what goroutines other than the loop read of a configuration that may change. It is replaced, never changed.
@@ -58,7 +59,7 @@ type live struct {
 }
 
 func (r *reload) init(cfg *Config) {
-	r.start, r.now = cfg.started, cfg.started
+	r.start, r.now, r.certificate = cfg.started, cfg.started, cfg.certificate
 	r.live.Store(&live{cfg.Admin.Daemons, cfg.Admin.Dangerous, cfg.MaxSessions, cfg.Keys})
 	r.stall.Store(int64(cfg.TokenTimeout / 2))
 }
@@ -135,6 +136,12 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 			return refuse("%w", err)
 		}
 	}
+	certificate := next.Certificate
+	if certificate == nil {
+		if certificate, err = config.LoadTLS(&next, time.Now()); err != nil {
+			return refuse("%w", err)
+		}
+	}
 	n, differences, err := nodeConfig(&next, self, access)
 	if err != nil {
 		return refuse("%w", err)
@@ -162,6 +169,11 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 			discard = append(discard, g)
 		}
 	}
+	onlyFiles := len(report.Changed) == 0
+	was, is := textOf(h.reload.certificate), textOf(certificate)
+	if was != is && is != "" {
+		report.Changed = append(report.Changed, "TLS: "+is)
+	}
 	if len(report.Changed) == 0 && !readsFiles(access) {
 		h.reload.now = &next
 		return report, nil // with nothing to do, nothing is touched: not even windows that an operator has set
@@ -171,9 +183,9 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 		return ReloadReport{}, err
 	}
 	var refused error
-	limit := sessionLimit(next.Sessions.Limit)
+	limit := sessionLimit(next.Sessions.Limit, certificate != nil)
 	err = h.Do(context.WithoutCancel(ctx), func(now time.Duration) {
-		if k, ok := m.(interface{ RingConfig() ring.Config }); ok && len(report.Changed) == 0 {
+		if k, ok := m.(interface{ RingConfig() ring.Config }); ok && onlyFiles {
 			n.Ring = k.RingConfig() // only access files are read again: windows that an operator has set stay
 		}
 		if refused = m.Reconfigure(now, n, &h.core.fx); refused != nil {
@@ -184,6 +196,7 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 		}
 		h.core.cfg.Differences = differences
 		h.core.cfg.MaxSessions = limit
+		h.core.tls.set(certificate.Config())
 		h.core.perform()
 	})
 	switch {
@@ -192,7 +205,7 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 	case refused != nil:
 		return refuse("%w", refused)
 	}
-	h.reload.now = &next
+	h.reload.now, h.reload.certificate = &next, certificate
 	h.reload.stall.Store(int64(n.Ring.TokenTimeout / 2))
 	ac := adminConfig(&next)
 	if h.reload.live.Load().keys == nil {
@@ -239,6 +252,14 @@ func (h *Host) compare(next *config.Config, name string) (ReloadReport, []config
 	return r, changes
 }
 
+// textOf is a certificate in a few words; empty: there is none.
+func textOf(c *config.Certificate) string {
+	if c == nil {
+		return ""
+	}
+	return c.Text
+}
+
 // readsFiles reports whether who may come in depends on files that have no value of their own in a configuration, so that
 // they may have changed though it has not.
 func readsFiles(a *config.Access) bool {
@@ -253,9 +274,13 @@ func source(c *config.Config) string {
 }
 
 // sessionLimit is how many clients may be connected if the configuration says n.
-func sessionLimit(n int) int {
+func sessionLimit(n int, tls bool) int {
 	if n > 0 {
 		return n
 	}
-	return min(DefaultMaxSessions, max(openFiles()-spareFiles, 1))
+	files := openFiles() - spareFiles
+	if tls {
+		files /= descriptorsTLS
+	}
+	return min(DefaultMaxSessions, max(files, 1))
 }

@@ -29,6 +29,10 @@ type Stats struct {
 	Closing         atomic.Int64  // connections now on their way out; goes up and down
 	ClosesCut       atomic.Uint64 // connections closed before all their bytes were written
 
+	TLSHandshakes  atomic.Uint64 // begun with clients
+	TLSFailures    atomic.Uint64 // that came to nothing
+	TLSConnections atomic.Int64  // connections of clients now with TLS; goes up and down
+
 	ClientReads, ClientWrites       atomic.Uint64 // system calls (the portable loop: operations)
 	ClientBytesIn, ClientBytesOut   atomic.Uint64
 	ClientWritesNoMemory            atomic.Uint64 // writes refused because the kernel was short of memory; they are repeated

@@ -59,6 +59,7 @@ var policy = []struct{ name, dir, may string }{
 	// What is not part of the program: this package, end-to-end tests, small programs as a user would write them,
 	// comparisons.
 	{"tidy", "internal/tidy", ""},
+	{"testcert", "internal/testcert", ""},       // certificates for tests
 	{"conformance", "internal/conformance", ""}, // its tests start daemons, and speak to them without our codec
 	{"e2e", "internal/e2e", everything},
 	{"clients", "clients", everything}, // clients in other languages, with their tests against daemons

@@ -89,6 +89,8 @@ type Principal struct {
 	Methods []string
 	// Name is what the last of them proved, the user of PWORD; empty if none proved a name.
 	Name string
+	// Cert is the name in the certificate that it showed over TLS, which an authority of ours has signed; empty if there is none.
+	Cert string
 	// UID is the user of the operating system at the other end of a Unix socket. HasUID says that the system told it.
 	UID    uint32
 	HasUID bool
@@ -118,6 +120,7 @@ type Rule struct {
 	From   []From
 	Method []string  // one that the client has passed
 	Name   []Pattern // a proved name; a client without one never fits
+	Cert   []Pattern // the name in a certificate; a client without one never fits
 	UID    []UIDs    // a client whose user is not known never fits
 	Group  []Pattern // group, or the private name that a Send goes to; never fits at Open
 	// Where is its place for people, "spread.conf:12"; Text is the rule as it was written.
@@ -144,6 +147,9 @@ func (r *Rule) concerns(p *Principal) bool {
 		return false
 	}
 	if len(r.Name) > 0 && (p.Name == "" || !matchAny(r.Name, p.Name)) {
+		return false
+	}
+	if len(r.Cert) > 0 && (p.Cert == "" || !matchAny(r.Cert, p.Cert)) {
 		return false
 	}
 	if len(r.UID) > 0 && !(p.HasUID && slices.ContainsFunc(r.UID, func(u UIDs) bool { return u.Low <= p.UID && p.UID <= u.High })) {

@@ -20,6 +20,26 @@ func (m *Machine) HandleUser(id uint64, uid uint32) {
 	}
 }
 
+// HandleTLS tells that what a connection says comes through TLS, and the name in the client's certificate, if there is one. It
+// belongs before the first HandleInput of the connection.
+func (m *Machine) HandleTLS(id uint64, cert string) {
+	if c := m.conns[id]; c != nil && !c.closing {
+		c.session.HandleTLS(cert)
+	}
+}
+
+// RefuseTLS ends a connection whose TLS handshake has failed, for the reason why.
+func (m *Machine) RefuseTLS(now time.Duration, id uint64, why string, fx *Effects) {
+	m.order.Settle()
+	c := m.conns[id]
+	if c == nil || c.closing {
+		return
+	}
+	c.session.RefuseTLS(now, why, &m.sfx)
+	m.perform(now, c, fx)
+	m.finish(now, fx)
+}
+
 // setSessions replaces the configuration of sessions, see session.Machine.Reconfigure for those that are here.
 func (m *Machine) setSessions(next *session.Config) {
 	m.sessions = next

@@ -185,7 +185,11 @@ func (m *Machine) perform(now time.Duration, c *conn, fx *Effects) {
 				m.welcome(now, c, op.Info, fx)
 				version = op.Info.Program
 			}
-			fx.Notes = append(fx.Notes, evs.Note{Level: evs.Debug, Text: "client connected", Attrs: []evs.Attr{{Key: "session", Value: op.Info.Private}, {Key: "version", Value: version}, {Key: "name", Value: c.session.Proved()}}})
+			attrs := []evs.Attr{{Key: "session", Value: op.Info.Private}, {Key: "version", Value: version}, {Key: "name", Value: c.session.Proved()}}
+			if cert, secure := c.session.TLS(); secure {
+				attrs = append(attrs, evs.Attr{Key: "certificate", Value: cert})
+			}
+			fx.Notes = append(fx.Notes, evs.Note{Level: evs.Debug, Text: "client connected", Attrs: attrs})
 		case session.OpJoin:
 			p, buf := m.order.Begin(c.id, evs.Agreed)
 			m.order.End(p, groups.AppendJoinRequest(buf, change(c, op)))

@@ -20,6 +20,8 @@ type SessionStatus struct {
 	State   session.State
 	Dialect string        // what it speaks, as session.Machine says it
 	Since   time.Duration // when it was accepted
+	TLS     bool          // what it says comes through TLS
+	Cert    string        // the name in its certificate; empty: none
 
 	// What waits for the client to read.
 	QueuedBytes    int
@@ -53,6 +55,7 @@ func (m *Machine) sessionStatus(c *conn) SessionStatus {
 		QueuedBytes: c.queue.Bytes(), QueuedMessages: c.queue.Messages(), HighBytes: c.queue.High(), PinnedBytes: c.queue.Pinned(),
 		WrittenBytes: c.queue.Wrote(), Dropped: c.dropped, InputBytes: m.order.Queued(c.id), InputStalled: c.stalled,
 	}
+	s.Cert, s.TLS = c.session.TLS()
 	if s.QueuedBytes > 0 {
 		s.StalledSince = c.moved
 	}

@@ -4,6 +4,7 @@ package session
 
 import (
 	"net/netip"
+	"time"
 
 	"evensong/internal/proto/access"
 	"evensong/internal/proto/frame"
@@ -13,6 +14,28 @@ import (
 // client's first bytes, or the session is opened without knowing.
 func (m *Machine) HandleUser(uid uint32) { m.uid, m.hasUID = uid, true }
 
+// HandleTLS tells that what the client says comes through TLS, and the name in its certificate; empty: it showed none, or one
+// without a name. It must come before the client's first bytes.
+func (m *Machine) HandleTLS(cert string) { m.secure, m.cert = true, cert }
+
+// RefuseTLS ends a session whose TLS handshake has failed; why is the reason for people. Nothing is said to the client: whoever
+// ran the handshake has done so.
+func (m *Machine) RefuseTLS(now time.Duration, why string, fx *Effects) {
+	if m.state != StateClosed {
+		m.refusal = why
+	}
+	m.Close(now, ReasonTLSFailed, fx)
+}
+
+// TLS reports whether the client's bytes come through TLS, and the name in its certificate.
+func (m *Machine) TLS() (cert string, secure bool) { return m.cert, m.secure }
+
+// exposed reports whether everybody on the way could read along, which is not wanted here. Nobody is on the way of a Unix
+// socket.
+func (m *Machine) exposed() bool {
+	return m.cfg.TLSRequired && !m.secure && m.peer != netip.IPv4Unspecified()
+}
+
 // User is the user of the operating system that HandleUser told, if it did.
 func (m *Machine) User() (uid uint32, known bool) { return m.uid, m.hasUID }
 
@@ -21,7 +44,7 @@ func (m *Machine) Peer() netip.Addr { return m.peer }
 
 // principal is what is known about the client.
 func (m *Machine) principal() *access.Principal {
-	p := &access.Principal{User: m.info.User, Addr: m.peer, Name: m.proved, UID: m.uid, HasUID: m.hasUID}
+	p := &access.Principal{User: m.info.User, Addr: m.peer, Name: m.proved, Cert: m.cert, UID: m.uid, HasUID: m.hasUID}
 	if m.peer == netip.IPv4Unspecified() {
 		p.Addr = netip.Addr{}
 	}

@@ -244,3 +244,70 @@ func BenchmarkRules(b *testing.B) {
 		})
 	}
 }
+
+// TestTLSOfClients: where TLS is required, who comes over a network without it is refused before anything is asked of it, in
+// words of its dialect; what the rules know of a client with TLS is the name in its certificate.
+func TestTLSOfClients(t *testing.T) {
+	network := netip.MustParseAddr("192.0.2.1")
+	hello := string((&frame.OwnHello{User: "u", Program: "test"}).Append(nil))
+	for _, row := range []struct {
+		what     string
+		required bool
+		peer     netip.Addr
+		secure   bool
+		cert, in string
+		close    Reason
+		out      string // its beginning
+	}{
+		{"plain", true, network, false, "", connect("u"), ReasonPlain, "\xf7"},
+		{"plain, own dialect", true, network, false, "", hello, ReasonPlain, ""},
+		{"plain, beginning only", true, network, false, "", connect("u")[:3], Running, ""},
+		{"plain, illegal", true, network, false, "", "\x80\x00\x00\x01\x03old", ReasonVersion, "\xf9"},
+		{"plain, not required", false, network, false, "", connect("u") + choice("NULL"), Running, "\x05NULL "},
+		{"Unix socket", true, netip.Addr{}, false, "", connect("u") + choice("NULL"), Running, "\x05NULL "},
+		{"TLS", true, network, true, "", connect("u") + choice("NULL"), Running, "\x05NULL "},
+		{"TLS in TLS", true, network, true, "", "\x16\x03\x01", ReasonTLS, "\x15\x03\x03\x00\x02\x02\x28"},
+		{"TLS, certificate", true, network, true, "mallory", connect("u") + choice("NULL"), ReasonRules, "\x05NULL \xf7"},
+		{"TLS, another certificate", true, network, true, "alice", connect("u") + choice("NULL"), Running, "\x05NULL "},
+	} {
+		cfg := config(Null())
+		cfg.TLSRequired = row.required
+		cfg.Rules = &access.Rules{List: []access.Rule{{Points: access.AllPoints, Cert: []access.Pattern{"mal*"}}}}
+		d := &driver{t: t, m: New(cfg, row.peer, 0)}
+		if row.secure {
+			d.m.HandleTLS(row.cert)
+		}
+		d.feed([]byte(row.in), unlimited)
+		if d.close != row.close || !strings.HasPrefix(string(d.out), row.out) {
+			t.Errorf("%s: %v, out %q; want %v, %q", row.what, d.close, d.out, row.close, row.out)
+		}
+		if row.what == "plain, own dialect" && !strings.Contains(string(d.out), "dial evensongs://") {
+			t.Errorf("%s: told %q", row.what, d.out)
+		}
+		if cert, secure := d.m.TLS(); cert != row.cert || secure != row.secure {
+			t.Errorf("%s: TLS() = %q, %v", row.what, cert, secure)
+		}
+	}
+
+	d := newDriver(t, config(Null()))
+	d.m.RefuseTLS(0, "because", &d.fx)
+	if d.m.State() != StateClosed || d.fx.Close != ReasonTLSFailed || d.m.Detail() != "because" || len(d.fx.Out) > 0 {
+		t.Errorf("refused: %v %v %q %q", d.m.State(), d.fx.Close, d.m.Detail(), d.fx.Out)
+	}
+	d.m.RefuseTLS(0, "again", &d.fx)
+	if d.m.Detail() != "because" {
+		t.Errorf("refused again: %q", d.m.Detail())
+	}
+
+	// A reload that asks for TLS concerns those who have not begun.
+	required := config(Null())
+	required.TLSRequired = true
+	begun, fresh := openWith(t, config(Null())), New(config(Null()), network, 0)
+	begun.m.Reconfigure(required)
+	fresh.Reconfigure(required)
+	var fx Effects
+	fresh.HandleInput(0, []byte(connect("u")), unlimited, &fx)
+	if begun.m.State() != StateOpen || fx.Close != ReasonPlain {
+		t.Errorf("after a reload: %v, %v", begun.m.State(), fx.Close)
+	}
+}

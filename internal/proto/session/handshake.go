@@ -5,6 +5,7 @@ package session
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"evensong/internal/proto/access"
@@ -17,6 +18,10 @@ var (
 	ownDialect = []byte("EVS")
 	tlsHello   = []byte{0x16, 0x03}
 )
+
+// tlsRefusal is a word of TLS, the fatal alert "handshake failure": without it a client whose hello nobody answers would see
+// an end for which there are many reasons.
+var tlsRefusal = []byte{0x15, 3, 3, 0, 2, 2, 40}
 
 // collect moves bytes of b to small until it has want of them.
 func (m *Machine) collect(b []byte, want int) (n int) {
@@ -36,8 +41,17 @@ func (m *Machine) readConnect(now time.Duration, b []byte, fx *Effects) int {
 	switch {
 	case bytes.HasPrefix(got, ownDialect):
 		m.beginOwn()
+		if m.exposed() {
+			m.closeOwn(now, ReasonPlain, "use TLS: dial evensongs:// in place of evensong://, or the Unix socket on the daemon's machine", fx)
+			return taken
+		}
 		return taken + m.readHello(now, b[taken:], fx)
 	case bytes.HasPrefix(got, tlsHello):
+		m.refusal = "give it TLSCertificate and TLSKey, or have the client connect without TLS"
+		if m.peer == netip.IPv4Unspecified() {
+			m.refusal = "Unix sockets do without; have the client connect without TLS"
+		}
+		fx.Out = append(fx.Out, tlsRefusal...)
 		m.Close(now, ReasonTLS, fx)
 		return taken
 	}
@@ -47,6 +61,11 @@ func (m *Machine) readConnect(now time.Duration, b []byte, fx *Effects) int {
 		return taken
 	}
 	if n == 0 {
+		return taken
+	}
+	if m.exposed() {
+		m.refusal = "have it dial with TLS, or by the Unix socket on this machine"
+		m.Close(now, ReasonPlain, fx)
 		return taken
 	}
 	m.info = Info{Version: c.Version, User: c.User, Membership: c.Membership(), Priority: c.Priority()}

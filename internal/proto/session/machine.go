@@ -29,6 +29,8 @@ type Config struct {
 	Methods []AuthMethod
 	// Rules say what accepted clients may do; nil: everything.
 	Rules *access.Rules
+	// TLSRequired refuses clients that come over a network without TLS.
+	TLSRequired bool
 	// ConnectTimeout limits the time until the connect message is complete. Zero means 5s.
 	ConnectTimeout time.Duration
 	// AuthTimeout limits the time from the authentication list to acceptance. Zero means 1min.
@@ -180,6 +182,8 @@ type Machine struct {
 	judge  *access.Judge
 	uid    uint32
 	hasUID bool
+	secure bool   // through TLS
+	cert   string // the name in its certificate
 
 	// Open: body has the part that arrived of the body behind the header in small; it is nil while no byte of it has
 	// arrived, and then the body may still be used in place.

@@ -236,7 +236,7 @@ func TestHandshake(t *testing.T) {
 			out: "\xfa", ops: []string{`name "u"`}, close: ReasonNotUnique},
 		{what: "quota", in: connect("u"), decide: func(string) (string, frame.Code) { return "", frame.ErrRejectQuota },
 			out: "\xfd", ops: []string{`name "u"`}, close: ReasonQuota},
-		{what: "TLS", in: "\x16\x03\x01\x02\x00\x01\x00", decide: methodNo, close: ReasonTLS},
+		{what: "TLS", in: "\x16\x03\x01\x02\x00\x01\x00", decide: methodNo, out: "\x15\x03\x03\x00\x02\x02\x28", close: ReasonTLS},
 
 		// 2.2
 		{what: "no method", cfg: config(), in: connect("u"), out: "\x00\xf7", ops: []string{`name "u"`}, close: ReasonNoMethod},

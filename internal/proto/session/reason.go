@@ -28,7 +28,9 @@ const (
 	ReasonQuota       // too many sessions
 	ReasonOwnVersion  // own dialect: another version of it
 	ReasonCapability  // own dialect: something is needed that is not offered
-	ReasonTLS         // begins with a TLS hello
+	ReasonTLS         // begins with a TLS hello, and there is no certificate
+	ReasonTLSFailed   // the TLS handshake failed
+	ReasonPlain       // without TLS, which is required
 	ReasonGoneEarly   // client closed during the handshake
 
 	// The client's doing.
@@ -79,6 +81,8 @@ var reasonTexts = [...]struct {
 	ReasonOwnVersion:    {"own-version", "the client speaks another version of Evensong's own dialect", frame.ErrRejectVersion},
 	ReasonCapability:    {"capability", "the client needs a capability that this daemon does not offer", frame.ErrRejectVersion},
 	ReasonTLS:           {"tls", "the client began with a TLS hello, and this daemon does not offer TLS", 0},
+	ReasonTLSFailed:     {"tls-failed", "the TLS handshake with the client failed", 0},
+	ReasonPlain:         {"plain", "the client did not begin with TLS, which this daemon requires over TCP", frame.ErrRejectAuth},
 	ReasonGoneEarly:     {"gone-early", "the client closed the connection during the handshake", 0},
 	ReasonKill:          {"kill", "the client asked to be disconnected", 0},
 	ReasonGone:          {"gone", "the client closed the connection", 0},

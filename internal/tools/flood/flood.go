@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,7 +127,7 @@ func (c Config) Validate() error {
 	check(c.Messages > 0, "%d messages: want at least 1", c.Messages)
 	limit := frame.MaxOwnMessage
 	for _, address := range c.Servers {
-		if !strings.HasPrefix(address, "evensong://") {
+		if !user.IsOwn(address) {
 			limit = MaxBytes
 		}
 	}

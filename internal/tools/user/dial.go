@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"evensong/client"
@@ -24,6 +23,7 @@ type Options struct {
 	Named bool
 	// Login and Password are for daemons that ask for method PWORD; empty Login means method NULL.
 	Login, Password string
+	TLS
 	// Timeout bounds connecting. Zero means DefaultTimeout.
 	Timeout time.Duration
 }
@@ -46,7 +46,11 @@ func Dial(ctx context.Context, o Options, more ...client.Option) (*client.Conn, 
 	if o.Login != "" {
 		opts = append(opts, client.WithAuth(client.AuthPassword(o.Login, o.Password)))
 	}
-	return client.Dial(ctx, o.Address, append(opts, more...)...)
+	secure, err := o.TLS.options(o.Address)
+	if err != nil {
+		return nil, err
+	}
+	return client.Dial(ctx, o.Address, append(append(opts, secure...), more...)...)
 }
 
 // dialWatching is Dial for those who see all events: a session in Evensong's own dialect is told whether its daemon is in a primary
@@ -111,7 +115,7 @@ func Explain(err error, o Options) error {
 		return e
 	}
 	e := &ExitError{Code: exitFailure, Err: err}
-	own := strings.HasPrefix(o.Address, "evensong://")
+	own := IsOwn(o.Address)
 	another := "choose another name with -u, or give none: then the daemon invents one"
 	if o.Named {
 		another = "choose another name with -u, or -r for one from the daemon"
@@ -120,7 +124,7 @@ func Explain(err error, o Options) error {
 	switch code {
 	case client.ErrIllegalAddress:
 		e.Code = exitUsage
-		e.Hint = "give the daemon as port (this machine), port@host, host:port or unix:/path, perhaps with evensong:// in front; the host must have an address"
+		e.Hint = "give the daemon as port (this machine), port@host, host:port or unix:/path, perhaps with evensong:// or, for TLS over TCP, evensongs:// in front; the host must have an address"
 	case client.ErrIllegalName:
 		e.Code = exitUsage
 		e.Hint = fmt.Sprintf("a name has 1 to %d characters from '$' to '~' (more at an evensong:// address); %s", client.MaxPrivateName, another)
@@ -146,6 +150,9 @@ func Explain(err error, o Options) error {
 		e.Hint = "this daemon wants something else from you: see which methods it allows, and -n and -p for name and password"
 		if o.Login != "" {
 			e.Hint = "check the name and the password given with -n and -p"
+		}
+		if h := tlsHint(err); h != "" {
+			e.Hint = h
 		}
 	case client.ErrVersion, client.ErrNoName:
 		e.Code = exitRefused
