@@ -198,9 +198,6 @@ func RingConfig(c *config.Config) ring.Config {
 	// Files of the original may have windows of six digits, which mean no limit there. Ours is what a ring can hold.
 	r.GlobalWindow = min(w.Global, ring.MaxSpan/2)
 	r.PersonalWindow, r.AcceleratedWindow = min(w.Personal, r.GlobalWindow), min(w.AcceleratedWindow, w.Personal, r.GlobalWindow)
-	if r.TokenRetransmit > 0 {
-		r.Hold = min(r.WithDefaults().Hold, r.TokenRetransmit/2) // an idle ring must not retransmit
-	}
 	r.MaxGap = min(max(d.MaxGap, 4*r.GlobalWindow), ring.MaxSpan/2) // a few rotations of full windows, so that the gap is not what limits them
 	if c.Ring.Global == 0 && c.Ring.Personal == 0 && c.Ring.AcceleratedWindow == 0 {
 		r.Tune = ring.DefaultTune

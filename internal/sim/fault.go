@@ -272,7 +272,7 @@ func (w *World) reconfigure(on *host) {
 			f := current(h)
 			f.ring = w.ring
 			d := ringDefaults(t)
-			f.ring.TokenTimeout, f.ring.TokenRetransmit, f.ring.Hold, f.ring.HurryInterval = d.TokenTimeout, d.TokenRetransmit, d.Hold, d.HurryInterval
+			f.ring = f.ring.WithTimers(d)
 			return f
 		})
 	default: // a daemon goes, and comes back

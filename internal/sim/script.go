@@ -443,7 +443,7 @@ func (s *script) edit(f []string) error {
 				var d time.Duration
 				d, err = time.ParseDuration(value)
 				t := ringDefaults(d)
-				to.ring.TokenTimeout, to.ring.TokenRetransmit, to.ring.Hold, to.ring.HurryInterval = t.TokenTimeout, t.TokenRetransmit, t.Hold, t.HurryInterval
+				to.ring = to.ring.WithTimers(t)
 			case "window":
 				to.ring.GlobalWindow, err = strconv.Atoi(value)
 			case "personal":

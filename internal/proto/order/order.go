@@ -241,7 +241,7 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 	case packet.KindHurry:
 		if hurry, err := packet.ParseHurry(body); err != nil {
 			m.drop(DropPacket)
-		} else if m.ring != nil && hurry.Ring == m.conf.ID.New && m.ring.HandleHurry(int(hurry.Sender)) {
+		} else if m.ring != nil && hurry.Ring == m.conf.ID.New && m.ring.HandleHurry(now, int(hurry.Sender)) {
 			m.visit(now, m.ring, fx)
 		}
 	case packet.KindReach:

@@ -31,13 +31,19 @@ func (c Config) WithWindows(global, personal, accelerated int) (Config, error) {
 	return c, c.Validate()
 }
 
+// WithTimers returns c with the timers of d.
+func (c Config) WithTimers(d Config) Config {
+	c.TokenTimeout, c.TokenRetransmit, c.Hold, c.Linger, c.HurryInterval = d.TokenTimeout, d.TokenRetransmit, d.Hold, d.Linger, d.HurryInterval
+	return c
+}
+
 // AtPace returns c with timers for a ring whose members have other token timeouts, from quickest to slowest: a token or
 // data is waited for as long as the slowest may take, and the token held and sent again as often as the quickest expects.
 func (c Config) AtPace(slowest, quickest time.Duration) Config {
 	t := c.TokenTimeout
 	c.TokenTimeout = max(t, slowest)
 	if quickest < t {
-		for _, d := range []*time.Duration{&c.TokenRetransmit, &c.Hold, &c.HurryInterval} {
+		for _, d := range []*time.Duration{&c.TokenRetransmit, &c.Hold, &c.Linger, &c.HurryInterval} {
 			*d = max(time.Duration(float64(*d)*(float64(quickest)/float64(t))), 1)
 		}
 	}
@@ -66,7 +72,7 @@ func (m *Machine) Reconfigure(now time.Duration, cfg Config) {
 			*at = min(*at, now+d)
 		}
 	}
-	sooner(&m.retryAt, cfg.TokenRetransmit)
+	sooner(&m.retryAt, max(cfg.TokenRetransmit, cfg.Hold*5/4))
 	sooner(&m.hurryAt, cfg.HurryInterval)
 	if m.held {
 		sooner(&m.holdUntil, cfg.Hold)

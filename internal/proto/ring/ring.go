@@ -45,8 +45,9 @@ type Config struct {
 	PacketBytes       int           // largest datagram; default 1472: an Ethernet frame
 	TokenTimeout      time.Duration // without a token or new data for this long, the ring is lost; default 250 ms
 	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/10
-	Hold              time.Duration // an idle token is held this long by the last sender, and a lone sender keeps it a quarter of this; default TokenTimeout/12
-	HurryInterval     time.Duration // a member that waits for a held token asks this often; default Hold/5
+	Hold              time.Duration // an idle token comes round once in this time: the last sender holds it; default TokenTimeout/4
+	Linger            time.Duration // a lone sender keeps the token this long; default TokenTimeout/48, at most four fifths of TokenRetransmit
+	HurryInterval     time.Duration // a member that waits for a held token asks this often; default TokenTimeout/60
 	Group             *Group        // address that packets may go to once for several members; nil: none. What it points to does not change
 	FailToReceive     int           // rotations in which one member's aru may stand still, at least for TokenTimeout; default 100, or 20 with a TokenTimeout of a second or more
 }
@@ -84,10 +85,13 @@ func (c Config) WithDefaults() Config {
 		c.TokenRetransmit = c.TokenTimeout / 10
 	}
 	if c.Hold == 0 {
-		c.Hold = c.TokenTimeout / 12
+		c.Hold = c.TokenTimeout / 4
+	}
+	if c.Linger == 0 {
+		c.Linger = min(c.TokenTimeout/48, c.TokenRetransmit*4/5)
 	}
 	if c.HurryInterval == 0 {
-		c.HurryInterval = c.Hold / 5
+		c.HurryInterval = c.TokenTimeout / 60
 	}
 	return c
 }
@@ -109,7 +113,8 @@ func (c Config) Validate() error {
 	bad(c.PacketBytes >= 512 && c.PacketBytes <= packet.MaxDatagram, "packet size %d: must be 512 to %d bytes", c.PacketBytes, packet.MaxDatagram)
 	bad(c.TokenTimeout >= time.Millisecond, "token timeout %v: must be at least 1 ms", c.TokenTimeout)
 	bad(2*c.TokenRetransmit <= c.TokenTimeout, "token retransmission %v: must be at most half the token timeout %v", c.TokenRetransmit, c.TokenTimeout)
-	bad(c.Hold < c.TokenRetransmit, "hold time %v: must be below the token retransmission %v, or idle rings retransmit", c.Hold, c.TokenRetransmit)
+	bad(c.Hold > 0 && 2*c.Hold <= c.TokenTimeout, "hold time %v: must be positive and at most half the token timeout %v, or a lost token ends an idle ring", c.Hold, c.TokenTimeout)
+	bad(c.Linger > 0 && c.Linger < c.TokenRetransmit, "linger time %v: must be positive and below the token retransmission %v, or tokens are sent again that are held", c.Linger, c.TokenRetransmit)
 	bad(c.HurryInterval > 0 && c.FailToReceive > 0, "hurry interval %v and fail-to-receive %d: must be positive", c.HurryInterval, c.FailToReceive)
 	return errors.Join(errs...)
 }
@@ -216,6 +221,7 @@ type Machine struct {
 	lossAt     time.Duration
 	held       bool
 	holdUntil  time.Duration // zero: not held since it came
+	releasedAt time.Duration // when I sent it on last
 	goOn       bool          // do not keep the token that I have
 	hurried    bool          // a hurry came while the token was away: do not keep it at its next visit
 	hurryAt    time.Duration // zero: not asking

@@ -84,7 +84,13 @@ func (m *Machine) judge(now time.Duration) Verdict {
 	if m.last != m.me || m.idle <= idleArrivals || m.goOn {
 		return Accepted
 	}
-	m.hold(now + m.cfg.Hold)
+	// Deviation: not so long from now on, but from when I sent it last. Who waits for the next token looks at its clock since then, and one
+	// that came late, because it was lost on its way, must not be late once more.
+	until := m.releasedAt + m.cfg.Hold
+	if until <= now {
+		return Accepted
+	}
+	m.hold(until)
 	return Held
 }
 
@@ -114,6 +120,7 @@ func (m *Machine) Wake(now time.Duration, fx *Effects) bool {
 		return true
 	}
 	if m.n > 1 && m.quiet && m.hurryAt == 0 {
+		m.expectSign(now)
 		if m.last == m.me {
 			m.hurryAt = now + m.cfg.HurryInterval // it rests with nobody but me; in case others see that differently
 		} else {
@@ -124,7 +131,7 @@ func (m *Machine) Wake(now time.Duration, fx *Effects) bool {
 }
 
 // HandleHurry handles the wish of member from for the token and reports whether Visit must be called now.
-func (m *Machine) HandleHurry(from int) bool {
+func (m *Machine) HandleHurry(now time.Duration, from int) bool {
 	if m.phase != Operational || from >= m.n || from == m.me {
 		return false
 	}
@@ -135,7 +142,16 @@ func (m *Machine) HandleHurry(from int) bool {
 	// Deviation: a hurry that finds the token away is remembered for its next arrival, since it may have crossed the
 	// token on the last hop to its hold (P-34); the step list would have the sender ask again.
 	m.hurried = true
+	m.expectSign(now)
 	return false
+}
+
+// expectSign notes that nobody holds the token that I sent any longer, since somebody wants it: if there is no sign of it soon it is
+// lost.
+func (m *Machine) expectSign(now time.Duration) {
+	if m.retryAt != 0 {
+		m.retryAt = min(m.retryAt, now+m.cfg.TokenRetransmit)
+	}
 }
 
 // Pass reports whether a ring of one has its token ready for another visit, and takes it.
@@ -203,8 +219,8 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	if m.lingers(sent, src) {
 		m.sealNew(fx.Sends[first:], sent)
 		until := m.holdUntil
-		if m.visitNew == sent && (until == 0 || until > now+m.cfg.Hold/lingerShare) {
-			until = now + m.cfg.Hold/lingerShare
+		if m.visitNew == sent && (until == 0 || until > now+m.cfg.Linger) {
+			until = now + m.cfg.Linger
 		}
 		m.hold(until)
 		return
@@ -268,7 +284,13 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	}
 	fx.Released++
 	m.tune(now, full, wasQuiet)
-	m.retryAt = now + m.trip.start(now, m.cfg.TokenRetransmit, loaded)
+	longest := m.cfg.TokenRetransmit
+	if m.quiet && !loaded {
+		// It may be held, until Hold after its holder sent it on last: that was before now, and at most Hold after I did so last.
+		longest = max(longest, min(now, m.releasedAt+m.cfg.Hold)+m.cfg.Hold*5/4-now)
+	}
+	m.retryAt = now + m.trip.start(now, longest, loaded)
+	m.releasedAt = now
 	m.lossAt = now + m.cfg.TokenTimeout
 }
 
@@ -280,11 +302,9 @@ func (m *Machine) handsOver() bool {
 	return m.asker >= 0 && !m.passedOver && m.phase == Operational && m.stable >= m.arrivedSeq && len(m.token.RTR) == 0
 }
 
-// The token stays with a lone sender for a part of the hold time, but in all no longer than an idle one. lingerPackets is how
-// many packets it may send meanwhile, and lingerBurst how many at once: more than that is a load, which is better served by
+// The token stays with a lone sender for Config.Linger, but in all no longer than an idle one. lingerPackets is how many packets it may send meanwhile, and lingerBurst how many at once: more than that is a load, which is better served by
 // many messages in each packet and the token under way.
 const (
-	lingerShare   = 4
 	lingerPackets = 16
 	lingerBurst   = 8
 )
