@@ -4,10 +4,13 @@ package client_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log"
 	"net/netip"
+	"os"
 	"time"
 
 	"evensong/client"
@@ -167,4 +170,24 @@ func ExampleConn_JoinAcked() {
 	id, members, _, err := c.Members(ctx, "chat")
 	fmt.Println(ack.Changed, ack.View == id, members, err)
 	// Output: true true [#alice#d] <nil>
+}
+
+// A session inside of TLS, with an authority of one's own and a certificate for daemons that ask for one.
+func ExampleWithTLS() {
+	authority, err := os.ReadFile("ca.crt")
+	if err != nil {
+		log.Fatal(err)
+	}
+	mine, err := tls.LoadX509KeyPair("alice.crt", "alice.key")
+	if err != nil {
+		log.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(authority)
+	c, err := client.Dial(context.Background(), "evensongs://db1.example.org:4803", client.WithTLS(&tls.Config{RootCAs: pool, Certificates: []tls.Certificate{mine}}))
+	if err != nil {
+		log.Fatal(err) // it says what to do
+	}
+	defer c.Close()
+	fmt.Println(c.PrivateGroup())
 }

@@ -210,8 +210,14 @@ func (l *epollLoop) mute(c *client) {
 // read offers the machine what a connection has.
 func (l *epollLoop) read(c *client) {
 	if c.fresh {
-		c.fresh = false
-		if config := l.tls.config.Load(); config != nil && looksLikeTLS(c.fd) {
+		config := l.tls.config.Load()
+		yes, known := false, config == nil
+		if !known {
+			if yes, known = looksLikeTLS(c.fd); !known {
+				return
+			}
+		}
+		if c.fresh = false; yes {
 			l.terminate(c, config)
 			return
 		}

@@ -135,3 +135,29 @@ func TestLoopAllocatesNothingPerDatagram(t *testing.T) {
 		t.Errorf("%v allocations with a datagram, %v without", with, base)
 	}
 }
+
+// A connection in which nothing has come yet is neither plain nor TLS, whatever the kernel said of it.
+func TestLooksLikeTLS(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	look := func(wantYes, wantKnown bool) {
+		t.Helper()
+		for range 2 { // it takes nothing
+			if yes, known := looksLikeTLS(pair[0]); yes != wantYes || known != wantKnown {
+				t.Errorf("got %v, %v; want %v, %v", yes, known, wantYes, wantKnown)
+			}
+		}
+	}
+	look(false, false)
+	unix.Write(pair[1], []byte{recordHandshake, 'x'})
+	look(true, true)
+	unix.Read(pair[0], make([]byte, 1))
+	look(false, true)
+	unix.Read(pair[0], make([]byte, 1))
+	unix.Shutdown(pair[1], unix.SHUT_WR)
+	look(false, true)
+}

@@ -279,7 +279,7 @@ func sessionLimit(n int, tls bool) int {
 		return n
 	}
 	files := openFiles() - spareFiles
-	if tls {
+	if tls && haveEpoll {
 		files /= descriptorsTLS
 	}
 	return min(DefaultMaxSessions, max(files, 1))

@@ -29,11 +29,15 @@ type terminal struct {
 	over    atomic.Bool // the loop has let go of its end
 }
 
-// looksLikeTLS looks at the first byte of a connection without taking it.
-func looksLikeTLS(fd int) bool {
+// looksLikeTLS looks at the first byte of a connection without taking it. Not known: nothing has come yet, as a wakeup of the
+// kernel is no promise.
+func looksLikeTLS(fd int) (yes, known bool) {
 	var first [1]byte
 	n, _, err := unix.Recvfrom(fd, first[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	return err == nil && n == 1 && first[0] == recordHandshake
+	if err == unix.EAGAIN || err == unix.EINTR {
+		return false, false
+	}
+	return err == nil && n == 1 && first[0] == recordHandshake, true
 }
 
 // terminate puts TLS between a connection and its session.
