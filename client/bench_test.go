@@ -78,7 +78,7 @@ func pipeOverTCP(b *testing.B, script func(p *peer)) Option {
 // with a pool.
 func TestAllocations(t *testing.T) {
 	c := &Conn{opts: options{maxMessage: MaxMessage}, privateGroup: "#me#d", privateBytes: []byte("#me#d")}
-	c.out.init(1 << 20)
+	c.out.init(1<<20, nil)
 	ctx := t.Context()
 	data := make([]byte, 1000)
 	if got := testing.AllocsPerRun(100, func() {

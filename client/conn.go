@@ -54,7 +54,7 @@ func newConn(nc net.Conn, o options, privateGroup string, v Version, rest []byte
 		own:          own,
 	}
 	c.in.init(o.receiveQueue)
-	c.out.init(o.sendBuffer)
+	c.out.init(o.sendBuffer, directWriter(nc))
 	go c.readLoop(rest)
 	go c.writeLoop()
 	go c.beat()

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -222,6 +223,10 @@ func (c *Conn) readLoop(rest []byte) {
 			batch = append(batch, queued{ev, n})
 		}
 		c.in.put(batch)
+		if len(batch) == 1 {
+			// Whoever waits for it goes first: the next read most likely finds nothing, and is only in the way.
+			runtime.Gosched()
+		}
 		clear(batch)
 		batch = batch[:0]
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"evensong/internal/proto/frame"
 )
@@ -171,6 +172,8 @@ type outbox struct {
 	turn chan struct{}
 	// wake tells the writer that buf is not empty or that finished or err is set.
 	wake chan struct{}
+	// direct writes what the socket takes without waiting, and returns how much that was; nil where that is not possible.
+	direct func([]byte) int
 
 	mu sync.Mutex
 	// buf holds frames not yet given to the writer, spare the writer's previous buffer for reuse.
@@ -179,14 +182,21 @@ type outbox struct {
 	progress chan struct{}
 	// accepted and written count bytes since the start.
 	accepted, written uint64
+	// idle means that the writer waits for frames, pausedAt when it, or a sender, wrote last.
+	idle     bool
+	pausedAt time.Time
 	// finished means that no more is accepted; what is in buf is still written.
 	finished bool
 	// err is why nothing can be written any more. Set once.
 	err error
 }
 
-func (o *outbox) init(limit int) {
-	o.limit = limit
+// directPause is for how long nothing was written when a sender writes its frame itself, which spares it to wake the writer: as
+// long as a write and two wake-ups take. Frames that come faster than that are better off with several in a write.
+const directPause = 30 * time.Microsecond
+
+func (o *outbox) init(limit int, direct func([]byte) int) {
+	o.limit, o.direct = limit, direct
 	o.turn = make(chan struct{}, 1)
 	o.wake = make(chan struct{}, 1)
 }
@@ -225,11 +235,21 @@ func (o *outbox) begin(ctx context.Context, bytes int) ([]byte, error) {
 
 // commit takes the buffer of begin with the frame appended.
 func (o *outbox) commit(buf []byte) {
+	alone := len(o.buf) == 0
 	o.accepted += uint64(len(buf) - len(o.buf))
 	o.buf = buf
+	if alone && o.idle && o.direct != nil && time.Since(o.pausedAt) >= directPause {
+		n := o.direct(buf)
+		o.written += uint64(n)
+		o.buf = buf[:copy(buf, buf[n:])] // the rest is the writer's, and so is any error
+		o.pausedAt = time.Now()
+	}
+	left := len(o.buf) > 0
 	o.mu.Unlock()
 	<-o.turn
-	wake(o.wake)
+	if left {
+		wake(o.wake)
+	}
 }
 
 // hurry appends to what will be written without regard to the limit, and returns how many bytes were accepted so far. f
@@ -343,12 +363,15 @@ func (o *outbox) take(previous []byte) ([]byte, bool) {
 	o.spare = previous[:0]
 	if len(previous) > 0 {
 		o.step()
+		o.pausedAt = time.Now()
 	}
+	o.idle = true
 	for len(o.buf) == 0 && !o.finished && o.err == nil {
 		o.mu.Unlock()
 		<-o.wake
 		o.mu.Lock()
 	}
+	o.idle = false
 	if len(o.buf) == 0 || o.err != nil {
 		return nil, false
 	}

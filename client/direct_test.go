@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A frame that comes after a pause is written by its sender, as far as the socket takes it; what is left, and what comes at once
+// behind it, goes through the writer, in order.
+func TestDirectWrite(t *testing.T) {
+	for _, takes := range []int{0, 2, 4} {
+		synctest.Test(t, func(t *testing.T) {
+			var stream []byte // as the daemon gets it
+			directly := 0
+			var o outbox
+			o.init(1<<10, func(b []byte) int {
+				n := min(takes, len(b))
+				stream = append(stream, b[:n]...)
+				directly += n
+				return n
+			})
+			go func() {
+				var buf []byte
+				for {
+					var ok bool
+					if buf, ok = o.take(buf); !ok {
+						return
+					}
+					stream = append(stream, buf...)
+				}
+			}()
+			synctest.Wait()
+			send := func(s string) {
+				buf, err := o.begin(t.Context(), len(s))
+				if err != nil {
+					t.Fatal(err)
+				}
+				o.commit(append(buf, s...))
+			}
+			time.Sleep(time.Second)
+			send("abcd")
+			send("efgh")
+			synctest.Wait()
+			if string(stream) != "abcdefgh" || directly != takes {
+				t.Errorf("a socket that takes %d bytes got %q, %d of them directly", takes, stream, directly)
+			}
+			if o.unwritten() || o.flush(t.Context()) != nil {
+				t.Errorf("%d bytes of %d count as written", o.written, o.accepted)
+			}
+			time.Sleep(directPause)
+			send("ijkl")
+			synctest.Wait()
+			if string(stream) != "abcdefghijkl" || directly != 2*takes {
+				t.Errorf("after a pause: %q, %d of them directly", stream, directly)
+			}
+			o.fail(io.ErrClosedPipe)
+			synctest.Wait()
+		})
+	}
+}
+
+func TestDirectWriteAllocatesNothing(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	nc, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	write := directWriter(nc)
+	if write == nil {
+		t.Skip("direct writes are not offered on this system")
+	}
+	frame := []byte("frame")
+	if got := testing.AllocsPerRun(100, func() { write(frame) }); got > 0 {
+		t.Errorf("a direct write allocates %v times", got)
+	}
+	nc.Close()
+	if n := write(frame); n != 0 {
+		t.Errorf("a closed socket took %d bytes", n)
+	}
+}
