@@ -58,6 +58,8 @@ func TestTLSFlags(t *testing.T) {
 		{"pub -s S chat hello", nil, 5, "if this daemon requires TLS, dial evensongs://HOST:PORT, with --ca FILE"},
 		{"pub -s evensong://S chat hello", nil, 5, "if this daemon requires TLS, dial evensongs://HOST:PORT, with --ca FILE"},
 		{"pub -s evensongs://P --ca ca.crt chat hello", nil, 1, "the daemon does not offer TLS"},
+		{"pub -s evensongs://P --ca ca.crt chat hello", nil, 1, "\nwithout TLS the address is HOST:PORT or"},
+		{"pub -s evensongs://S --ca mallory.crt chat hello", nil, 5, "none of the authorities in mallory.crt (--ca, EVENSONG_CA) is the one that has signed"},
 		{"pub -s S --ca ca.crt chat hello", nil, 2, "write evensongs:// in front of the address, or add --tls"},
 		{"pub -s evensongs://S --ca nowhere chat hello", nil, 2, "--ca: open nowhere"},
 		{"pub -s evensongs://S --ca text chat hello", nil, 2, "--ca text: there is no certificate in the file"},

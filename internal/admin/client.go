@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,7 +82,24 @@ func (e *UnreachableError) Error() string {
 	if errors.Is(cause, fs.ErrPermission) {
 		return fmt.Sprintf("the admin socket %s is closed to this user%s; %s", e.Address, ofUser(strings.TrimPrefix(e.Address, "unix:")), asOwner)
 	}
-	return fmt.Sprintf("no daemon answers at %s: %v; is it running, and is this its admin address?", e.Address, cause)
+	return fmt.Sprintf("no daemon answers at %s: %v; %s", e.Address, cause, e.next(cause))
+}
+
+// next is what to do.
+func (e *UnreachableError) next(cause error) string {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](cause); ok {
+		return "--admin-ca FILE names the authority that has signed the certificate of its admin address"
+	}
+	if _, ok := errors.AsType[x509.HostnameError](cause); ok {
+		return "give a name or an address that stands in the certificate of its admin address"
+	}
+	if strings.Contains(cause.Error(), "server gave HTTP response to HTTPS client") { // net/http has no value for it
+		return "it speaks without TLS there: leave out --admin-tls and --admin-ca, or give it --admin-cert and --admin-key"
+	}
+	if strings.Contains(e.Address, "://") {
+		return "an admin address is HOST:PORT without a scheme, with --admin-tls for TLS, or the path of a socket"
+	}
+	return "is it running, and is this its admin address?"
 }
 
 // Refused reports whether nobody is there at all: a socket that a daemon left behind, or a port that nobody has.
@@ -121,6 +139,9 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	if a.StatusCode != http.StatusOK {
 		e := &Error{}
 		if json.Unmarshal(b, e) != nil || e.Text == "" {
+			if strings.Contains(string(b), "HTTP request to an HTTPS server") {
+				return fmt.Errorf("%s speaks TLS; --admin-tls has this command speak it, too, and --admin-ca FILE names the authority that has signed its certificate", c.at)
+			}
 			return fmt.Errorf("%s answers %q; is it the admin address of a daemon?", c.at, a.Status)
 		}
 		return e

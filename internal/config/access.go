@@ -157,6 +157,18 @@ func readAccessFile(name string) ([]byte, error) {
 	return data, nil
 }
 
+// fromHere says where the path of a file that is not there was looked for; empty for an absolute one, which says it by itself.
+func fromHere(path string) string {
+	if filepath.IsAbs(path) {
+		return ""
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return ""
+	}
+	return "; a path without / in front begins at the working directory, here " + dir
+}
+
 // exposed warns of a file of passwords that others can read.
 func exposed(file string) Problems {
 	if file == "" || runtime.GOOS == "windows" {

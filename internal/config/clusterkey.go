@@ -61,7 +61,11 @@ func parseKeys(file string, data []byte) (*seal.Keys, Problems) {
 	r.each(data, func(text string, col int) {
 		secret, err := seal.ParseSecret(text)
 		if err != nil {
-			r.report(Error, col, keyHint, "%v", err)
+			hint := keyHint
+			if len(text) > 2*seal.KeySize {
+				hint = "each key stands on a line of its own; " + keyHint
+			}
+			r.report(Error, col, hint, "%v", err)
 			return
 		}
 		k, err := seal.NewKey(secret)
@@ -97,7 +101,7 @@ func hintOf(err error, path string) string {
 	case errors.Is(err, errExposed):
 		return "chmod 600 " + path + ", and if others have been on this machine meanwhile, take a new key"
 	case errors.Is(err, os.ErrNotExist):
-		return "copy it from another daemon of the cluster; for the first, " + keyHint
+		return "copy it from another daemon of the cluster; for the first, " + keyHint + fromHere(path)
 	}
 	return "the daemon's user must be able to read it, and nobody else"
 }

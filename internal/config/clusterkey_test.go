@@ -28,6 +28,7 @@ func TestKeyFile(t *testing.T) {
 		{"# only words\n", 0, `key:1:1: error: there is no key in the file`},
 		{one + "\nsecret!\n", 0, `key:2:1: error: no key: want 32 bytes as 64 hexadecimal digits or in base64`},
 		{one[:62], 0, `key:1:1: error: a key of 31 bytes: want 32`},
+		{one + one, 0, `key:1:1: error: a key of 64 bytes: want 32, as 64 hexadecimal digits or in base64; each key stands on a line of its own; "evensong config key`},
 		{strings.Repeat("0", 64), 0, `key:1:1: error: this is no key: all its bytes are the same`},
 		{one + "\n" + one, 0, `key:2:1: error: the key`},
 		{one + "\n" + two + "\n" + strings.Repeat("01", 31) + "02\n" + strings.Repeat("01", 31) + "03\n" + strings.Repeat("01", 31) + "04\n", 0, `key:5:1: error: 5 keys: want at most 4`},

@@ -167,6 +167,7 @@ func TestOneMistake(t *testing.T) {
 		{seg + "TLSCertificate = a.crt\nTLSKey = a.key\nTLSClientAuth = required", "5:1", "add TLSClientCA"},
 		{seg + "TLSCertificate = a.crt\nTLSKey = a.key\nTLSClientCA = ca.crt\nTLSClientAuth = request", "6:17", "write one of required, optional"},
 		{seg + "TLSCert = a.crt", "3:1", "did you mean TLSCertificate?"},
+		{seg + "Primary = majority", "3:1", "did you mean PrimaryRule?"},
 		{seg + "TokenTimeout = 1.5s", "3:16", "TokenTimeout = 1500"},
 		{seg + "TokenTimeout = 3600001", "3:16", "out of range"},
 		{seg + "Window = 5\nPersonalWindow = 6", "4:1", "greater than Window"},

@@ -138,17 +138,28 @@ func printable(s string) string {
 	}, s)
 }
 
-// Suggest is the candidate that a writer of word most probably meant, or "". A different case alone always counts.
+// minBeginning is how long the beginning of a candidate must be to stand for it.
+const minBeginning = 4
+
+// Suggest is the candidate that a writer of word most probably meant, or "". A different case alone always counts, and so does
+// the beginning of a single candidate. A word of which nothing would be left is not like another.
 func Suggest(word string, candidates []string) string {
 	best, bestCost := "", len(word)/3+1
 	lower := strings.ToLower(word)
 	if len(lower) > 64 {
 		return "" // longer than any keyword; the table below would only cost time
 	}
+	var begin []string
 	for _, c := range candidates {
-		if cost := editDistance(lower, strings.ToLower(c)); cost < bestCost || cost == bestCost && best == "" {
+		if cost := editDistance(lower, strings.ToLower(c)); cost < len(lower) && (cost < bestCost || cost == bestCost && best == "") {
 			best, bestCost = c, cost
 		}
+		if len(lower) >= minBeginning && strings.HasPrefix(strings.ToLower(c), lower) {
+			begin = append(begin, c)
+		}
+	}
+	if best == "" && len(begin) == 1 {
+		return begin[0]
 	}
 	return best
 }

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -113,7 +114,10 @@ func LoadTLS(c *Config, now time.Time) (*Certificate, error) {
 		data, err := readAccessFile(file)
 		if err != nil {
 			hint := "name a file that the daemon can read"
-			if errors.Is(err, fs.ErrPermission) {
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				hint += fromHere(file)
+			case errors.Is(err, fs.ErrPermission):
 				hint = "give the file to the daemon's user; after a start by root that is DaemonUser, who reads it again at a reload"
 			}
 			problems = append(problems, Problem{File: c.origins[key].Where, Severity: Error, Text: fmt.Sprintf("%s: %v", key, err), Hint: hint})
@@ -125,7 +129,7 @@ func LoadTLS(c *Config, now time.Time) (*Certificate, error) {
 	if cert != nil && key != nil {
 		pair, err := tls.X509KeyPair(cert, key)
 		if err != nil {
-			problems = append(problems, pairProblem(t, err))
+			problems = append(problems, pairProblem(t, cert, key, err))
 		} else {
 			out.TLS.Certificates = []tls.Certificate{pair}
 			out.Text = certificateText(pair.Leaf)
@@ -154,11 +158,15 @@ func LoadTLS(c *Config, now time.Time) (*Certificate, error) {
 }
 
 // pairProblem says which of the two files is wrong.
-func pairProblem(t *TLS, err error) Problem {
+func pairProblem(t *TLS, cert, key []byte, err error) Problem {
 	p := Problem{File: t.CertFile, Severity: Error, Text: strings.TrimPrefix(err.Error(), "tls: "), Hint: "it holds the daemon's certificate in PEM, and behind it those between it and its authority"}
 	switch {
 	case strings.Contains(err.Error(), "private key does not match"):
 		p.Text, p.Hint = "the certificate is not that of the key in "+t.KeyFile, "give the two files that were made together"
+	case bytes.Contains(cert, []byte("PRIVATE KEY-----")) && !bytes.Contains(cert, []byte("-----BEGIN CERTIFICATE-----")):
+		p.Text, p.Hint = "the file of TLSCertificate holds a key", "TLSCertificate is the file with the certificate, TLSKey that with its key; are they the other way round?"
+	case bytes.Contains(key, []byte("ENCRYPTED")):
+		p.File, p.Text, p.Hint = t.KeyFile, "the key has a passphrase, and there is nobody to ask for it", "write it without one: openssl pkey -in "+t.KeyFile+" -out FILE, with FILE for the daemon's user only"
 	case strings.Contains(err.Error(), "key"):
 		p.File, p.Hint = t.KeyFile, "it holds the key in PEM, without a passphrase: -----BEGIN PRIVATE KEY-----"
 	}

@@ -28,6 +28,8 @@ func TestLoadTLS(t *testing.T) {
 	ca.Sign(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Hour) }).Files(t, here, "late")
 	ca.Named("db1").Files(t, here, "nameless")
 	write(t, filepath.Join(here, "text"), "no PEM\n")
+	write(t, filepath.Join(here, "locked.key"), "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n")
+	write(t, filepath.Join(here, "locked8.key"), "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
 	_, key := ca.Sign(nil).Files(t, here, "open")
 	if err := os.Chmod(key, 0o644); err != nil {
 		t.Fatal(err)
@@ -39,12 +41,14 @@ func TestLoadTLS(t *testing.T) {
 		{pair("good"), "", ""},
 		{pair("good") + "TLSClientCA = ca.crt\nTLSClientAuth = optional\nTLSRequired = yes", "", ""},
 		{"", "--tls-certificate=good.crt --tls-key=good.key --tls-required=true --tls-client-ca=ca.crt --tls-client-auth=required", ""},
-		{"TLSCertificate = nowhere.crt\nTLSKey = good.key", "", "test.conf:2: error: TLSCertificate: open nowhere.crt: no such file or directory; name a file that the daemon can read"},
+		{"TLSCertificate = nowhere.crt\nTLSKey = good.key", "", "test.conf:2: error: TLSCertificate: open nowhere.crt: no such file or directory; name a file that the daemon can read; a path without / in front begins at the working directory, here " + here},
 		{"TLSCertificate = good.crt\nTLSKey = nowhere.key", "", "test.conf:3: error: TLSKey: open nowhere.key"},
 		{"TLSCertificate = good.crt\nTLSKey = other.key", "", "good.crt: error: the certificate is not that of the key in other.key; give the two files that were made together"},
 		{"TLSCertificate = text\nTLSKey = good.key", "", "text: error: failed to find any PEM data in certificate input; it holds the daemon's certificate in PEM"},
 		{"TLSCertificate = good.crt\nTLSKey = text", "", "text: error: failed to find any PEM data in key input; it holds the key in PEM, without a passphrase"},
-		{"TLSCertificate = good.key\nTLSKey = good.key", "", "good.key: error: failed to find certificate PEM data"},
+		{"TLSCertificate = good.key\nTLSKey = good.crt", "", "good.key: error: the file of TLSCertificate holds a key; TLSCertificate is the file with the certificate, TLSKey that with its key; are they the other way round?"},
+		{"TLSCertificate = good.crt\nTLSKey = locked.key", "", "locked.key: error: the key has a passphrase, and there is nobody to ask for it; write it without one: openssl pkey -in locked.key"},
+		{"TLSCertificate = good.crt\nTLSKey = locked8.key", "", "locked8.key: error: the key has a passphrase"},
 		{pair("good") + "TLSClientCA = text", "", "text: error: there is no certificate of an authority in the file"},
 		{pair("good") + "TLSClientCA = nowhere", "", "test.conf:4: error: TLSClientCA: open nowhere"},
 		{pair("good"), "--tls-certificate=nowhere.crt", "--tls-certificate: error: TLSCertificate: open nowhere.crt"},

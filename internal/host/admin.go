@@ -103,7 +103,7 @@ func openAdmin(h *Host, cfg *Config) (_ *adminPlane, err error) {
 	if a.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(a.CertFile, a.KeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("%w: admin certificate: %w", ErrConfig, err)
+			return nil, fmt.Errorf("%w: admin certificate %s with the key %s: %w; give a certificate and its key, both in PEM", ErrConfig, a.CertFile, a.KeyFile, err)
 		}
 		sc.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}}
 	}

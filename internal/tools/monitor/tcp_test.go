@@ -82,12 +82,28 @@ func TestTCP(t *testing.T) {
 		if secure {
 			plain := reach
 			plain.CAFile = ""
-			if err := Status(t.Context(), plain, Output{}, 0, io.Discard); err == nil {
-				t.Error("a daemon with TLS answers without")
+			if err := Status(t.Context(), plain, Output{}, 0, io.Discard); err == nil || !strings.Contains(err.Error(), "speaks TLS; --admin-tls has this command speak it, too") {
+				t.Errorf("a daemon with TLS, asked without: %v", err)
 			}
 			plain.TLS = true
-			if err := Status(t.Context(), plain, Output{}, 0, io.Discard); err == nil {
-				t.Error("a certificate of nobody's is trusted")
+			if err := Status(t.Context(), plain, Output{}, 0, io.Discard); err == nil || !strings.Contains(err.Error(), "--admin-ca FILE names the authority") {
+				t.Errorf("a certificate of nobody's: %v", err)
+			}
+			elsewhere := reach
+			elsewhere.Admin = []string{strings.Replace(reach.Admin[0], "127.0.0.1", "localhost", 1)}
+			if err := Status(t.Context(), elsewhere, Output{}, 0, io.Discard); err == nil || !strings.Contains(err.Error(), "give a name or an address that stands in the certificate") {
+				t.Errorf("another name: %v", err)
+			}
+			scheme := reach
+			scheme.Admin = []string{"https://" + reach.Admin[0]}
+			if err := Status(t.Context(), scheme, Output{}, 0, io.Discard); err == nil || !strings.Contains(err.Error(), "an admin address is HOST:PORT without a scheme") {
+				t.Errorf("an address with a scheme: %v", err)
+			}
+		} else {
+			secretly := reach
+			secretly.TLS = true
+			if err := Status(t.Context(), secretly, Output{}, 0, io.Discard); err == nil || !strings.Contains(err.Error(), "it speaks without TLS there") {
+				t.Errorf("a daemon without TLS, asked with it: %v", err)
 			}
 		}
 		if err := h.Close(); err != nil {

@@ -151,7 +151,7 @@ func Explain(err error, o Options) error {
 		if o.Login != "" {
 			e.Hint = "check the name and the password given with -n and -p"
 		}
-		if h := tlsHint(err); h != "" {
+		if h := tlsHint(err, &o.TLS); h != "" {
 			e.Hint = h
 		}
 	case client.ErrVersion, client.ErrNoName:
@@ -161,6 +161,8 @@ func Explain(err error, o Options) error {
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):
 			e.Hint = "something listens there and does not speak; is it a daemon?"
+		case isWithoutTLS(err):
+			e.Hint = "without TLS the address is HOST:PORT or, in Evensong's own dialect, evensong://HOST:PORT; leave out --tls, --ca, --cert and --key, too"
 		case ended != nil && ended.Reason != "":
 			e.Hint = "the daemon ended the session; start again to connect anew"
 		default: // a daemon that was killed leaves no word in its log

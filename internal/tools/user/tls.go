@@ -74,10 +74,13 @@ func (t *TLS) options(address string) ([]client.Option, error) {
 }
 
 // tlsHint is the next step after an error of a session in which TLS has a part; empty if it has none.
-func tlsHint(err error) string {
+func tlsHint(err error, t *TLS) string {
 	said, _ := errors.AsType[*client.Error](err)
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+			if t.CA != "" {
+				return "none of the authorities in " + t.CA + " (--ca, EVENSONG_CA) is the one that has signed the daemon's certificate; ask its operator for the right file"
+			}
 			return "--ca FILE names the authority that has signed the daemon's certificate"
 		}
 		return "the daemon's operator has its certificate renewed, or you dial another name of it"
@@ -89,4 +92,13 @@ func tlsHint(err error) string {
 		return "if this daemon requires TLS, dial evensongs://HOST:PORT, with --ca FILE for an authority that your system does not know"
 	}
 	return ""
+}
+
+// isWithoutTLS reports whether a session failed because the other side speaks no TLS.
+func isWithoutTLS(err error) bool {
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return true
+	}
+	o, ok := errors.AsType[*net.OpError](err)
+	return ok && o.Op == "remote error" && strings.Contains(o.Err.Error(), "handshake failure")
 }
