@@ -60,6 +60,7 @@ var kinds = []struct{ prefix, event string }{
 	{"authentication", Security},
 	{"rights", Security},
 	{"datagrams between daemons", Security},
+	{"TLS for clients", Security},
 
 	{"client reads too slowly", FlowControl},
 	{"client has caught up", FlowControl},

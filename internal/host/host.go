@@ -279,6 +279,9 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 		c.sealing.box = seal.New(cfg.Keys)
 		cfg.Logger.Info("datagrams between daemons are sealed", "key", cfg.Keys.String())
 	}
+	if text := textOf(cfg.certificate); text != "" {
+		cfg.Logger.Info("TLS for clients", "certificate", text)
+	}
 	h.core = c
 	h.reload.init(&cfg)
 	var l loop

@@ -207,6 +207,9 @@ func TestReloadOfTLS(t *testing.T) {
 	me := segment("a", freeAddr(t))
 	with := me + fmt.Sprintf("TLSCertificate = %q\nTLSKey = %q\n", cert, key)
 	f := startFiled(t, "a", with)
+	if log := f.log.String(); !strings.Contains(log, `msg="TLS for clients" certificate="certificate for localhost, `) {
+		t.Errorf("the start does not say which certificate is in force:\n%s", log)
+	}
 	addr := "evensongs://" + f.host.ListenAddrs()[0].String()
 	try := func(pool *x509.CertPool) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

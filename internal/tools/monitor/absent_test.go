@@ -15,6 +15,7 @@ func TestStatusTellsWhoIsAbsent(t *testing.T) {
 	s := &admin.Status{Name: "a", Ready: true,
 		Members: []admin.Member{{Name: "a", Me: true, Address: "192.0.2.1:4803", Foreign: true}, {Name: "b", Differs: []string{"address of c differs"}}},
 		Missing: []admin.Member{{Name: "c"}, {Name: "d"}},
+		Packets: admin.Packets{Ignored: map[string]uint64{"sealed": 40, "key": 2, "token": 1}},
 		Others:  []admin.Member{{Name: "e", KeptOut: true, Differs: []string{"e is only in the list there"}}},
 	}
 	var b strings.Builder
@@ -23,6 +24,7 @@ func TestStatusTellsWhoIsAbsent(t *testing.T) {
 	}
 	for _, want := range []string{
 		"  missing        c d; start them",
+		"                 42 datagrams ignored because only one side has a ClusterKeyFile, or theirs has other keys; the log says whose",
 		"  address        192.0.2.1:4803 is none of this machine",
 		"  kept out       e, which no configuration here lists",
 		"  differs        daemon b has another configuration: address of c differs; compare the files (evensong config check, config diff), and reload",

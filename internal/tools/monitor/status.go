@@ -315,6 +315,9 @@ func writeStatus(w io.Writer, r *Report) error {
 	row("members", "%s", names(s.Members))
 	if len(s.Missing) > 0 {
 		row("missing", "%s; start them, or see in their logs and with evensong config check why they do not come", names(s.Missing))
+		if n := s.Packets.Ignored["sealed"] + s.Packets.Ignored["unsealed"] + s.Packets.Ignored["key"]; n > 0 {
+			row("", "%s ignored because only one side has a ClusterKeyFile, or theirs has other keys; the log says whose", amount.Of(n, "datagram"))
+		}
 	}
 	for _, x := range s.Members {
 		if x.Foreign {
