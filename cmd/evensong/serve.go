@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -361,6 +362,14 @@ func giveUpRights(c *config.Config, h *host.Config, events *eventlog.Log, log *s
 			return err
 		}
 		log.Info("rights of root are given up", "user", rights.User, "uid", uid, "gid", gid)
+		for _, path := range c.Files() {
+			f, err := os.Open(path)
+			if err == nil {
+				f.Close()
+			} else if errors.Is(err, fs.ErrPermission) {
+				log.Warn("rights: a reload will be refused, because DaemonUser cannot read a file that it reads again; give the file to that user, and its directory as well", "file", path, "user", rights.User)
+			}
+		}
 		return nil
 	}, nil
 }

@@ -114,6 +114,19 @@ func (c Config) withFiles(err error) (Config, error) {
 	return c, nil
 }
 
+// Files are those that a reload reads again: the file of the configuration, of keys, certificates and access, as they were named.
+func (c *Config) Files() (out []string) {
+	if c.FromFile() {
+		out = append(out, c.Source)
+	}
+	for _, path := range []string{c.Local.KeyFile, c.TLS.CertFile, c.TLS.KeyFile, c.TLS.ClientCAFile, c.Auth.NetworksFile, c.Auth.PasswordsFile, c.Auth.RulesFile} {
+		if path != "" {
+			out = append(out, path)
+		}
+	}
+	return out
+}
+
 // found writes down which file was read where none was named.
 func (c *Config) found(field *string, key, path string) {
 	if *field == "" && path != "" {

@@ -24,8 +24,12 @@ func TestRightsOfRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.conf = filepath.Join(c.dir, "spread.conf")
-	conf := fmt.Sprintf("Spread_Segment unicast:%d { d1 127.0.0.1 }\nSpread_Segment unicast:%d { d2 127.0.0.1 }\nDaemonUser = nobody\nEventLogFile = \"%s/events-%%h.log\"\n",
-		c.daemons[0].port, c.daemons[1].port, c.dir)
+	key := filepath.Join(c.dir, "cluster.key")
+	if err := os.WriteFile(key, []byte(strings.Repeat("0123456789abcdef", 4)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	conf := fmt.Sprintf("Spread_Segment unicast:%d { d1 127.0.0.1 }\nSpread_Segment unicast:%d { d2 127.0.0.1 }\nDaemonUser = nobody\nEventLogFile = \"%s/events-%%h.log\"\nClusterKeyFile = \"%s\"\n",
+		c.daemons[0].port, c.daemons[1].port, c.dir, key)
 	if err := os.WriteFile(c.conf, []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +59,9 @@ func TestRightsOfRoot(t *testing.T) {
 	logs, err := filepath.Glob(filepath.Join(c.dir, "events-*.log"))
 	if err != nil || len(logs) != 1 {
 		t.Fatalf("logs %v, %v", logs, err)
+	}
+	if b, err := os.ReadFile(logs[0]); err != nil || !strings.Contains(string(b), "a reload will be refused, because DaemonUser cannot read a file") || !strings.Contains(string(b), key) {
+		t.Errorf("the key of root's is not told of: %v\n%s", err, b)
 	}
 	if err := os.Rename(logs[0], logs[0]+".1"); err != nil {
 		t.Fatal(err)
