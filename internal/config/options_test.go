@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -247,6 +248,11 @@ func TestRead(t *testing.T) {
 	problems, _ := errors.AsType[Problems](err)
 	if len(problems) != 3 || problems[0].Line != 2 {
 		t.Errorf("mistakes of file, flags and environment together: %v", err)
+	}
+	// A file that is not there is named with who named it, and with where its path begins.
+	_, err = Read("", flags(t), env(map[string]string{"EVENSONG_CONFIG": "gone.conf"}), hostAlpha)
+	if err == nil || !strings.Contains(err.Error(), "open gone.conf: no such file or directory; EVENSONG_CONFIG names it; a path without / in front begins at the working directory, here /") && runtime.GOOS != "windows" {
+		t.Errorf("a variable with a file that is not there: %v", err)
 	}
 	// Why a file was read.
 	for _, path := range []string{name, "spread.conf"} {

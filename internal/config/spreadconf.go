@@ -83,6 +83,12 @@ func readWithout(path string, v *Values, getenv func(string) (string, bool), hos
 	}
 	inFile, isProblems := errors.AsType[Problems](err)
 	if err != nil && !isProblems {
+		if errors.Is(err, fs.ErrNotExist) {
+			if strings.HasPrefix(chosen, EnvPrefix) {
+				err = fmt.Errorf("%w; %s", err, chosen)
+			}
+			err = fmt.Errorf("%w%s", err, fromHere(path))
+		}
 		return Config{Source: path}, err
 	}
 	if err == nil {

@@ -12,8 +12,11 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
+
+	"evensong/internal/proto/access"
 )
 
 // TLS says how clients over TCP are served with TLS. It concerns this daemon only.
@@ -80,6 +83,13 @@ func (c *Config) tlsProblems() (out []keyedProblem) {
 	}
 	if t.ClientAuth != "" && t.ClientCAFile == "" {
 		add("TLSClientAuth", "add TLSClientCA, the file with the authorities that sign certificates of clients", "TLSClientAuth without TLSClientCA: nobody says which certificates are good")
+	}
+	if t.ClientCAFile != "" && t.CertFile != "" && t.KeyFile != "" && !t.Required && t.ClientAuth != clientAuthOptional {
+		asks := func(r access.Rule) bool { return len(r.Cert) > 0 }
+		if c.Auth.RulesFile == "" && !slices.ContainsFunc(c.Auth.Rules, asks) { // a file of rules is read later
+			add("TLSClientCA", "TLSRequired = yes keeps them out; access rules can ask for cert; TLSClientAuth = optional where nobody needs one", "clients over TCP that do without TLS need no certificate")
+			out[len(out)-1].Severity = Notice
+		}
 	}
 	return out
 }
