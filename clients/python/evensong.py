@@ -638,14 +638,15 @@ class _Address:
     """The address asks for TLS."""
 
 
-def _parse_address(text: str) -> _Address:
-    """Reads "4803" (this machine), "4803@host", "host:port", "[::1]:4803", "unix:/path"; empty is 4803 (1.3)."""
+def _parse_address(text: str, given: str = "") -> _Address:
+    """Reads "4803" (this machine), "4803@host", "host:port", "[::1]:4803", "unix:/path"; empty is 4803 (1.3). Errors quote
+    given, if text is only what was made of it."""
     if _text("address", text, 'write "4803" or "4803@host"').strip().startswith(_OWN_SECURE):
-        at = _parse_address(_OWN + text.strip()[len(_OWN_SECURE):])
+        at = _parse_address(_OWN + text.strip()[len(_OWN_SECURE):], text)
         return dataclasses.replace(at, secure=True)
 
     def wrong(hint: str) -> Error:
-        return Error(Code.ILLEGAL_SPREAD, "%r: %s" % (text, hint))
+        return Error(Code.ILLEGAL_SPREAD, "%r: %s" % (given or text, hint))
 
     def port(word: str) -> int:
         if not word.isascii() or not word.isdigit() or not 0 < int(word) < 1 << 16:

@@ -96,7 +96,13 @@ func (c *Config) windowProblems() []keyedProblem {
 
 // primaryProblems checks that there are names to count.
 func (c *Config) primaryProblems() []keyedProblem {
-	if c.Primary != PrimaryMajority || !slices.ContainsFunc(c.Daemons, func(d Daemon) bool { return d.Name == "" }) {
+	switch nameless := slices.ContainsFunc(c.Daemons, func(d Daemon) bool { return d.Name == "" }); {
+	case c.Primary != PrimaryMajority:
+		return nil
+	case !nameless && len(c.Daemons) == 2:
+		return []keyedProblem{{Problem{Severity: Notice, Text: "of two daemons both are needed for a majority: when one stops, nothing is primary",
+			Hint: "a third one on another host, without clients, is the usual remedy"}, []string{"PrimaryRule", "peer"}}}
+	case !nameless:
 		return nil
 	}
 	return []keyedProblem{{Problem{Severity: Error, Text: "PrimaryRule = majority wants the names of all daemons, and a peer is given by its address alone",

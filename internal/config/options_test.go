@@ -142,6 +142,38 @@ func TestPrimaryRuleWantsNames(t *testing.T) {
 	}
 }
 
+// Two daemons with a majority have less than one has: a notice says so, wherever the two come from, and of no other number.
+func TestMajorityOfTwo(t *testing.T) {
+	const want = "of two daemons both are needed for a majority"
+	for _, x := range []struct {
+		file, args string
+		told       bool
+	}{
+		{"Spread_Segment unicast { alpha 10.0.0.1\n b 10.0.0.2 }\nPrimaryRule = majority", "", true},
+		{"Spread_Segment unicast { alpha 10.0.0.1\n b 10.0.0.2 }", "--primary-rule=majority", true},
+		{"", "--name=a --primary-rule=majority --peer=b=10.0.0.2", true},
+		{"", "--name=a --primary-rule=majority --peer=b=10.0.0.2,c=10.0.0.3", false},
+		{"", "--name=a --primary-rule=majority", false},
+		{"Spread_Segment unicast { alpha 10.0.0.1\n b 10.0.0.2 }", "", false},
+	} {
+		var file *Config
+		if x.file != "" {
+			c := mustParse(t, x.file)
+			file = &c
+		}
+		c, err := Assemble(file, flags(t, strings.Fields(x.args)...), env(nil), hostAlpha)
+		n := 0
+		for _, p := range c.Warnings {
+			if strings.Contains(p.Text, want) && p.Severity == Notice {
+				n++
+			}
+		}
+		if err != nil || n > 1 || (n == 1) != x.told {
+			t.Errorf("%q %s: %v, told %d times", x.file, x.args, err, n)
+		}
+	}
+}
+
 func TestOptionMistakes(t *testing.T) {
 	bad := map[string]string{
 		"name": "this-name-is-too-long-for-it", "cluster": strings.Repeat("x", 64), "peer": "b=10.0.0.2,b=10.0.0.3,c=10.0.0.999,=1",
