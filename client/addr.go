@@ -62,6 +62,9 @@ func parseAddress(addr, goos string) (endpoint, error) {
 		return endpoint{}, fmt.Errorf("for a socket file write unix:%s", s)
 	}
 	host, port, err := net.SplitHostPort(s)
+	if strings.Count(s, ":") > 1 && !strings.HasPrefix(s, "[") {
+		return endpoint{}, fmt.Errorf("a port is missing, or the brackets around an IPv6 address: write it as in [::1]:%s, or as in %s@::1", DefaultAddress, DefaultAddress)
+	}
 	if err != nil || host == "" {
 		return endpoint{}, fmt.Errorf("a port is missing; for a daemon on that host write %s@%s", DefaultAddress, strings.TrimSuffix(s, ":"))
 	}

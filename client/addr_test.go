@@ -28,6 +28,7 @@ func TestParseAddress(t *testing.T) {
 		{in: "unix:/run/evensong/client.sock", want: endpoint{"unix", "/run/evensong/client.sock"}},
 		{in: "unix:", wantErr: "path of a socket"},
 		{in: "/tmp/4803", wantErr: "unix:/tmp/4803"},
+		{in: "fe80::1:4803", wantErr: "or the brackets around an IPv6 address: write it as in [::1]:4803, or as in 4803@::1"},
 		{in: "host", wantErr: "write 4803@host"},
 		{in: "@host", wantErr: `port ""`},
 		{in: "4803@", wantErr: "no host"},

@@ -3,6 +3,8 @@
 package client_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"evensong/client"
@@ -12,6 +14,9 @@ import (
 // TestPrimary: a session that asks is told in front of its views, and at each change; one that does not ask is told nothing, and
 // one of the original's protocol may ask in vain.
 func TestPrimary(t *testing.T) {
+	if _, err := daemon.Start(t.Context(), daemon.Config{Name: "d", Voters: []string{"d0", "d1"}}); !errors.Is(err, daemon.ErrConfig) || !strings.Contains(err.Error(), `this one, "d", is not among them`) {
+		t.Errorf("a daemon that is none of its voters: %v", err)
+	}
 	ds, addrs := clusterWith(t, 3, func(c *daemon.Config) { c.Voters = []string{"d0", "d1", "d2"} })
 	ctx := within(t)
 	dial := func(addr, name string, opts ...client.Option) *client.Conn {

@@ -142,6 +142,9 @@ func TestTLSErrors(t *testing.T) {
 	if _, err := daemon.Start(t.Context(), daemon.Config{TLSRequired: true}); !errors.Is(err, daemon.ErrConfig) {
 		t.Errorf("TLSRequired without TLS: %v", err)
 	}
+	if _, err := daemon.Start(t.Context(), daemon.Config{TLS: &tls.Config{ClientCAs: ca.Pool}}); !errors.Is(err, daemon.ErrConfig) || !strings.Contains(err.Error(), "TLS has no certificate") {
+		t.Errorf("TLS without a certificate: %v", err)
+	}
 	c := dialDaemon(t, "evensongs://"+picky, "alice", with(ca.Named("alice")))
 	c.Close()
 	dialDaemon(t, "evensongs://"+elsewhere, "x", client.WithTLS(&tls.Config{RootCAs: ca.Pool, ServerName: "db1.example.org"}))

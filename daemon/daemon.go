@@ -56,7 +56,7 @@ type Config struct {
 	// that is up to find the others.
 	Peers []netip.AddrPort
 
-	// Voters are the names of all daemons of the cluster, the same everywhere: a configuration of more than half of them is
+	// Voters are the names of all daemons of the cluster, this one's among them, the same everywhere: a configuration of more than half of them is
 	// primary, and clients that ask are told (client.WithPrimary). Nil: nothing is said of that.
 	Voters []string
 
@@ -125,6 +125,12 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 	}
 	if cfg.TLSRequired && cfg.TLS == nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, errors.New("TLSRequired without TLS: no client could connect over TCP"))
+	}
+	if t := cfg.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, errors.New("TLS has no certificate, so no handshake could succeed: give one in Certificates, or by GetCertificate"))
+	}
+	if cfg.Voters != nil && !slices.Contains(cfg.Voters, name) {
+		return nil, fmt.Errorf("%w: Voters are the names of all daemons of the cluster, and this one, %q, is not among them", ErrConfig, name)
 	}
 	bind := cfg.Bind
 	if !bind.Addr().IsValid() {

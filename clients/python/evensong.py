@@ -674,6 +674,8 @@ def _parse_address(text: str, given: str = "") -> _Address:
         return _Address(host="localhost", port=port(name))
     if name.startswith("/"):
         raise wrong("for a socket file write unix:%s" % name)
+    if name.count(":") > 1 and not name.startswith("["):
+        raise wrong("a port is missing, or the brackets around an IPv6 address: write it as in [::1]:%d, or as in %d@::1" % (DEFAULT_PORT, DEFAULT_PORT))
     host, _, number = name.rpartition(":")
     if not host or not number or ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise wrong("a port is missing; write %d@%s" % (DEFAULT_PORT, name.rstrip(":")))
