@@ -142,7 +142,7 @@ func LoadTLS(c *Config, now time.Time) (*Certificate, error) {
 			problems = append(problems, pairProblem(t, cert, key, err))
 		} else {
 			out.TLS.Certificates = []tls.Certificate{pair}
-			out.Text = certificateText(pair.Leaf)
+			out.Text = certificateText(&pair)
 			problems = append(problems, leafProblems(t.CertFile, pair.Leaf, now)...)
 			problems = append(problems, exposedKey(t.KeyFile)...)
 		}
@@ -183,8 +183,10 @@ func pairProblem(t *TLS, cert, key []byte, err error) Problem {
 	return p
 }
 
-// certificateText is the certificate in a few words.
-func certificateText(leaf *x509.Certificate) string {
+// certificateText is the certificate in a few words. They tell apart all that clients are shown, or a reload would leave those
+// behind the certificate as they were.
+func certificateText(pair *tls.Certificate) string {
+	leaf := pair.Leaf
 	names := append([]string{}, leaf.DNSNames...)
 	for _, ip := range leaf.IPAddresses {
 		names = append(names, ip.String())
@@ -193,7 +195,16 @@ func certificateText(leaf *x509.Certificate) string {
 		names = append(names, leaf.Subject.String())
 	}
 	sum := sha256.Sum256(leaf.Raw)
-	return fmt.Sprintf("certificate for %s, valid until %s, SHA-256 %x", printable(strings.Join(names, ", ")), leaf.NotAfter.UTC().Format("2006-01-02 15:04"), sum[:8])
+	text := fmt.Sprintf("certificate for %s, valid until %s, SHA-256 %x", printable(strings.Join(names, ", ")), leaf.NotAfter.UTC().Format("2006-01-02 15:04"), sum[:8])
+	if n := len(pair.Certificate) - 1; n > 0 {
+		sum := sha256.Sum256(slices.Concat(pair.Certificate[1:]...))
+		word := "certificates"
+		if n == 1 {
+			word = "certificate"
+		}
+		text += fmt.Sprintf(", %d %s behind it, SHA-256 %x", n, word, sum[:4])
+	}
+	return text
 }
 
 // leafProblems warns of a certificate that clients will not accept.

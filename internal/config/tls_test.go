@@ -113,6 +113,15 @@ func TestLoadTLS(t *testing.T) {
 	if b := load(mine); b.Text == a.Text {
 		t.Errorf("another certificate, the same text %q", b.Text)
 	}
+	leaf := load(mine).Text
+	good, err := os.ReadFile("good.crt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, "good.crt", string(good)+string(ca.PEM))
+	if b := load(mine); b.Text == leaf || !strings.Contains(b.Text, ", 1 certificate behind it, SHA-256 ") {
+		t.Errorf("a certificate more behind the same one, the text %q", b.Text)
+	}
 	if none, err := LoadTLS(&Config{}, now); none != nil || err != nil || none.Config() != nil {
 		t.Errorf("without TLS: %v, %v", none, err)
 	}
