@@ -75,8 +75,9 @@ type Config struct {
 
 	// TLS, if not nil, is for clients over TCP that begin with a TLS hello: a certificate with its key, and in ClientCAs and
 	// ClientAuth whose certificates are good and whether clients need one. The least version is 1.3, and sessions are never
-	// resumed, whatever it says. The name in a client's certificate is what access rules know as cert. With TLSRequired
-	// clients over TCP without TLS are refused; Unix sockets are not concerned.
+	// resumed, whatever it or its GetConfigForClient says. The name in a client's certificate is what access rules know as cert, if one of
+	// ClientCAs vouches for it: with a ClientAuth that has nothing verified there are no names. With TLSRequired clients over
+	// TCP without TLS are refused; Unix sockets are not concerned.
 	TLS         *tls.Config
 	TLSRequired bool
 

@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -97,7 +96,8 @@ type event struct {
 type pclient struct {
 	id       uint64 // zero if refused
 	nc       net.Conn
-	tls      atomic.Pointer[tls.Conn] // between nc and the session; nil: it is not
+	securing sync.Mutex // held by a handshake: nobody but its goroutine may use its connection
+	tls      *tls.Conn  // between nc and the session; nil: it is not. Under securing
 	state    pstate
 	more     chan struct{} // tells the reader to go on; room for one
 	jobs     chan []byte   // what to write, nil for our end; room for one. Closed at the end
@@ -499,8 +499,10 @@ func (l *portableLoop) beginTLS(c *pclient) (from io.Reader, secure bool) {
 		return rest, false
 	}
 	t, g := l.tls.server(begun{c.nc, rest}, config)
-	c.tls.Store(t)
+	c.securing.Lock()
 	cert, err := l.tls.handshake(t, g)
+	c.tls = t
+	c.securing.Unlock()
 	if !l.post(event{kind: eventTLS, c: c, cert: cert, err: err}) {
 		return failing{net.ErrClosed}, false
 	}
@@ -531,17 +533,22 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 // writeClient writes what the loop gives it, and says so.
 func (l *portableLoop) writeClient(c *pclient) {
 	for job := range c.jobs {
-		to := c.nc
-		if t := c.tls.Load(); t != nil {
-			to = t
-		}
 		if job == nil {
-			closeWrite(to) // fails if the peer is gone, which the reader then says, too
-			if to != c.nc {
-				closeWrite(c.nc)
+			if c.securing.TryLock() { // or TLS has not begun, and has nothing to end
+				if c.tls != nil {
+					closeWrite(c.tls)
+				}
+				c.securing.Unlock()
 			}
+			closeWrite(c.nc) // fails if the peer is gone, which the reader then says, too
 			continue
 		}
+		to := c.nc
+		c.securing.Lock()
+		if c.tls != nil {
+			to = c.tls
+		}
+		c.securing.Unlock()
 		n, err := to.Write(job)
 		for to == c.nc && (errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)) {
 			// The kernel is short of memory, which is no word of the peer. What is below TLS sees to that itself.

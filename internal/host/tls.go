@@ -53,12 +53,27 @@ func newTLSSide(config *tls.Config, stats *Stats) *tlsSide {
 // set puts another configuration in force for connections that come.
 func (s *tlsSide) set(config *tls.Config) {
 	if config != nil {
-		config = config.Clone()
-		// Sessions last: resuming one would save nothing, and it would bring back what a reload has withdrawn.
-		config.SessionTicketsDisabled = true
-		config.MinVersion = max(config.MinVersion, tls.VersionTLS13)
+		config = hardened(config)
 	}
 	s.config.Store(config)
+}
+
+// hardened is a copy of what a program wants with our bounds on it, and on what it chooses for a client of its own.
+func hardened(config *tls.Config) *tls.Config {
+	config = config.Clone()
+	// Sessions last: resuming one would save nothing, and it would bring back what a reload has withdrawn.
+	config.SessionTicketsDisabled = true
+	config.MinVersion = max(config.MinVersion, tls.VersionTLS13)
+	if choose := config.GetConfigForClient; choose != nil {
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			chosen, err := choose(hello)
+			if chosen != nil {
+				chosen = hardened(chosen)
+			}
+			return chosen, err
+		}
+	}
+	return config
 }
 
 // server is the daemon's side of TLS on c, with its handshake yet to come.
@@ -74,7 +89,7 @@ func (s *tlsSide) handshake(c *tls.Conn, g *gated) (cert string, err error) {
 	err = c.Handshake()
 	g.leave()
 	if err == nil {
-		cert, err = certName(c.ConnectionState().PeerCertificates)
+		cert, err = certName(c.ConnectionState().VerifiedChains)
 	}
 	if err != nil {
 		s.stats.TLSFailures.Add(1)
@@ -83,13 +98,14 @@ func (s *tlsSide) handshake(c *tls.Conn, g *gated) (cert string, err error) {
 	return cert, nil
 }
 
-// certName is the name in a client's certificate, the first of those that it shows: its common name, else the first DNS name
-// or URI among its alternative names; empty if there is no certificate or no name in it.
-func certName(shown []*x509.Certificate) (string, error) {
-	if len(shown) == 0 {
+// certName is the name in a client's certificate: its common name, else the first DNS name or URI among its alternative names;
+// empty if there is no certificate or no name in it. One that no authority vouches for has no name: a program may let a client
+// show such a certificate, but then anybody can write any name into it.
+func certName(verified [][]*x509.Certificate) (string, error) {
+	if len(verified) == 0 {
 		return "", nil
 	}
-	c := shown[0]
+	c := verified[0][0] // each chain begins with it
 	name := c.Subject.CommonName
 	switch {
 	case name != "":

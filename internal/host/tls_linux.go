@@ -77,13 +77,11 @@ func (l *epollLoop) terminate(c *client, config *tls.Config) {
 	l.targets[old] = target{}
 	unix.Close(old) // the duplicate lives on
 	c.fd, c.terminal = near, t
-	if err := l.watch(near, target{kind: targetClient, c: c}, c.interest); err != nil {
-		panic("epoll_ctl on a descriptor of ours: " + err.Error())
-	}
 	l.tls.wg.Go(t.run)
 }
 
-// newTerminal makes a terminal for c, and the loop's end of it. It takes two descriptors more than a connection without TLS.
+// newTerminal makes a terminal for c, and the loop's end of it, which is watched. It takes two descriptors more than a connection
+// without TLS.
 func (l *epollLoop) newTerminal(c *client, config *tls.Config) (t *terminal, near int, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -103,6 +101,13 @@ func (l *epollLoop) newTerminal(c *client, config *tls.Config) (t *terminal, nea
 	if err != nil {
 		unix.Close(pair[0])
 		far.Close()
+		return nil, -1, err
+	}
+	// Before anything else has changed: the system bounds what is watched, and has no memory at times.
+	if err := l.watch(pair[0], target{kind: targetClient, c: c}, c.interest); err != nil {
+		unix.Close(pair[0])
+		far.Close()
+		outer.Close()
 		return nil, -1, err
 	}
 	t = &terminal{side: l.tls, outer: outer.(*net.TCPConn), inner: far.(*net.UnixConn)}

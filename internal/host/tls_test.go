@@ -378,3 +378,81 @@ func TestTLSManyShortConnections(t *testing.T) {
 		})
 	})
 }
+
+// A certificate that nobody has verified gives no name, though a program lets clients show one: anybody can write anything into
+// it.
+func TestTLSUnverifiedNames(t *testing.T) {
+	ca := testcert.New(t)
+	server, mallory := ca.Sign(nil), testcert.New(t).Named("alice")
+	for _, auth := range []tls.ClientAuthType{tls.RequestClientCert, tls.RequireAnyClientCert} {
+		forEachLoop(t, func(t *testing.T, cfg Config) {
+			cfg.TLS = &tls.Config{Certificates: []tls.Certificate{server.TLS}, ClientCAs: ca.Pool, ClientAuth: auth}
+			m := &echo{}
+			h := start(t, cfg, m)
+			c := dialTLS(t, h, &tls.Config{RootCAs: ca.Pool, ServerName: "localhost",
+				GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &mallory.TLS, nil }})
+			c.Write([]byte("x"))
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			do(t, h, func() {
+				if want := []string{""}; !slices.Equal(m.certs, want) {
+					t.Errorf("%v: names %q, want %q", auth, m.certs, want)
+				}
+			})
+		})
+	}
+}
+
+// What a program chooses for a client has the same bounds as what it gives at the start.
+func TestTLSChosenForAClient(t *testing.T) {
+	ca := testcert.New(t)
+	server := ca.Sign(nil)
+	forEachLoop(t, func(t *testing.T, cfg Config) {
+		chosen := &tls.Config{Certificates: []tls.Certificate{server.TLS}}
+		cfg.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return chosen, nil }}
+		m := &echo{}
+		h := start(t, cfg, m)
+		client := &tls.Config{RootCAs: ca.Pool, ServerName: "localhost"}
+		c := dialTLS(t, h, client)
+		c.Write([]byte("x"))
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Error(err)
+		}
+		old := client.Clone()
+		old.MaxVersion = tls.VersionTLS12
+		if err := tls.Client(dial(t, h), old).Handshake(); err == nil {
+			t.Error("TLS 1.2 was spoken")
+		}
+		eventually(t, h, "TLS 1.2 refused", func() bool { return len(m.refused) == 1 })
+		if chosen.MinVersion != 0 || chosen.SessionTicketsDisabled {
+			t.Error("what belongs to the program was changed")
+		}
+	})
+}
+
+// While a handshake is under way nobody else uses its connection: what a session says meanwhile waits until it goes through TLS.
+func TestPortableWriterWaitsForHandshake(t *testing.T) {
+	ca := testcert.New(t)
+	near, far := net.Pipe()
+	l := &portableLoop{core: &core{stats: &Stats{}}, in: make(chan event, 1), over: make(chan struct{})}
+	c := &pclient{nc: near, jobs: make(chan []byte, 1)}
+	c.securing.Lock()
+	var wg sync.WaitGroup
+	wg.Go(func() { l.writeClient(c) })
+	c.jobs <- []byte("word")
+	c.tls = tls.Server(near, &tls.Config{Certificates: []tls.Certificate{ca.Sign(nil).TLS}, SessionTicketsDisabled: true})
+	wg.Go(func() {
+		_ = c.tls.Handshake() // the client knows how it went
+		c.securing.Unlock()
+	})
+	client := tls.Client(far, &tls.Config{RootCAs: ca.Pool, ServerName: "localhost"})
+	got := make([]byte, 4)
+	if _, err := io.ReadFull(client, got); err != nil || string(got) != "word" {
+		t.Errorf("%q, %v; want what the session said in the middle of the handshake, behind it", got, err)
+	}
+	close(c.jobs)
+	far.Close()
+	near.Close()
+	wg.Wait()
+}
