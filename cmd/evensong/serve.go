@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -155,7 +156,7 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 	if err != nil {
 		return failure{err, exitConfig}
 	}
-	for _, w := range c.Warnings {
+	for _, w := range append(slices.Clip(c.Warnings), config.MisspeltVariables(os.Environ())...) {
 		log.Warn("configuration", "reason", w.String())
 	}
 	stopProfile, err := startProfile(os.Getenv(profileVariable), log)
