@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -477,6 +478,39 @@ func TestTokenDiscipline(t *testing.T) {
 	good := packet.Token{Ring: m.m.id, TokenSeq: expect, Sender: 0, ARUID: packet.NoMember}
 	if v := m.m.Accept(w.now, &good); v != Dropped {
 		t.Error("a token was accepted after it had been declared lost")
+	}
+}
+
+// An idle token that is lost is sent again late, since it may be held, but soon when somebody wants it. When it comes late it is not
+// held once more.
+func TestLostIdleToken(t *testing.T) {
+	for _, wanted := range []bool{false, true} {
+		w := newNet(t, 3, 3, Config{}, true)
+		w.start()
+		w.run(time.Second)
+		isToken := func(f flight) bool { return packet.Kind(f.buf[3]) == packet.KindToken }
+		for !slices.ContainsFunc(w.queue, isToken) {
+			w.run(w.now + 5*time.Microsecond)
+		}
+		w.queue = slices.DeleteFunc(w.queue, isToken)
+		lost, cfg := w.now, w.members[0].m.cfg
+		if wanted {
+			w.submit(2, 1)
+			w.run(lost + cfg.HurryInterval + cfg.TokenRetransmit + 2*time.Millisecond)
+			if len(w.members[0].got) != 1 {
+				t.Error("a message waits for the lost token longer than a hurry interval and a retransmission time")
+			}
+			continue
+		}
+		before := w.members[1].m.accepted
+		w.run(lost + cfg.Hold)
+		if w.members[1].m.accepted != before {
+			t.Fatal("the token was not lost, or sent again while it might be held")
+		}
+		w.run(lost + cfg.Hold*5/4 + 3*time.Millisecond)
+		if rounds := (w.members[1].m.accepted - before) / 3; rounds < 2 || len(w.lost) > 0 {
+			t.Errorf("%d rounds after the token was sent again, want 2: the first one late, the next one at once; rings given up: %v", rounds, w.lost)
+		}
 	}
 }
 

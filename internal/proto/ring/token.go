@@ -302,8 +302,9 @@ func (m *Machine) handsOver() bool {
 	return m.asker >= 0 && !m.passedOver && m.phase == Operational && m.stable >= m.arrivedSeq && len(m.token.RTR) == 0
 }
 
-// The token stays with a lone sender for Config.Linger, but in all no longer than an idle one. lingerPackets is how many packets it may send meanwhile, and lingerBurst how many at once: more than that is a load, which is better served by
-// many messages in each packet and the token under way.
+// The token stays with a lone sender for Config.Linger, but in all no longer than an idle one. lingerPackets is how many packets
+// it may send meanwhile, and lingerBurst how many at once: more than that is a load, which is better served by many messages
+// in each packet and the token under way.
 const (
 	lingerPackets = 16
 	lingerBurst   = 8
