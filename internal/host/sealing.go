@@ -15,8 +15,8 @@ const (
 	// sealChunk is how many bytes are sealed before they are sent: what is sealed is still in the processor's cache then, and
 	// the first packets of a visit are on their way while the last are sealed. It is as much as the system takes as one run.
 	sealChunk = 64 << 10
-	// refusedNote is how often one address is worth a line about datagrams that do not open, and refusedAddrs how many are
-	// remembered; all are forgotten when there are more.
+	// refusedNote is how often one address, whatever the port, is worth a line about datagrams that do not open, and refusedAddrs
+	// how many are remembered; all are forgotten when there are more.
 	refusedNote  = time.Minute
 	refusedAddrs = 256
 )
@@ -33,9 +33,9 @@ type sealing struct {
 	noted map[refusedBy]time.Duration
 }
 
-// refusedBy is what a line was about.
+// refusedBy is what a line was about. The port is no part of it: a sender can have a new one for each datagram.
 type refusedBy struct {
-	from    netip.AddrPort
+	from    netip.Addr
 	verdict seal.Verdict
 }
 
@@ -117,7 +117,7 @@ var refusals = map[seal.Verdict]string{
 func (c *core) noteRefused(from netip.AddrPort, v seal.Verdict, b []byte) {
 	text := refusals[v]
 	s := &c.sealing
-	key := refusedBy{from, v}
+	key := refusedBy{from.Addr().Unmap(), v}
 	if last, known := s.noted[key]; text == "" || known && c.now-last < refusedNote {
 		return
 	}

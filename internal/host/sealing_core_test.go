@@ -4,8 +4,10 @@ package host
 
 import (
 	"bytes"
+	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,12 +148,43 @@ func TestSealingAllocates(t *testing.T) {
 	}); n != 0 || m.taken != 101 {
 		t.Errorf("opening: %v allocations, %d taken", n, m.taken)
 	}
-	c.sealing.noted = map[refusedBy]time.Duration{{from, seal.Plain}: 0, {from, seal.Replayed}: 0}
+	c.sealing.noted = map[refusedBy]time.Duration{{from.Addr(), seal.Plain}: 0, {from.Addr(), seal.Replayed}: 0}
 	if n := testing.AllocsPerRun(100, func() {
 		c.handleDatagram(from, sends[0].Bytes)
 		c.handleDatagram(from, buf)
 	}); n != 0 || m.taken != 101 {
 		t.Errorf("refusing: %v allocations, %d taken", n, m.taken)
+	}
+}
+
+// A sender of datagrams that do not open is worth one line a minute for each reason, from however many ports it sends, and no more
+// addresses are remembered than were said.
+func TestRefusedIsNotedByAddress(t *testing.T) {
+	var log bytes.Buffer
+	c := &core{shell: &sent{}, stats: &Stats{}, cfg: &Config{}}
+	c.notes = newNotes(slog.New(slog.NewTextHandler(&log, nil)), c.stats)
+	go c.notes.run()
+	refuse := func(addr string, port int) {
+		c.noteRefused(netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(port)), seal.Plain, []byte("x"))
+	}
+	for port := range 1000 {
+		refuse("10.0.0.1", port+1)
+		refuse("::ffff:10.0.0.1", port+1) // the same, as a socket for both families tells it
+	}
+	refuse("10.0.0.2", 1)
+	c.now += refusedNote
+	refuse("10.0.0.1", 2000)
+	for i := range 2 * refusedAddrs {
+		c.noteRefused(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 1), seal.Plain, []byte("x"))
+		if len(c.sealing.noted) > refusedAddrs {
+			t.Fatalf("%d addresses are remembered, more than %d", len(c.sealing.noted), refusedAddrs)
+		}
+	}
+	c.notes.close()
+	for peer, want := range map[string]int{"10.0.0.1:": 2, "10.0.0.2:": 1} {
+		if n := strings.Count(log.String(), "peer="+peer); n != want {
+			t.Errorf("%d lines about %s want %d", n, peer, want)
+		}
 	}
 }
 
