@@ -340,23 +340,30 @@ func (r Report) WriteText(w io.Writer, opts TextOptions) error {
 	return err
 }
 
-// Summary is one line: "spread.conf: 3 daemons, 1 segment: no errors, 2 warnings".
+// Summary is one line: "spread.conf: 3 daemons, 1 segment: no errors, 2 warnings, 1 notice". Where there is no notice it says nothing
+// of them: they are no faults.
 func (r Report) Summary() string {
-	var errs, warnings int
+	var errs, warnings, notices int
 	for _, p := range r.Problems {
 		switch p.Severity {
 		case Error:
 			errs++
 		case Warning:
 			warnings++
+		case Notice:
+			notices++
 		}
 	}
 	file := r.File
 	if file == "" {
 		file = "configuration"
 	}
-	return fmt.Sprintf("%s: %s, %s: %s, %s", file, count(len(r.Daemons), "daemon"), count(len(r.Segments), "segment"),
+	text := fmt.Sprintf("%s: %s, %s: %s, %s", file, count(len(r.Daemons), "daemon"), count(len(r.Segments), "segment"),
 		count(errs, "error"), count(warnings, "warning"))
+	if notices > 0 {
+		text += ", " + count(notices, "notice")
+	}
+	return text
 }
 
 func count(n int, noun string) string {
