@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,8 @@ daemons of the cluster, in a way that nobody else can look at, and name it with 
 
 With --show it says which keys FILE has, by their IDs: the first seals, all open. The IDs tell keys apart and are no secret.
 
-Exit status: 0 if it was done, 2 for wrong use, 3 if the file is there already, or with --show cannot be used.`,
+Exit status: 0 if it was done, 2 for wrong use, 3 if the file is there already or cannot be written, or
+with --show cannot be used.`,
 		Example: `  evensong config key /etc/evensong/cluster.key
   evensong config key - >> /etc/evensong/cluster.key
   evensong config key --show /etc/evensong/cluster.key`,
@@ -52,15 +54,35 @@ Exit status: 0 if it was done, 2 for wrong use, 3 if the file is there already, 
 				_, err := fmt.Fprint(cmd.OutOrStdout(), line)
 				return err
 			}
-			err := writeNew(args[0], line)
-			if errors.Is(err, fs.ErrExist) {
-				return configFailure{args[0] + " is there already; to change a key while daemons run, add the new one below the old one (evensong config key - >> " + args[0] + "), as docs/operations/service.md describes", config.ExitStatus}
+			if err := writeNew(args[0], line); err != nil {
+				return configFailure{unwritten(args[0], err), config.ExitStatus}
 			}
-			return err
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&show, "show", false, "say which keys the file has, by their IDs")
 	return cmd
+}
+
+// unwritten says why the key was not written to path, and what to do.
+func unwritten(path string, err error) string {
+	info, _ := os.Stat(path)
+	folder := filepath.Dir(path)
+	reason, hint := err.Error(), "name a file in a directory where this user can make one"
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		reason = e.Err.Error()
+	}
+	switch {
+	case info != nil && info.IsDir():
+		reason, hint = "it is a directory", "name a file in it, such as "+filepath.Join(path, "cluster.key")
+	case errors.Is(err, fs.ErrExist):
+		return path + " is there already; to change a key while daemons run, add the new one below the old one (evensong config key - >> " + path + "), as docs/operations/service.md describes"
+	case errors.Is(err, fs.ErrNotExist):
+		reason, hint = "there is no directory "+folder, "make it first, or name a file in one that is there"
+	case errors.Is(err, fs.ErrPermission):
+		reason, hint = "this user may not make files in "+folder, "run the command as the user to whom that directory belongs, or name a file in another one"
+	}
+	return "no key was written to " + path + ": " + reason + "; " + hint
 }
 
 // writeNew writes a file that was not there, for its owner only.
