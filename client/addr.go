@@ -3,7 +3,6 @@
 package client
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -24,15 +23,16 @@ type endpoint struct {
 }
 
 // parseAddress understands the names of client-protocol 1.3 and two conveniences. It is stricter than the C library in
-// one point: a port above 65535 is an error instead of wrapping to some other port.
-func parseAddress(addr, goos string) (endpoint, error) {
+// one point: a port above 65535 is an error instead of wrapping to some other port. prefix is the scheme that was in front
+// of addr, or empty: what the errors say to write has it, too.
+func parseAddress(prefix, addr, goos string) (endpoint, error) {
 	s := strings.TrimRight(addr, " \t")
 	if s == "" {
 		s = DefaultAddress
 	}
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		if path == "" {
-			return endpoint{}, errors.New("unix: needs the path of a socket, for example unix:/tmp/4803")
+			return endpoint{}, fmt.Errorf("unix: needs the path of a socket, for example %sunix:/tmp/4803", insecure(prefix))
 		}
 		return endpoint{"unix", path}, nil
 	}
@@ -42,7 +42,7 @@ func parseAddress(addr, goos string) (endpoint, error) {
 	if port, host, ok := strings.Cut(s, "@"); ok {
 		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 		if host == "" {
-			return endpoint{}, fmt.Errorf("no host behind the @; for the daemon on this machine write %q", port)
+			return endpoint{}, fmt.Errorf("no host behind the @; for the daemon on this machine write %s", here(prefix, port))
 		}
 		n, err := parsePort(port)
 		if err != nil {
@@ -59,13 +59,18 @@ func parseAddress(addr, goos string) (endpoint, error) {
 		return endpoint{}, err
 	}
 	if strings.HasPrefix(s, "/") {
-		return endpoint{}, fmt.Errorf("for a socket file write unix:%s", s)
+		return endpoint{}, fmt.Errorf("for a socket file write %sunix:%s", insecure(prefix), s)
 	}
 	host, port, err := net.SplitHostPort(s)
 	if strings.Count(s, ":") > 1 && !strings.HasPrefix(s, "[") {
-		return endpoint{}, fmt.Errorf("a port is missing, or the brackets around an IPv6 address: write it as in [::1]:%s, or as in %s@::1", DefaultAddress, DefaultAddress)
+		return endpoint{}, fmt.Errorf("a port is missing, or the brackets around an IPv6 address: write it as in %s[::1]:%s, or as in %s%s@::1", prefix, DefaultAddress, prefix, DefaultAddress)
 	}
-	if err != nil || host == "" {
+	switch {
+	case err == nil && host == "":
+		return endpoint{}, fmt.Errorf("no host in front of the colon; for the daemon on this machine write %s", here(prefix, port))
+	case (err != nil || port == "") && prefix != "":
+		return endpoint{}, fmt.Errorf("a port is missing; for a daemon on that host write %s%s:%s", prefix, strings.TrimRight(s, ":/"), DefaultAddress)
+	case err != nil || port == "":
 		return endpoint{}, fmt.Errorf("a port is missing; for a daemon on that host write %s@%s", DefaultAddress, strings.TrimSuffix(s, ":"))
 	}
 	n, err := parsePort(port)
@@ -73,6 +78,25 @@ func parseAddress(addr, goos string) (endpoint, error) {
 		return endpoint{}, err
 	}
 	return endpoint{"tcp", net.JoinHostPort(host, n)}, nil
+}
+
+// here is the address of the daemon with this port on this machine. TLS is for TCP, so it is no Unix socket then.
+func here(prefix, port string) string {
+	if _, err := parsePort(port); err != nil {
+		port = DefaultAddress
+	}
+	if prefix == secureScheme {
+		port = "localhost:" + port
+	}
+	return prefix + port
+}
+
+// insecure is the scheme in the same dialect for what is no TCP.
+func insecure(prefix string) string {
+	if prefix == secureScheme {
+		return scheme
+	}
+	return prefix
 }
 
 // parsePort returns the port in its shortest decimal form, so that "04803" finds the same socket file.

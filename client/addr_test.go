@@ -9,9 +9,9 @@ import (
 
 func TestParseAddress(t *testing.T) {
 	tests := []struct {
-		in, goos string
-		want     endpoint
-		wantErr  string // a part of the message; empty means no error
+		prefix, in, goos string
+		want             endpoint
+		wantErr          string // a part of the message; empty means no error
 	}{
 		{in: "", want: endpoint{"unix", "/tmp/4803"}},
 		{in: "4803", want: endpoint{"unix", "/tmp/4803"}},
@@ -31,7 +31,22 @@ func TestParseAddress(t *testing.T) {
 		{in: "fe80::1:4803", wantErr: "or the brackets around an IPv6 address: write it as in [::1]:4803, or as in 4803@::1"},
 		{in: "host", wantErr: "write 4803@host"},
 		{in: "@host", wantErr: `port ""`},
-		{in: "4803@", wantErr: "no host"},
+		{in: "host:", wantErr: "write 4803@host"},
+		{in: "4803@", wantErr: "no host behind the @; for the daemon on this machine write 4803"},
+		{in: ":4803", wantErr: "no host in front of the colon; for the daemon on this machine write 4803"},
+		// What is to be written has the scheme that was there, and no Unix socket inside of TLS.
+		{prefix: "evensongs://", in: "host", wantErr: "a port is missing; for a daemon on that host write evensongs://host:4803"},
+		{prefix: "evensongs://", in: "host/", wantErr: "write evensongs://host:4803"},
+		{prefix: "evensongs://", in: "host:", wantErr: "write evensongs://host:4803"},
+		{prefix: "evensongs://", in: "[::1]", wantErr: "write evensongs://[::1]:4803"},
+		{prefix: "evensong://", in: "host", wantErr: "write evensong://host:4803"},
+		{prefix: "evensongs://", in: "::1", wantErr: "write it as in evensongs://[::1]:4803, or as in evensongs://4803@::1"},
+		{prefix: "evensongs://", in: "5000@", wantErr: "write evensongs://localhost:5000"},
+		{prefix: "evensong://", in: "5000@", wantErr: "write evensong://5000"},
+		{prefix: "evensongs://", in: ":", wantErr: "write evensongs://localhost:4803"},
+		{prefix: "evensong://", in: "/tmp/4803", wantErr: "write evensong://unix:/tmp/4803"},
+		{prefix: "evensongs://", in: "/tmp/4803", wantErr: "write evensong://unix:/tmp/4803"},
+		{prefix: "evensongs://", in: "unix:", wantErr: "for example evensong://unix:/tmp/4803"},
 		{in: "0@host", wantErr: "1 to 65535"},
 		{in: "70000", wantErr: "1 to 65535"},
 		{in: "70000@host", wantErr: "1 to 65535"},
@@ -45,15 +60,15 @@ func TestParseAddress(t *testing.T) {
 		if goos == "" {
 			goos = "linux"
 		}
-		got, err := parseAddress(tt.in, goos)
+		got, err := parseAddress(tt.prefix, tt.in, goos)
 		if tt.wantErr != "" {
 			if err == nil || !strings.Contains(err.Error(), tt.wantErr) {
-				t.Errorf("parseAddress(%q) = %v, %v; want an error with %q", tt.in, got, err, tt.wantErr)
+				t.Errorf("parseAddress(%q, %q) = %v, %v; want an error with %q", tt.prefix, tt.in, got, err, tt.wantErr)
 			}
 			continue
 		}
 		if err != nil || got != tt.want {
-			t.Errorf("parseAddress(%q) = %v, %v; want %v", tt.in, got, err, tt.want)
+			t.Errorf("parseAddress(%q, %q) = %v, %v; want %v", tt.prefix, tt.in, got, err, tt.want)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func Dial(ctx context.Context, addr string, opts ...Option) (*Conn, error) {
 		return nil, wrap(op, err)
 	}
 	o.secure = o.secure || secure
-	ep, err := parseAddress(where, runtime.GOOS)
+	ep, err := parseAddress(strings.TrimSuffix(addr, where), where, runtime.GOOS)
 	if err != nil {
 		return nil, &Error{Op: op, Code: ErrIllegalAddress, Err: err}
 	}

@@ -139,6 +139,9 @@ func TestTLSErrors(t *testing.T) {
 	if _, err := client.Dial(within(t), "evensongs://4803"); !errors.Is(err, client.ErrIllegalAddress) || !strings.Contains(err.Error(), "on the Unix socket /tmp/4803 nobody could listen") {
 		t.Errorf("Unix socket: %v", err)
 	}
+	if _, err := client.Dial(within(t), "evensongs://db1"); !errors.Is(err, client.ErrIllegalAddress) || !strings.Contains(err.Error(), "write evensongs://db1:4803") {
+		t.Errorf("no port: %v", err)
+	}
 	if _, err := daemon.Start(t.Context(), daemon.Config{TLSRequired: true}); !errors.Is(err, daemon.ErrConfig) {
 		t.Errorf("TLSRequired without TLS: %v", err)
 	}

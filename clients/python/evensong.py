@@ -654,8 +654,10 @@ def _parse_address(text: str, given: str = "") -> _Address:
         return int(word)
 
     name = _text("address", text, 'write "4803" or "4803@host"').strip()
+    scheme = _OWN_SECURE if given else ""  # what is to be written has it, too
     if name.startswith(_OWN):
         name = name[len(_OWN):]  # these ports speak both dialects, and this client one
+        scheme = scheme or _OWN
     name = name or str(DEFAULT_PORT)
     if name.startswith("unix:"):
         if name == "unix:":
@@ -675,10 +677,13 @@ def _parse_address(text: str, given: str = "") -> _Address:
     if name.startswith("/"):
         raise wrong("for a socket file write unix:%s" % name)
     if name.count(":") > 1 and not name.startswith("["):
-        raise wrong("a port is missing, or the brackets around an IPv6 address: write it as in [::1]:%d, or as in %d@::1" % (DEFAULT_PORT, DEFAULT_PORT))
+        raise wrong("a port is missing, or the brackets around an IPv6 address: write it as in %s[::1]:%d, or as in %s%d@::1"
+                    % (scheme, DEFAULT_PORT, scheme, DEFAULT_PORT))
     host, _, number = name.rpartition(":")
     if not host or not number or ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise wrong("a port is missing; write %d@%s" % (DEFAULT_PORT, name.rstrip(":")))
+        if not scheme:
+            raise wrong("a port is missing; write %d@%s" % (DEFAULT_PORT, name.rstrip(":")))
+        raise wrong("a port is missing; write %s%s:%d" % (scheme, name.rstrip(":/"), DEFAULT_PORT))
     return _Address(host=host.strip("[]"), port=port(number))
 
 
