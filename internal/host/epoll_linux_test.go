@@ -94,6 +94,26 @@ func TestOutOfDescriptors(t *testing.T) {
 	}
 }
 
+// A client for whose TLS there is no descriptor has begun a handshake that came to nothing: there are never more failures than
+// handshakes.
+func TestNoDescriptorForTLS(t *testing.T) {
+	m := &echo{}
+	h := start(t, local(LoopEpoll), m)
+	c := dial(t, h)
+	c.Write([]byte("x"))
+	io.ReadFull(c, make([]byte, 1)) // it is a session
+	do(t, h, func() {
+		l := h.core.shell.(*epollLoop)
+		for id := range l.sessions {
+			l.terminate(&client{id: id, fd: -1}, nil) // a descriptor that cannot be duplicated
+		}
+	})
+	io.Copy(io.Discard, c)
+	if n, bad := h.Stats().TLSHandshakes.Load(), h.Stats().TLSFailures.Load(); n != 1 || bad != 1 {
+		t.Errorf("%d handshakes, %d failed; want one of each", n, bad)
+	}
+}
+
 // A wait for the machine's deadline never ends early, or the loop would spin until it is due: neither in the kernel nor parked, as
 // older kernels always are.
 func TestTimersAreNotEarly(t *testing.T) {

@@ -45,6 +45,7 @@ func (l *epollLoop) terminate(c *client, config *tls.Config) {
 	t, near, err := l.newTerminal(c, config)
 	if err != nil {
 		l.log(slog.LevelError, "no descriptor left for the TLS of a client", err)
+		l.tls.stats.TLSHandshakes.Add(1) // the client has begun it
 		l.tls.stats.TLSFailures.Add(1)
 		l.m.RefuseTLS(l.now, c.id, err.Error(), &l.fx)
 		l.perform()

@@ -152,6 +152,33 @@ func TestTLSBadClients(t *testing.T) {
 	})
 }
 
+// A handshake is counted where a client has begun one: not for who says nothing and goes, in good order or not, nor for who does without
+// TLS.
+func TestTLSCountsWhatWasBegun(t *testing.T) {
+	forEachTLS(t, func(t *testing.T, cfg Config, config *tls.Config) {
+		m := &echo{}
+		h := start(t, cfg, m)
+		dial(t, h).Close()
+		half := dial(t, h)
+		half.(*net.TCPConn).CloseWrite()
+		io.Copy(io.Discard, half)
+		reset := dial(t, h)
+		reset.(*net.TCPConn).SetLinger(0)
+		reset.Close()
+		plain := dial(t, h)
+		plain.Write([]byte("x"))
+		plain.Close()
+		eventually(t, h, "all closed", func() bool { return h.Stats().Accepts.Load() == 4 && h.Stats().Sessions.Load() == 0 })
+		if n, bad := h.Stats().TLSHandshakes.Load(), h.Stats().TLSFailures.Load(); n != 0 || bad != 0 {
+			t.Errorf("%d handshakes, %d failed, and nobody began one", n, bad)
+		}
+		begun := dial(t, h)
+		begun.Write([]byte{recordHandshake})
+		begun.Close()
+		eventually(t, h, "the failure", func() bool { return h.Stats().TLSHandshakes.Load() == 1 && h.Stats().TLSFailures.Load() == 1 })
+	})
+}
+
 // Clients that say a byte of a hello and wait keep nobody waiting, and the end of the host is the end of them.
 func TestTLSSlowHandshakes(t *testing.T) {
 	forEachTLS(t, func(t *testing.T, cfg Config, config *tls.Config) {
