@@ -83,19 +83,21 @@ type Status struct {
 	State      string `json:"state"`
 	GroupState string `json:"group_state"`
 
-	Daemons  int      `json:"daemons"`  // of the configuration installed
-	Segments int      `json:"segments"` // in which they are
-	Leader   string   `json:"leader"`
-	Ring     string   `json:"ring"`     // its identity
-	Protocol string   `json:"protocol"` // accelerated or regular
-	Primary  string   `json:"primary"`  // what clients are told: yes, no, or unclaimed where there is no rule
-	Members  []Member `json:"members"`
-	Missing  []Member `json:"missing"` // configured, and not in the configuration installed
-	Others   []Member `json:"others"`  // heard of, and neither: kept out, most often
-	Changes  []Change `json:"changes"` // the last configurations and their reasons, newest first
-	Order    Order    `json:"order"`
-	Packets  Packets  `json:"packets"`
-	Windows  Windows  `json:"windows"`
+	Daemons  int    `json:"daemons"`  // of the configuration installed
+	Segments int    `json:"segments"` // in which they are
+	Leader   string `json:"leader"`
+	Ring     string `json:"ring"`     // its identity
+	Protocol string `json:"protocol"` // accelerated or regular
+	Primary  string `json:"primary"`  // what clients are told: yes, no, or unclaimed where there is no rule
+	// PrimaryReason says for people why it is primary or not; empty where there is no rule.
+	PrimaryReason string   `json:"primary_reason,omitempty"`
+	Members       []Member `json:"members"`
+	Missing       []Member `json:"missing"` // configured, and not in the configuration installed
+	Others        []Member `json:"others"`  // heard of, and neither: kept out, most often
+	Changes       []Change `json:"changes"` // the last configurations and their reasons, newest first
+	Order         Order    `json:"order"`
+	Packets       Packets  `json:"packets"`
+	Windows       Windows  `json:"windows"`
 	// GroupAddress is the multicast or broadcast address of the daemon's segment; nil where none is of use.
 	GroupAddress *GroupAddress `json:"group_address,omitempty"`
 
@@ -127,12 +129,14 @@ type Member struct {
 
 // Members is the configuration, and the daemons of the file that are not in it.
 type Members struct {
-	Ring    string   `json:"ring"`
-	Leader  string   `json:"leader"`
-	Primary string   `json:"primary"` // yes, no, or unclaimed
-	Members []Member `json:"members"`
-	Missing []Member `json:"missing"` // configured, and not here
-	Others  []Member `json:"others"`  // heard of, and neither
+	Ring    string `json:"ring"`
+	Leader  string `json:"leader"`
+	Primary string `json:"primary"` // yes, no, or unclaimed
+	// PrimaryReason is that of Status.
+	PrimaryReason string   `json:"primary_reason,omitempty"`
+	Members       []Member `json:"members"`
+	Missing       []Member `json:"missing"` // configured, and not here
+	Others        []Member `json:"others"`  // heard of, and neither
 }
 
 // Change is one configuration that was installed, and why the one before it was left.

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/metrics"
 	"slices"
+	"strings"
 	"time"
 
 	"evensong/internal/admin"
@@ -153,7 +154,7 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 // configuration fills in who is in it, and who is not.
 func (c *control) configuration(st *node.Status, differences func([]byte, []string) []string, out *admin.Status) {
 	out.Members, out.Missing, out.Others = []admin.Member{}, []admin.Member{}, []admin.Member{}
-	out.Primary = st.Primary.String()
+	out.Primary, out.PrimaryReason = st.Primary.String(), primaryReason(st)
 	defer c.absent(st, differences, out)
 	if st.Conf == nil {
 		return
@@ -220,6 +221,55 @@ func first(list []string) string {
 	return list[0]
 }
 
+// primaryReason says why the configuration is primary, or not; empty where no rule is configured.
+func primaryReason(st *node.Status) string {
+	b := &st.Ballot
+	switch {
+	case st.Primary == evs.PrimaryUnclaimed:
+		return ""
+	case st.Primary == evs.PrimaryYes:
+		return "the majority of the configured daemons is here"
+	case st.Conf == nil || st.Conf.Primary != st.Primary:
+		return "a change of the configuration is under way"
+	case b.Changed:
+		return "this daemon has read its configuration again, and what it says now counts from the next configuration on, which comes soon"
+	case b.Voters > 0 && b.Here <= b.Voters/2:
+		verb := "are"
+		if b.Here == 1 {
+			verb = "is"
+		}
+		return fmt.Sprintf("of %d configured daemons %d %s here, and the majority is %d", b.Voters, b.Here, verb, b.Voters/2+1)
+	case b.Past != nil:
+		return "the list that this daemon had before a reload counts as well, and the majority of it is not here: " + strings.Join(b.Past, " ")
+	}
+	voters := func(which func(v *membership.Vote) bool) (names []string) {
+		for i := range b.Votes {
+			if which(&b.Votes[i]) {
+				names = append(names, b.Votes[i].Name)
+			}
+		}
+		return names
+	}
+	if b.Voters == 0 {
+		return "the file of this daemon has no PrimaryRule, and there is one in that of " + list(voters(func(v *membership.Vote) bool { return v.Rule }))
+	}
+	if names := voters(func(v *membership.Vote) bool { return !v.Rule }); len(names) > 0 {
+		return "there is no PrimaryRule in the file of " + list(names)
+	}
+	if names := voters(func(v *membership.Vote) bool { return !v.SameList && !v.Vouches }); len(names) > 0 {
+		return "another list of daemons, whose majority is not here, is that of " + list(names)
+	}
+	return "an older list of daemons, whose majority is not here, counts as well for " + list(voters(func(v *membership.Vote) bool { return !v.Vouches }))
+}
+
+// list is "a", "a and b", "a, b and c".
+func list(names []string) string {
+	if n := len(names) - 1; n > 0 {
+		return strings.Join(names[:n], ", ") + " and " + names[n]
+	}
+	return strings.Join(names, "")
+}
+
 // member is what the configuration says of a daemon.
 func (c *control) member(name string) admin.Member {
 	for _, m := range c.h.reload.live.Load().daemons {
@@ -279,7 +329,7 @@ func (c *control) Members(ctx context.Context) (admin.Members, error) {
 	}
 	var s admin.Status
 	c.configuration(&st, differences, &s)
-	return admin.Members{Ring: s.Ring, Leader: s.Leader, Primary: s.Primary, Members: s.Members, Missing: s.Missing, Others: s.Others}, nil
+	return admin.Members{Ring: s.Ring, Leader: s.Leader, Primary: s.Primary, PrimaryReason: s.PrimaryReason, Members: s.Members, Missing: s.Missing, Others: s.Others}, nil
 }
 
 // Groups implements admin.Daemon.

@@ -76,6 +76,7 @@ type Machine struct {
 	agreedAt   time.Duration // since when all agree and the Commit token is waited for; never: not agreed
 
 	said       verdict    // what I said of my configuration
+	votes      []Vote     // and the others; replaced, never changed
 	pastVoters [][]string // lists of voters that count besides that of the configuration (primary.go)
 
 	attempt     *attempt // set in Commit and Recover

@@ -37,15 +37,50 @@ type verdict struct {
 	vouches bool
 }
 
-// majority reports whether more than half of voters are among members.
-func majority(voters []string, members []evs.ProcID) bool {
+// Ballot is how a configuration came to be primary or not, as far as this daemon can tell. A status shows it.
+type Ballot struct {
+	// Changed: this daemon has read another list or rule since, and would say another thing; the next configuration comes
+	// soon. What follows is by what it has read.
+	Changed      bool
+	Voters, Here int      // of this daemon's list: all, and those in the configuration; no voters: its file has no rule
+	Past         []string // a list it has had before and counts by all the same, if the majority of that is not here; nil: none
+	Votes        []Vote   // of the other members, in ring order
+}
+
+// Vote is what another member has said of the configuration.
+type Vote struct {
+	Name     string
+	Rule     bool // its file has one
+	SameList bool // it counts by the list that this daemon had when the configuration was formed
+	Vouches  bool
+}
+
+// Ballot is that of the configuration installed last.
+func (m *Machine) Ballot() Ballot {
+	members := m.ids(m.confSet)
+	b := Ballot{Changed: m.changedVerdict(), Voters: len(m.cfg.Voters), Here: present(m.cfg.Voters, members), Votes: m.votes}
+	for _, past := range m.pastVoters {
+		if b.Past == nil && m.cfg.Voters != nil && !majority(past, members) {
+			b.Past = past
+		}
+	}
+	return b
+}
+
+// present counts the voters among members.
+func present(voters []string, members []evs.ProcID) int {
 	n := 0
 	for _, v := range voters {
 		if slices.ContainsFunc(members, func(p evs.ProcID) bool { return p.Name == v }) {
 			n++
 		}
 	}
-	return n > len(voters)/2
+	return n
+}
+
+// majority reports whether more than half of voters are among members.
+func majority(voters []string, members []evs.ProcID) bool {
+	return present(voters, members) > len(voters)/2
 }
 
 // MajoritiesMeet reports whether each majority of the names a has a name in common with each majority of b.
@@ -107,7 +142,12 @@ func primaryOf(entries []packet.CommitEntry) evs.Primary {
 // entered takes over what I said of the configuration that is installed now, and forgets lists that nobody can be primary
 // by any more.
 func (m *Machine) entered(entries []packet.CommitEntry, said verdict) {
-	m.said = said
+	m.said, m.votes = said, nil
+	for i := range entries {
+		if e := &entries[i]; e.ID != m.cfg.Me {
+			m.votes = append(m.votes, Vote{Name: e.ID.Name, Rule: e.Rule != 0, SameList: e.Rule == said.rule, Vouches: e.Vouches})
+		}
+	}
 	if primaryOf(entries) != evs.PrimaryYes || said.rule != m.judge(nil).rule {
 		return
 	}

@@ -67,6 +67,18 @@ func TestPrimaryIsTheMajority(t *testing.T) {
 		c.becomes(x.all)
 		c.cut = halves(x.first)
 		c.becomes(x.want)
+		c.within(4*time.Second, "ballots", func() bool {
+			for i, d := range c.nodes {
+				here := x.first
+				if i >= x.first {
+					here = x.n - x.first
+				}
+				if b := d.m.Ballot(); b.Changed || b.Voters != x.n || b.Here != here || b.Past != nil || len(b.Votes) != here-1 {
+					return false
+				}
+			}
+			return true
+		})
 		c.cut = nil
 		c.becomes(x.all)
 	}
@@ -85,7 +97,24 @@ func TestPrimaryRuleReload(t *testing.T) {
 		if err := c.votes(i, 0, 1, 2); err != nil {
 			t.Fatal(err)
 		}
+		if b := c.nodes[i].m.Ballot(); !b.Changed {
+			t.Errorf("daemon %d has a rule now, and its ballot does not tell: %+v", i, b)
+		}
 		c.becomes(want)
+		c.within(4*time.Second, "ballots", func() bool {
+			for k, d := range c.nodes {
+				b, mine := d.m.Ballot(), k <= i
+				ok := !b.Changed && (b.Voters == 3) == mine && len(b.Votes) == 2
+				for _, v := range b.Votes {
+					rule := v.Name <= names(i)[0]
+					ok = ok && v == Vote{Name: v.Name, Rule: rule, SameList: rule == mine, Vouches: rule}
+				}
+				if !ok {
+					return false
+				}
+			}
+			return true
+		})
 	}
 	if !slices.ContainsFunc(c.nodes[2].notes, func(n timed) bool { return n.Kind == NoteState && n.Reason == ReasonPrimaryRule }) {
 		t.Error("no note says why the ring was left")
@@ -116,6 +145,9 @@ func TestPrimaryWhileListsDiffer(t *testing.T) {
 	if got := c.primaries(); got != "yynnn" {
 		t.Fatalf("behind the cut: %s", got)
 	}
+	if b := c.nodes[3].m.Ballot(); b.Here != 3 || b.Voters != 5 || len(b.Votes) != 2 || b.Votes[0] != (Vote{Name: "d02", Rule: true}) || b.Votes[1] != (Vote{"d04", true, true, true}) {
+		t.Errorf("a member counts by another list: %+v", b)
+	}
 	// Daemon 2 reads one list after the other: by the newest it has the majority, by the first it has not.
 	if err := c.votes(2, 0, 1, 2, 3, 4); err == nil || !strings.Contains(err.Error(), "one daemon at a time") {
 		t.Errorf("two daemons at once: %v", err)
@@ -128,6 +160,9 @@ func TestPrimaryWhileListsDiffer(t *testing.T) {
 		if got := c.primaries(); got != "yynnn" {
 			t.Fatalf("after list %v: %s", list, got)
 		}
+	}
+	if b := c.nodes[2].m.Ballot(); b.Here != 3 || b.Voters != 5 || !slices.Equal(b.Past, names(0, 1, 2)) {
+		t.Errorf("the first list still counts: %+v", b)
 	}
 	c.cut = nil
 	c.becomes("yyyyy")

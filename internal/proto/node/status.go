@@ -33,6 +33,7 @@ type Status struct {
 	GroupState groups.State
 	Conf       *evs.Configuration // nil before the first; must not be changed
 	Primary    evs.Primary        // what sessions are told; not that of Conf while another one is under way
+	Ballot     membership.Ballot  // how that of Conf came about; must not be changed
 	Ring       ring.Status        // zero before the first configuration
 	Stats      Stats
 	Groups     int
@@ -51,7 +52,8 @@ type Status struct {
 func (m *Machine) Status(now time.Duration) Status {
 	s := Status{
 		Me: m.cfg.Me, Membership: m.order.Membership().State(), GroupState: m.groups.State(), Conf: m.order.Configuration(), Primary: m.groups.Primary(),
-		Stats: m.Stats(), Groups: m.groups.Count(), Stalled: len(m.stalled), Waiting: m.order.QueuedAll(),
+		Ballot: m.order.Membership().Ballot(),
+		Stats:  m.Stats(), Groups: m.groups.Count(), Stalled: len(m.stalled), Waiting: m.order.QueuedAll(),
 		Changes: slices.Clone(m.changes), Peers: m.order.Membership().Peers(now),
 	}
 	s.Stats.Closed = make(map[session.Reason]uint64, len(m.stats.Closed))

@@ -9,16 +9,19 @@ import (
 	"evensong/internal/admin"
 )
 
-// TestStatusPrimary: the text says yes or no where there is a rule, and nothing where there is none.
+// TestStatusPrimary: the text says yes or no where there is a rule, with the reason that the daemon gives, and nothing where there is
+// none.
 func TestStatusPrimary(t *testing.T) {
-	for primary, want := range map[string]string{
-		"yes":       "yes: the majority of the configured daemons is here",
-		"no":        "no: the majority of the configured daemons is not here, or a daemon's file has another rule or list",
-		"unclaimed": "",
-		"":          "",
+	for _, x := range []struct{ primary, reason, want string }{
+		{"yes", "the majority of the configured daemons is here", "yes: the majority of the configured daemons is here"},
+		{"no", "there is no PrimaryRule in the file of c", "no: there is no PrimaryRule in the file of c"},
+		{"no", "", "no"}, // an older daemon
+		{"unclaimed", "", ""},
+		{"", "", ""},
 	} {
+		primary, want := x.primary, x.want
 		var b strings.Builder
-		if err := writeStatus(&b, &Report{Status: &admin.Status{Primary: primary}}); err != nil {
+		if err := writeStatus(&b, &Report{Status: &admin.Status{Primary: primary, PrimaryReason: x.reason}}); err != nil {
 			t.Fatal(err)
 		}
 		got := ""

@@ -58,7 +58,7 @@ func Members(ctx context.Context, r Reach, o Output, w io.Writer) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
-	if text := primaryText(m.Primary); text != "" {
+	if text := primaryText(m.Primary, m.PrimaryReason); text != "" {
 		if _, err := fmt.Fprintf(w, "primary: %s\n", text); err != nil {
 			return err
 		}

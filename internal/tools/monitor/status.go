@@ -278,15 +278,15 @@ func remark(s *admin.Status) string {
 	return strings.Join(parts, "; ")
 }
 
-// primaryText says what Status.Primary means; empty where no rule is configured.
-func primaryText(primary string) string {
-	switch primary {
-	case "yes":
-		return "yes: the majority of the configured daemons is here"
-	case "no":
-		return "no: the majority of the configured daemons is not here, or a daemon's file has another rule or list"
+// primaryText says whether the configuration is primary, and why; empty where no rule is configured.
+func primaryText(primary, reason string) string {
+	switch {
+	case primary != "yes" && primary != "no":
+		return ""
+	case reason == "":
+		return primary
 	}
-	return ""
+	return primary + ": " + reason
 }
 
 // groupText is what a group address is good for.
@@ -309,7 +309,7 @@ func writeStatus(w io.Writer, r *Report) error {
 		row("state", "not ready: %s; %s, groups %s", s.NotReady, familiar(s.State, states), familiar(s.GroupState, groupStates))
 	}
 	row("configuration", "%s in %s, leader %s, %s ring %s", amount.Of(s.Daemons, "daemon"), amount.Of(s.Segments, "segment"), s.Leader, s.Protocol, s.Ring)
-	if text := primaryText(s.Primary); text != "" {
+	if text := primaryText(s.Primary, s.PrimaryReason); text != "" {
 		row("primary", "%s", text)
 	}
 	row("members", "%s", names(s.Members))
