@@ -101,6 +101,8 @@ type Status struct {
 	// GroupAddress is the multicast or broadcast address of the daemon's segment; nil where none is of use.
 	GroupAddress *GroupAddress `json:"group_address,omitempty"`
 
+	// TLS is that of clients over TCP; nil: this daemon has no certificate, and clients that begin with TLS are refused.
+	TLS      *TLSState `json:"tls,omitempty"`
 	Clients  Clients   `json:"clients"`
 	Slow     Slow      `json:"slow"`
 	Host     HostState `json:"host"`
@@ -213,6 +215,16 @@ type GroupAddress struct {
 	Used    bool     `json:"used"`    // packets of this daemon go there, once for all; else to each daemon by itself
 	Missing []string `json:"missing"` // daemons that it is not known to reach
 	Reason  string   `json:"reason"`  // for people: why it is used or not
+}
+
+// TLSState is what clients over TCP find that begin with TLS, and those that do not.
+type TLSState struct {
+	Required bool `json:"required"` // those that do not are refused
+	// ClientCertificates says whether they need a certificate: required, optional or none.
+	ClientCertificates string `json:"client_certificates"`
+	// Certificate is whom the daemon's certificate is for, Expires its end. Empty and zero: a program chooses one for each client.
+	Certificate string    `json:"certificate,omitempty"`
+	Expires     time.Time `json:"expires,omitzero"`
 }
 
 // Clients counts those of this daemon.

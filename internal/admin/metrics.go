@@ -135,6 +135,11 @@ var metrics = []metric{
 	{"evensong_tls_connections", "Connections of clients that use TLS now.", gauge, "", one(func(s *Status) int64 { return s.Clients.TLSConnections })},
 	{"evensong_tls_handshakes_total", "TLS handshakes that clients began.", counter, "", one(func(s *Status) uint64 { return s.Clients.TLSHandshakes })},
 	{"evensong_tls_handshake_failures_total", "TLS handshakes with clients that came to nothing; the log says why.", counter, "", one(func(s *Status) uint64 { return s.Clients.TLSFailures })},
+	{"evensong_tls_certificate_expiry_seconds", "When the daemon's certificate for clients ends, in Unix time; a reload that renews it counts. Nothing where there is none.", gauge, "", func(s *Status, add func(float64, string)) {
+		if s.TLS != nil && !s.TLS.Expires.IsZero() {
+			add(float64(s.TLS.Expires.Unix()), "")
+		}
+	}},
 	{"evensong_deliveries_total", "Messages and views given to clients, counted for each of them.", counter, "", one(func(s *Status) uint64 { return s.Clients.Deliveries })},
 	{"evensong_groups", "Groups of the whole configuration.", gauge, "", one(func(s *Status) int { return s.Clients.Groups })},
 	{"evensong_slowest_session_bytes", "Bytes that wait for the client that most bytes wait for.", gauge, "", one(func(s *Status) int {

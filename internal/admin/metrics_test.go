@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
@@ -47,6 +48,17 @@ func TestMetrics(t *testing.T) {
 		if strings.HasPrefix(p.Metric, "evensong_") {
 			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
+	}
+	if strings.Contains(text, "\nevensong_tls_certificate_expiry_seconds") {
+		t.Error("a daemon without a certificate tells when it ends")
+	}
+	f.status.TLS = &TLSState{}
+	if strings.Contains(scrape(t, f), "\nevensong_tls_certificate_expiry_seconds") {
+		t.Error("a daemon with certificates of a program tells when one ends")
+	}
+	f.status.TLS.Expires = time.Unix(1893553445, 0)
+	if text := scrape(t, f); !strings.Contains(text, "\nevensong_tls_certificate_expiry_seconds 1.893553445e+09\n") {
+		t.Errorf("the end of the certificate is not in\n%s", text)
 	}
 	f.err = context.DeadlineExceeded
 	w := httptest.NewRecorder()

@@ -38,8 +38,8 @@ const (
 	clientAuthOptional = "optional"
 )
 
-// soon is how long before its end a certificate is worth a warning.
-const soon = 14 * 24 * time.Hour
+// ExpirySoon is how long before its end a certificate is worth a warning.
+const ExpirySoon = 14 * 24 * time.Hour
 
 // tlsOptions are the flags of TLS for clients.
 var tlsOptions = []Option{
@@ -187,15 +187,8 @@ func pairProblem(t *TLS, cert, key []byte, err error) Problem {
 // behind the certificate as they were.
 func certificateText(pair *tls.Certificate) string {
 	leaf := pair.Leaf
-	names := append([]string{}, leaf.DNSNames...)
-	for _, ip := range leaf.IPAddresses {
-		names = append(names, ip.String())
-	}
-	if len(names) == 0 {
-		names = append(names, leaf.Subject.String())
-	}
 	sum := sha256.Sum256(leaf.Raw)
-	text := fmt.Sprintf("certificate for %s, valid until %s, SHA-256 %x", printable(strings.Join(names, ", ")), leaf.NotAfter.UTC().Format("2006-01-02 15:04"), sum[:8])
+	text := fmt.Sprintf("certificate for %s, valid until %s, SHA-256 %x", CertificateNames(leaf), leaf.NotAfter.UTC().Format("2006-01-02 15:04"), sum[:8])
 	if n := len(pair.Certificate) - 1; n > 0 {
 		sum := sha256.Sum256(slices.Concat(pair.Certificate[1:]...))
 		word := "certificates"
@@ -205,6 +198,18 @@ func certificateText(pair *tls.Certificate) string {
 		text += fmt.Sprintf(", %d %s behind it, SHA-256 %x", n, word, sum[:4])
 	}
 	return text
+}
+
+// CertificateNames is whom a daemon's certificate is for, for people.
+func CertificateNames(leaf *x509.Certificate) string {
+	names := append([]string{}, leaf.DNSNames...)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		names = append(names, leaf.Subject.String())
+	}
+	return printable(strings.Join(names, ", "))
 }
 
 // leafProblems warns of a certificate that clients will not accept.
@@ -218,7 +223,7 @@ func leafProblems(file string, leaf *x509.Certificate, now time.Time) (out Probl
 		warn("renew it", "the certificate is not valid since %s, and clients refuse it", until)
 	case now.Before(leaf.NotBefore):
 		warn("is the clock of this machine right?", "the certificate is valid from %s on, and clients refuse it before", leaf.NotBefore.UTC().Format("2006-01-02 15:04"))
-	case now.Add(soon).After(leaf.NotAfter):
+	case now.Add(ExpirySoon).After(leaf.NotAfter):
 		warn("renew it, then reload", "the certificate is valid until %s, which is soon", until)
 	}
 	if len(leaf.DNSNames)+len(leaf.IPAddresses) == 0 {

@@ -4,6 +4,8 @@ package host
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"evensong/internal/admin"
+	"evensong/internal/config"
 	"evensong/internal/proto/access"
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/groups"
@@ -67,8 +70,10 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	var slow []admin.Session
 	var now time.Duration
 	var differences func([]byte, []string) []string
+	var secure *tls.Config
 	err := c.read(ctx, func(m *node.Machine, at time.Duration) {
 		now, st, differences = at, m.Status(at), h.core.cfg.Differences
+		secure = h.core.tls.config.Load()
 		for _, s := range m.SlowSessions(slowShown) {
 			slow = append(slow, sessionOf(m, &s, at))
 		}
@@ -82,7 +87,7 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 		Name: st.Me.Name, ID: st.Me.String(), Cluster: a.Cluster, Version: version(), Uptime: admin.Duration(now),
 		State: st.Membership.String(), GroupState: st.GroupState.String(),
 		DangerousMonitor: h.reload.live.Load().dangerous, Draining: h.draining(), Changes: []admin.Change{},
-		Slow: admin.Slow{Sessions: append([]admin.Session{}, slow...)},
+		Slow: admin.Slow{Sessions: append([]admin.Session{}, slow...)}, TLS: tlsState(secure, st.TLSRequired),
 	}
 	if a.Level != nil {
 		out.LogLevel = levelName(a.Level.Level())
@@ -302,6 +307,31 @@ func (c *control) process() admin.HostState {
 		s.Listen = append(s.Listen, a.String())
 	}
 	s.Listen = append(s.Listen, h.core.cfg.Unix...)
+	return s
+}
+
+// tlsState is what operators see of t, which is in force; nil without TLS.
+func tlsState(t *tls.Config, required bool) *admin.TLSState {
+	if t == nil {
+		return nil
+	}
+	s := &admin.TLSState{Required: required, ClientCertificates: "optional"}
+	switch t.ClientAuth {
+	case tls.NoClientCert:
+		s.ClientCertificates = "none"
+	case tls.RequireAnyClientCert, tls.RequireAndVerifyClientCert:
+		s.ClientCertificates = "required"
+	}
+	for i := range t.Certificates { // a program may give several; the first that ends is the one to renew
+		pair := &t.Certificates[i]
+		leaf := pair.Leaf
+		if leaf == nil && len(pair.Certificate) > 0 {
+			leaf, _ = x509.ParseCertificate(pair.Certificate[0])
+		}
+		if leaf != nil && (s.Expires.IsZero() || leaf.NotAfter.Before(s.Expires)) {
+			s.Certificate, s.Expires = config.CertificateNames(leaf), leaf.NotAfter.UTC()
+		}
+	}
 	return s
 }
 

@@ -203,7 +203,8 @@ func TestNoTLS(t *testing.T) {
 func TestReloadOfTLS(t *testing.T) {
 	ca, next := testcert.New(t), testcert.New(t)
 	dir := t.TempDir()
-	cert, key := ca.Sign(nil).Files(t, dir, "daemon")
+	first := ca.Sign(nil)
+	cert, key := first.Files(t, dir, "daemon")
 	me := segment("a", freeAddr(t))
 	with := me + fmt.Sprintf("TLSCertificate = %q\nTLSKey = %q\n", cert, key)
 	f := startFiled(t, "a", with)
@@ -239,6 +240,24 @@ func TestReloadOfTLS(t *testing.T) {
 			t.Errorf("%s: %+v, want %q", what, r, changed)
 		}
 	}
+	operator := admin.NewClient(f.socket(), admin.DialOptions{})
+	defer operator.Close()
+	shown := func(what string, want *admin.TLSState) {
+		t.Helper()
+		st, err := operator.Status(t.Context())
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v", what, err)
+		case want == nil || st.TLS == nil:
+			if st.TLS != want {
+				t.Errorf("%s: status has %+v, want %+v", what, st.TLS, want)
+			}
+		case *st.TLS != *want:
+			t.Errorf("%s: status has %+v, want %+v", what, *st.TLS, *want)
+		}
+	}
+	const localhost = "localhost, 127.0.0.1, ::1"
+	shown("the start", &admin.TLSState{ClientCertificates: "none", Certificate: localhost, Expires: first.TLS.Leaf.NotAfter})
 	reload("the same", "", "")
 
 	if err := os.WriteFile(key, []byte("no key"), 0o600); err != nil {
@@ -254,8 +273,12 @@ func TestReloadOfTLS(t *testing.T) {
 	}
 	f.write(with)
 
-	next.Sign(nil).Files(t, dir, "daemon")
+	second := next.Sign(func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(24 * time.Hour) })
+	second.Files(t, dir, "daemon")
+	end := second.TLS.Leaf.NotAfter
+	shown("files that nobody has read yet", &admin.TLSState{ClientCertificates: "none", Certificate: localhost, Expires: first.TLS.Leaf.NotAfter})
 	reload("another certificate", "TLS: certificate for localhost", "")
+	shown("another certificate", &admin.TLSState{ClientCertificates: "none", Certificate: localhost, Expires: end})
 	if err := try(next.Pool); err != nil {
 		t.Errorf("the new certificate is not in force: %v", err)
 	}
@@ -264,16 +287,24 @@ func TestReloadOfTLS(t *testing.T) {
 	}
 	f.write(with + fmt.Sprintf("TLSClientCA = %q\n", next.File(dir)))
 	reload("certificates of clients", "TLSClientCA", "")
+	shown("certificates of clients", &admin.TLSState{ClientCertificates: "required", Certificate: localhost, Expires: end})
+	f.write(with + fmt.Sprintf("TLSClientCA = %q\nTLSClientAuth = optional\n", next.File(dir)))
+	reload("certificates of clients who want", "TLSClientAuth", "")
+	shown("certificates of clients who want", &admin.TLSState{ClientCertificates: "optional", Certificate: localhost, Expires: end})
+	f.write(with + fmt.Sprintf("TLSClientCA = %q\n", next.File(dir)))
+	reload("certificates of clients again", "TLSClientAuth", "")
 	if err := try(next.Pool); !errors.Is(err, client.ErrAuth) || !strings.Contains(err.Error(), "wants to see a certificate") {
 		t.Errorf("without a certificate: %v", err)
 	}
 	f.write(with + "TLSRequired = yes\n")
 	reload("TLS required", "TLSRequired", "")
+	shown("TLS required", &admin.TLSState{Required: true, ClientCertificates: "none", Certificate: localhost, Expires: end})
 	if _, err := client.Dial(t.Context(), f.host.ListenAddrs()[0].String()); !errors.Is(err, client.ErrAuth) {
 		t.Errorf("plain: %v", err)
 	}
 	f.write(me)
 	reload("no TLS", "TLSCertificate: default instead of", "")
+	shown("no TLS", nil)
 	if err := try(next.Pool); err == nil || !strings.Contains(err.Error(), "does not offer TLS") {
 		t.Errorf("TLS is still there: %v", err)
 	}

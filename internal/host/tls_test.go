@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"evensong/internal/admin"
 	"evensong/internal/testcert"
 )
 
@@ -73,6 +74,35 @@ func TestTLSEcho(t *testing.T) {
 			t.Errorf("%d handshakes, %d failed; want 3, 0", n, bad)
 		}
 	})
+}
+
+// What operators see of a configuration that a program made: the certificate that ends first, whether parsed or not, and none if it is
+// chosen for each client.
+func TestTLSState(t *testing.T) {
+	ca := testcert.New(t)
+	long, short := ca.Sign(nil), ca.Sign(func(c *x509.Certificate) {
+		c.NotAfter, c.DNSNames, c.IPAddresses = time.Now().Add(time.Hour), []string{"db1"}, nil
+	})
+	end := short.TLS.Leaf.NotAfter
+	raw := short.TLS
+	raw.Leaf = nil
+	choose := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &raw, nil }
+	for _, x := range []struct {
+		config *tls.Config
+		want   admin.TLSState
+	}{
+		{&tls.Config{Certificates: []tls.Certificate{long.TLS, raw}}, admin.TLSState{Required: true, ClientCertificates: "none", Certificate: "db1", Expires: end}},
+		{&tls.Config{Certificates: []tls.Certificate{raw, long.TLS}, ClientAuth: tls.RequestClientCert}, admin.TLSState{Required: true, ClientCertificates: "optional", Certificate: "db1", Expires: end}},
+		{&tls.Config{GetCertificate: choose, ClientAuth: tls.RequireAnyClientCert}, admin.TLSState{Required: true, ClientCertificates: "required"}},
+		{&tls.Config{Certificates: []tls.Certificate{{}, {Certificate: [][]byte{{1}}}}}, admin.TLSState{Required: true, ClientCertificates: "none"}},
+	} {
+		if got := tlsState(x.config, true); *got != x.want {
+			t.Errorf("got %+v, want %+v", *got, x.want)
+		}
+	}
+	if got := tlsState(nil, false); got != nil {
+		t.Errorf("without TLS: %+v", got)
+	}
 }
 
 // A hello may come in any pieces.

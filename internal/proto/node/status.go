@@ -40,7 +40,9 @@ type Status struct {
 	Stalled    int // clients whose input waits for the token
 	Waiting    int // bytes of clients that wait for the token
 	Peers      []membership.Peer
-	Changes    []Change // the last ones, oldest first; must not be changed
+	// TLSRequired: clients over TCP without TLS are refused.
+	TLSRequired bool
+	Changes     []Change // the last ones, oldest first; must not be changed
 
 	// Partition is the component of each daemon while an operator's partition is in force, nil otherwise. It ends at
 	// PartitionUntil if it is not renewed. The map must not be changed.
@@ -52,8 +54,8 @@ type Status struct {
 func (m *Machine) Status(now time.Duration) Status {
 	s := Status{
 		Me: m.cfg.Me, Membership: m.order.Membership().State(), GroupState: m.groups.State(), Conf: m.order.Configuration(), Primary: m.groups.Primary(),
-		Ballot: m.order.Membership().Ballot(),
-		Stats:  m.Stats(), Groups: m.groups.Count(), Stalled: len(m.stalled), Waiting: m.order.QueuedAll(),
+		Ballot: m.order.Membership().Ballot(), TLSRequired: m.cfg.Session.TLSRequired,
+		Stats: m.Stats(), Groups: m.groups.Count(), Stalled: len(m.stalled), Waiting: m.order.QueuedAll(),
 		Changes: slices.Clone(m.changes), Peers: m.order.Membership().Peers(now),
 	}
 	s.Stats.Closed = make(map[session.Reason]uint64, len(m.stats.Closed))

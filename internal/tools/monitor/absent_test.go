@@ -5,6 +5,7 @@ package monitor
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"evensong/internal/admin"
 )
@@ -34,10 +35,10 @@ func TestStatusTellsWhoIsAbsent(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
 	}
-	if got, want := remark(s), "missing c d; a: its address is none of its machine; b: another configuration; e: kept out; e: another configuration"; got != want {
+	if got, want := remark(s, time.Time{}), "missing c d; a: its address is none of its machine; b: another configuration; e: kept out; e: another configuration"; got != want {
 		t.Errorf("note %q, want %q", got, want)
 	}
-	if got := remark(&admin.Status{Name: "a", Members: []admin.Member{{Name: "a"}}}); got != "" {
+	if got := remark(&admin.Status{Name: "a", Members: []admin.Member{{Name: "a"}}}, time.Time{}); got != "" {
 		t.Errorf("note of a daemon that is well: %q", got)
 	}
 }
@@ -55,7 +56,7 @@ func TestStatusTellsOfTheGroupAddress(t *testing.T) {
 			"239.1.2.3:4803 does not reach everybody; packets go to each daemon by itself (missing b c); 12 datagrams", "239.1.2.3:4803 does not reach b c"},
 	} {
 		s := &admin.Status{Name: "a", GroupAddress: x.g, Packets: admin.Packets{DatagramsToGroup: 12}}
-		if got := remark(s); got != x.remark {
+		if got := remark(s, time.Time{}); got != x.remark {
 			t.Errorf("remark %q, want %q", got, x.remark)
 		}
 		var out strings.Builder

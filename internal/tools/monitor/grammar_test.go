@@ -7,14 +7,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"evensong/internal/admin"
 )
 
 // TestOneOfEach prints a status in which every number is one, and looks for "1 daemons" and the like.
 func TestOneOfEach(t *testing.T) {
-	s := admin.Status{Slow: admin.Slow{Daemon: "b", Sessions: make([]admin.Session, 1)}, Partition: &admin.PartitionState{}, Draining: &admin.DrainState{}}
-	r := &Report{Status: &s, Delta: &Delta{}}
+	s := admin.Status{Slow: admin.Slow{Daemon: "b", Sessions: make([]admin.Session, 1)}, Partition: &admin.PartitionState{}, Draining: &admin.DrainState{}, TLS: &admin.TLSState{Expires: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}}
+	r := &Report{Status: &s, Delta: &Delta{}, when: s.TLS.Expires.Add(-25 * time.Hour)}
 	ones(reflect.ValueOf(r).Elem())
 	var b strings.Builder
 	if err := writeStatus(&b, r); err != nil {

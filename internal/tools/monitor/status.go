@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"evensong/internal/admin"
+	"evensong/internal/config"
 	"evensong/internal/tools/amount"
 )
 
@@ -199,7 +200,7 @@ func (o Output) reports(w io.Writer, rs []*Report, stream bool) error {
 			messages += fmt.Sprintf(" (%s/s)", rate(r.Delta.Messages, r.Delta.Seconds))
 		}
 		fmt.Fprintf(t, "%s\t%s\t%v\t%d\t%s\t%s\t%d\t%d\t%s\t%d\t%d\t%s\n", s.Name, state(s), s.Uptime, s.Daemons, s.Leader, s.Ring,
-			s.Clients.Sessions, s.Clients.Groups, messages, s.Order.DeliveredPackets, s.Packets.Retransmitted, remark(s))
+			s.Clients.Sessions, s.Clients.Groups, messages, s.Order.DeliveredPackets, s.Packets.Retransmitted, remark(s, r.when))
 	}
 	if stream {
 		fmt.Fprintln(t)
@@ -245,7 +246,7 @@ func familiar(state string, by map[string]string) string {
 }
 
 // remark is what deserves attention.
-func remark(s *admin.Status) string {
+func remark(s *admin.Status, now time.Time) string {
 	var parts []string
 	if s.NotReady != "" {
 		parts = append(parts, s.NotReady)
@@ -269,6 +270,9 @@ func remark(s *admin.Status) string {
 	if s.Slow.Daemon != "" {
 		parts = append(parts, "waits for daemon "+s.Slow.Daemon)
 	}
+	if note := expiryNote(s.TLS, now); note != "" {
+		parts = append(parts, "TLS certificate "+note)
+	}
 	for _, x := range s.Slow.Sessions {
 		if x.Slow {
 			parts = append(parts, "slow client "+x.Name)
@@ -287,6 +291,44 @@ func primaryText(primary, reason string) string {
 		return primary
 	}
 	return primary + ": " + reason
+}
+
+// tlsText is what clients find that use TLS, or do not, and until when.
+func tlsText(s *admin.Status, now time.Time) string {
+	t := s.TLS
+	text := "on for clients over TCP"
+	if t.Required {
+		text = "required of clients over TCP"
+	}
+	switch t.ClientCertificates {
+	case "none":
+		text += ", who show no certificates"
+	default:
+		text += ", their certificates " + t.ClientCertificates
+	}
+	text += fmt.Sprintf("; connections %d, handshakes %d, failed %d", s.Clients.TLSConnections, s.Clients.TLSHandshakes, s.Clients.TLSFailures)
+	if !t.Expires.IsZero() {
+		text += fmt.Sprintf("; certificate for %s until %s UTC", t.Certificate, t.Expires.UTC().Format("2006-01-02 15:04"))
+	}
+	if note := expiryNote(t, now); note != "" {
+		text += "; it " + note
+	}
+	return text
+}
+
+// expiryNote says of a certificate that has ended, or will soon, what to do; empty if that is far away.
+func expiryNote(t *admin.TLSState, now time.Time) string {
+	switch {
+	case t == nil || t.Expires.IsZero() || now.Add(config.ExpirySoon).Before(t.Expires):
+		return ""
+	case now.After(t.Expires):
+		return "has ended, and clients refuse it: renew it, then reload"
+	}
+	left := t.Expires.Sub(now)
+	if days := int(left.Hours() / 24); days > 0 {
+		return "ends in " + amount.Of(days, "day") + ": renew it, then reload"
+	}
+	return "ends in " + admin.Duration(left).String() + ": renew it, then reload"
 }
 
 // groupText is what a group address is good for.
@@ -361,6 +403,9 @@ func writeStatus(w io.Writer, r *Report) error {
 	row("windows", "%s of all, %d of one, %d behind the token (%s)", amount.Of(s.Windows.Global, "packet"), s.Windows.Personal, s.Windows.Accelerated, s.Windows.Reason)
 	row("clients", "sessions %d of %d, groups %d, accepted %d, refused %d, deliveries %d", s.Clients.Sessions, s.Host.MaxSessions, s.Clients.Groups,
 		s.Clients.Accepted, s.Clients.RefusedSessions, s.Clients.Deliveries)
+	if s.TLS != nil {
+		row("TLS", "%s", tlsText(s, r.when))
+	}
 	row("closed", "%s", counts(closedText(s.Clients.Closed)))
 	row("rules refused", "%s", counts(s.Clients.RefusedRequests))
 	blocked := ""
