@@ -57,6 +57,7 @@ type core struct {
 
 	draining bool // no client is taken any more
 	leaving  bool
+	dog      *watchdog     // set before the loop runs
 	stopped  bool          // the machine has said all
 	leaveEnd time.Duration // when to stop anyway; while leaving
 }

@@ -78,6 +78,7 @@ type epollLoop struct {
 	greedy  []unix.EpollEvent // those of the turn that are for clients who send much: they come last
 	park    park
 	slept   time.Duration             // how long a wait takes at present
+	parked  bool                      // the last wait began while the loop took itself to be idle: the watchdog rests
 	timeout struct{ sec, nsec int64 } // the kernel's timespec is 64 bits wide on all architectures
 	noWait2 bool                      // the kernel has no epoll_pwait2
 	buf     []byte
@@ -348,6 +349,9 @@ func (l *epollLoop) sleep(farewell time.Duration) (int, error) {
 		return 0, os.NewSyscallError("epoll_wait", err)
 	}
 	l.tick()
+	if l.parked && until < forever/2 && l.now > until {
+		l.dog.overslept(l.now - until)
+	}
 	l.slept += (min(l.now-before, time.Second) - l.slept) / 4
 	l.stats.Wakeups.Add(1)
 	return n, nil
@@ -355,7 +359,15 @@ func (l *epollLoop) sleep(farewell time.Duration) (int, error) {
 
 // wait waits until something is ready, or until the time given, and returns how many events there are.
 func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
-	for l.slept < longSleep && !l.noWait2 && until > l.now {
+	idle := l.slept >= longSleep
+	if idle != l.parked {
+		if l.parked = idle; idle {
+			l.dog.rest()
+		} else {
+			l.dog.work()
+		}
+	}
+	for !idle && !l.noWait2 && until > l.now {
 		var ts unsafe.Pointer
 		if d := until - l.now; d < forever/2 {
 			l.timeout.sec, l.timeout.nsec = int64(d/time.Second), int64(d%time.Second)

@@ -322,11 +322,10 @@ func (h *Host) run(l loop, cfg *Config) {
 	c.start = time.Now()
 	var side sync.WaitGroup
 	stopWatch := make(chan struct{})
-	side.Go(func() {
-		watchdog(stopWatch, h.reload.stallLimit, &h.stats, func(d time.Duration) {
-			h.mail.post(func() { c.note(slog.LevelWarn, "not scheduled", slog.Duration("for", d)) })
-		})
+	c.dog = newWatchdog(h.reload.stallLimit, &h.stats, func(d time.Duration) {
+		h.mail.post(func() { c.note(slog.LevelWarn, "not scheduled", slog.Duration("for", d)) })
 	})
+	side.Go(func() { c.dog.run(stopWatch) })
 	go c.notes.run()
 	if c.store != nil {
 		c.store.stored = func(id uint64, err error) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -175,15 +176,16 @@ func TestWatchdog(t *testing.T) {
 	var stats Stats
 	stop, late := make(chan struct{}), make(chan time.Duration, 1)
 	done := make(chan struct{})
+	w := newWatchdog(func() time.Duration { return 0 }, &stats, func(d time.Duration) {
+		select {
+		case late <- d:
+		default:
+		}
+	})
 	go func() {
 		defer close(done)
 		// Every nap is a little too long for this limit.
-		watchdog(stop, func() time.Duration { return 0 }, &stats, func(d time.Duration) {
-			select {
-			case late <- d:
-			default:
-			}
-		})
+		w.run(stop)
 	}()
 	if d := <-late; d <= 0 {
 		t.Errorf("late by %v", d)
@@ -193,4 +195,37 @@ func TestWatchdog(t *testing.T) {
 	if stats.Stalls() == 0 || stats.LongestStall() < stats.LastStall() || stats.LastStall() <= 0 {
 		t.Errorf("stalls %d, longest %v, last %v", stats.Stalls(), stats.LongestStall(), stats.LastStall())
 	}
+}
+
+// TestWatchdogRests: while the loop is idle the watchdog has no timer, and afterwards it watches again.
+func TestWatchdogRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stats Stats
+		naps := 0
+		w := newWatchdog(func() time.Duration { naps++; return 100 * time.Millisecond }, &stats, func(d time.Duration) { t.Errorf("late by %v", d) })
+		stop := make(chan struct{})
+		go w.run(stop)
+		for range 3 {
+			time.Sleep(time.Second + time.Millisecond)
+			if naps < 10 {
+				t.Errorf("%d naps in a second", naps)
+			}
+			w.rest()
+			time.Sleep(time.Second)
+			naps = 0
+			time.Sleep(time.Minute)
+			if naps != 0 {
+				t.Errorf("%d naps in a minute of rest", naps)
+			}
+			w.work()
+			w.work()
+		}
+		w.rest()
+		w.late = func(time.Duration) {}
+		w.overslept(time.Second)
+		if stats.Stalls() != 1 || stats.LastStall() != time.Second || stats.LongestStall() != time.Second {
+			t.Errorf("%d stalls, the last of %v, the longest of %v", stats.Stalls(), stats.LastStall(), stats.LongestStall())
+		}
+		close(stop)
+	})
 }
