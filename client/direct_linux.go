@@ -16,3 +16,12 @@ func writeNow(fd int, b []byte) int {
 	}
 	return int(n)
 }
+
+// readNow reads from a socket that does not block, likewise.
+func readNow(fd int, b []byte) (int, error) {
+	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}

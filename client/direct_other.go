@@ -8,3 +8,6 @@ import "net"
 
 // directWriter is not offered here: all writing is the writer's.
 func directWriter(net.Conn) func([]byte) int { return nil }
+
+// directReader is the connection's own method here.
+func directReader(nc net.Conn) func([]byte) (int, error) { return nc.Read }

@@ -11,3 +11,6 @@ func writeNow(fd int, b []byte) int {
 	n, _ := syscall.Write(fd, b)
 	return n
 }
+
+// readNow reads from a socket that does not block.
+func readNow(fd int, b []byte) (int, error) { return syscall.Read(fd, b) }

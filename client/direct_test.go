@@ -3,8 +3,11 @@
 package client
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,5 +89,70 @@ func TestDirectWriteAllocatesNothing(t *testing.T) {
 	nc.Close()
 	if n := write(frame); n != 0 {
 		t.Errorf("a closed socket took %d bytes", n)
+	}
+}
+
+// TestDirectRead: reading past the runtime says what reading says: bytes, the end, a deadline, a closed connection.
+func TestDirectRead(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		address := "127.0.0.1:0"
+		if network == "unix" {
+			address = filepath.Join(t.TempDir(), "s")
+		}
+		l, err := net.Listen(network, address)
+		if err != nil {
+			t.Skip("no sockets of this kind: ", err)
+		}
+		defer l.Close()
+		there := make(chan net.Conn, 1)
+		go func() {
+			nc, _ := l.Accept()
+			there <- nc
+		}()
+		nc, err := net.Dial(network, l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		peer := <-there
+		read := directReader(nc)
+		buf := make([]byte, 4)
+		want := func(text string, fault error) {
+			t.Helper()
+			n, err := read(buf)
+			if string(buf[:n]) != text || !errors.Is(err, fault) {
+				t.Errorf("%s: %q, %v; want %q, %v", network, buf[:n], err, text, fault)
+			}
+		}
+		if n, err := read(nil); n != 0 || err != nil {
+			t.Errorf("%s: nothing was asked for: %d, %v", network, n, err)
+		}
+		peer.Write([]byte("abcdef"))
+		want("abcd", nil)
+		want("ef", nil)
+		go func() {
+			time.Sleep(10 * time.Millisecond)
+			peer.Write([]byte("g"))
+		}()
+		want("g", nil) // it waits
+		if got := testing.AllocsPerRun(50, func() {
+			peer.Write(buf[:1])
+			read(buf)
+		}); got > 0 {
+			t.Errorf("%s: a read allocates %v times", network, got)
+		}
+		nc.SetReadDeadline(time.Now().Add(-time.Second))
+		want("", os.ErrDeadlineExceeded)
+		nc.SetReadDeadline(time.Time{})
+		peer.Close()
+		want("", io.EOF)
+		nc.Close()
+		want("", net.ErrClosed)
+	}
+	here, there := net.Pipe()
+	go there.Write([]byte("ab"))
+	buf := make([]byte, 4)
+	if n, err := directReader(here)(buf); n != 2 || err != nil {
+		t.Errorf("a connection that is no socket: %d, %v", n, err)
 	}
 }

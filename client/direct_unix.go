@@ -5,22 +5,17 @@
 package client
 
 import (
+	"io"
 	"net"
+	"os"
 	"syscall"
 )
 
 // directWriter returns a function that writes to nc as much as it takes without waiting, and returns how much that was; nil if
 // nc is not a socket of the system. It reports no error: the next write has it, too.
 func directWriter(nc net.Conn) func([]byte) int {
-	var raw syscall.RawConn
-	var err error
-	switch nc := nc.(type) {
-	case *net.TCPConn:
-		raw, err = nc.SyscallConn()
-	case *net.UnixConn:
-		raw, err = nc.SyscallConn()
-	}
-	if raw == nil || err != nil {
+	raw := rawConn(nc)
+	if raw == nil {
 		return nil
 	}
 	var b []byte
@@ -35,4 +30,60 @@ func directWriter(nc net.Conn) func([]byte) int {
 		b = nil
 		return max(n, 0)
 	}
+}
+
+// directReader returns a function that reads from nc as nc.Read does.
+func directReader(nc net.Conn) func([]byte) (int, error) {
+	raw := rawConn(nc)
+	if raw == nil {
+		return nc.Read
+	}
+	var b []byte
+	var n int
+	var failed error
+	read := func(fd uintptr) bool {
+		for {
+			n, failed = readNow(int(fd), b)
+			switch failed {
+			case syscall.EINTR:
+				continue
+			case syscall.EAGAIN:
+				return false
+			}
+			return true
+		}
+	}
+	return func(buf []byte) (int, error) {
+		if len(buf) == 0 {
+			return 0, nil
+		}
+		b, n, failed = buf, 0, nil
+		err := raw.Read(read)
+		b = nil
+		switch {
+		case err != nil:
+			return 0, err
+		case failed != nil:
+			return 0, os.NewSyscallError("read", failed)
+		case n == 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
+// rawConn is the socket of the system that nc is, or nil.
+func rawConn(nc net.Conn) syscall.RawConn {
+	var raw syscall.RawConn
+	var err error
+	switch nc := nc.(type) {
+	case *net.TCPConn:
+		raw, err = nc.SyscallConn()
+	case *net.UnixConn:
+		raw, err = nc.SyscallConn()
+	}
+	if raw == nil || err != nil {
+		return nil
+	}
+	return raw
 }

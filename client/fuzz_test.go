@@ -35,7 +35,7 @@ func FuzzReader(f *testing.F) {
 
 func readAll(t *testing.T, stream []byte, piece int) (events int) {
 	c := &Conn{nc: &streamConn{r: bytes.NewReader(stream), piece: piece}, opts: options{readBuffer: minReadBuffer}}
-	r := reader{conn: c, buf: make([]byte, minReadBuffer)}
+	r := reader{conn: c, read: c.nc.Read, buf: make([]byte, minReadBuffer)}
 	for {
 		err := r.fill()
 		for {

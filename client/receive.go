@@ -201,7 +201,7 @@ func wake(ch chan struct{}) {
 // over together.
 func (c *Conn) readLoop(rest []byte) {
 	defer close(c.readerDone)
-	r := reader{conn: c, buf: make([]byte, max(c.opts.readBuffer, len(rest)))}
+	r := reader{conn: c, buf: make([]byte, max(c.opts.readBuffer, len(rest))), read: directReader(c.nc)}
 	r.decode = r.next
 	if c.own != nil {
 		r.decode = r.nextOwn
@@ -262,6 +262,7 @@ func (c *Conn) boundReader() { c.nc.SetReadDeadline(time.Now().Add(lastWordsTime
 // reader cuts the daemon's stream into frames.
 type reader struct {
 	conn  *Conn
+	read  func([]byte) (int, error) // conn.nc.Read, at less cost
 	buf   []byte
 	names nameCache
 	// decode takes the event at head, in the dialect of the session; parts has what came of bodies in pieces.
@@ -297,7 +298,7 @@ func (r *reader) fill() error {
 	if s := r.conn.own; s != nil && s.ping > 0 {
 		r.conn.in.deadline(r.conn.nc, silentIntervals*s.ping)
 	}
-	n, err := r.conn.nc.Read(r.buf[r.tail:])
+	n, err := r.read(r.buf[r.tail:])
 	r.tail += n
 	if n > 0 && err != nil {
 		// Deliver what came; the error comes again with the next read.

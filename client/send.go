@@ -385,12 +385,20 @@ func (o *outbox) take(previous []byte) ([]byte, bool) {
 func (c *Conn) writeLoop() {
 	defer close(c.writerDone)
 	var buf []byte
+	direct := directWriter(c.nc)
 	for {
 		var ok bool
 		if buf, ok = c.out.take(buf); !ok {
 			return
 		}
-		if _, err := c.nc.Write(buf); err != nil {
+		n := 0
+		if direct != nil {
+			n = direct(buf)
+		}
+		if n == len(buf) {
+			continue
+		}
+		if _, err := c.nc.Write(buf[n:]); err != nil {
 			c.out.fail(&Error{Code: ErrConnectionClosed, Detail: "writing to the daemon", Err: err})
 			// What the daemon sent before is still worth delivering, but the session must end even if the
 			// daemon keeps its side open.

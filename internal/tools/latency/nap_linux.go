@@ -14,8 +14,10 @@ import (
 
 // sleeper is a timer of the kernel that Go's poller waits for.
 type sleeper struct {
-	fd   int
-	file *os.File // which closes fd when nobody knows it any more
+	fd    int
+	file  *os.File // which closes fd when nobody knows it any more
+	conn  syscall.RawConn
+	fired func(uintptr) bool
 }
 
 var sleepers = sync.Pool{New: func() any {
@@ -23,7 +25,16 @@ var sleepers = sync.Pool{New: func() any {
 	if err != nil {
 		return (*sleeper)(nil)
 	}
-	return &sleeper{fd: fd, file: os.NewFile(uintptr(fd), "timer")}
+	s := &sleeper{fd: fd, file: os.NewFile(uintptr(fd), "timer")}
+	if s.conn, err = s.file.SyscallConn(); err != nil {
+		return (*sleeper)(nil)
+	}
+	var times [8]byte
+	s.fired = func(uintptr) bool {
+		_, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&times)), uintptr(len(times)))
+		return errno == 0
+	}
+	return s
 }}
 
 // Nap sleeps as exactly as the kernel can. The runtime's own timers may be a millisecond late, which a latency that counts
@@ -44,6 +55,5 @@ func Nap(d time.Duration) {
 	if _, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(s.fd), 0, uintptr(unsafe.Pointer(&at)), 0, 0, 0); errno != 0 {
 		return
 	}
-	var fired [8]byte
-	_, _ = s.file.Read(fired[:])
+	_ = s.conn.Read(s.fired)
 }
