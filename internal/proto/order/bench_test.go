@@ -144,7 +144,37 @@ func TestAssembliesRestUntilSettle(t *testing.T) {
 	}
 	s.put(&assembly{buf: make([]byte, 0, maxAssemblyBytes+1)})
 	s.settle()
-	if len(s.free) != maxFreeAssemblies || len(s.limbo) != 0 {
-		t.Errorf("%d kept, %d at rest; want %d and none", len(s.free), len(s.limbo), maxFreeAssemblies)
+	if n := len(s.free); n < maxFreeAssemblies/2 || n > maxFreeAssemblies || s.bytes > n*1024 || len(s.limbo) != 0 {
+		t.Errorf("%d kept of %d bytes, %d at rest; want at most %d and none", n, s.bytes, len(s.limbo), maxFreeAssemblies)
+	}
+	for range 100 {
+		s.put(&assembly{buf: make([]byte, 0, maxAssemblyBytes)})
+	}
+	s.settle()
+	kept := 0
+	for _, a := range s.free {
+		kept += cap(a.buf)
+	}
+	if kept > maxFreeParts || kept != s.bytes {
+		t.Errorf("%d bytes are kept, counted as %d; want at most %d", kept, s.bytes, maxFreeParts)
+	}
+}
+
+// A visit of the largest window cuts a message with each packet: they are all there again at the next one.
+func TestAssembliesOfAVisit(t *testing.T) {
+	var s assemblies
+	visit := func() {
+		var all [512]*assembly
+		for i := range all {
+			all[i] = s.get(1200)
+		}
+		for _, a := range all {
+			s.put(a)
+		}
+		s.settle()
+	}
+	visit()
+	if n := testing.AllocsPerRun(20, visit); n != 0 {
+		t.Errorf("%v allocations in a visit", n)
 	}
 }

@@ -34,14 +34,16 @@ type assembly struct {
 // assemblies lends memory for messages that arrive in part. What is put back is not lent again before settle is called,
 // because events of the present input may still refer to it. Nil lends new memory and keeps none.
 type assemblies struct {
-	free  []*assembly
+	free  []*assembly // the last used last
+	bytes int         // of their buffers
 	limbo []*assembly
 }
 
-// A ring of many senders has about one cut message of each under way; what is kept beyond that, and buffers beyond the
-// largest message of a client, would be memory for nothing.
+// A visit of a ring under load ends a cut message with nearly every packet, and all of them rest until the next input; what is
+// kept beyond the windows of such a ring, and buffers beyond the largest message of a client, would be memory for nothing.
 const (
-	maxFreeAssemblies = 64
+	maxFreeAssemblies = 1024
+	maxFreeParts      = 2 << 20 // bytes
 	maxAssemblyBytes  = 160 << 10
 )
 
@@ -53,6 +55,7 @@ func (s *assemblies) get(want int) *assembly {
 			if a := s.free[i]; cap(a.buf) >= want {
 				s.free[i] = s.free[len(s.free)-1]
 				s.free = s.free[:len(s.free)-1]
+				s.bytes -= cap(a.buf)
 				a.want = want
 				return a
 			}
@@ -69,8 +72,8 @@ func (s *assemblies) put(a *assembly) {
 	}
 }
 
-// settle makes what was put back available again. When there are too many, the newest replace the oldest, whose sizes
-// may not occur any more.
+// settle makes what was put back available again. When there are too many, the oldest half goes, whose sizes may not occur
+// any more.
 func (s *assemblies) settle() {
 	for i, a := range s.limbo {
 		s.limbo[i] = nil
@@ -78,11 +81,16 @@ func (s *assemblies) settle() {
 			continue
 		}
 		a.buf = a.buf[:0]
-		if len(s.free) == maxFreeAssemblies {
-			copy(s.free, s.free[1:])
-			s.free = s.free[:maxFreeAssemblies-1]
-		}
 		s.free = append(s.free, a)
+		s.bytes += cap(a.buf)
+		if len(s.free) > maxFreeAssemblies || s.bytes > maxFreeParts {
+			for _, old := range s.free[:len(s.free)/2] {
+				s.bytes -= cap(old.buf)
+			}
+			n := copy(s.free, s.free[len(s.free)/2:])
+			clear(s.free[n:])
+			s.free = s.free[:n]
+		}
 	}
 	s.limbo = s.limbo[:0]
 }
