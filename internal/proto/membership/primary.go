@@ -67,6 +67,48 @@ func (m *Machine) Ballot() Ballot {
 	return b
 }
 
+// Reason says why a configuration that came about so is not primary, though one of its members has the rule.
+func (b *Ballot) Reason() string {
+	switch {
+	case b.Changed:
+		return "this daemon has read its configuration again, and what it says now counts from the next configuration on, which comes soon"
+	case b.Voters > 0 && b.Here <= b.Voters/2:
+		verb := "are"
+		if b.Here == 1 {
+			verb = "is"
+		}
+		return fmt.Sprintf("of %d configured daemons %d %s here, and the majority is %d", b.Voters, b.Here, verb, b.Voters/2+1)
+	case b.Past != nil:
+		return "the list that this daemon had before a reload counts as well, and the majority of it is not here: " + strings.Join(b.Past, " ")
+	}
+	voters := func(which func(v *Vote) bool) (names []string) {
+		for i := range b.Votes {
+			if which(&b.Votes[i]) {
+				names = append(names, b.Votes[i].Name)
+			}
+		}
+		return names
+	}
+	if b.Voters == 0 {
+		return "the file of this daemon has no PrimaryRule, and there is one in that of " + list(voters(func(v *Vote) bool { return v.Rule }))
+	}
+	if names := voters(func(v *Vote) bool { return !v.Rule }); len(names) > 0 {
+		return "there is no PrimaryRule in the file of " + list(names)
+	}
+	if names := voters(func(v *Vote) bool { return !v.SameList && !v.Vouches }); len(names) > 0 {
+		return "another list of daemons, whose majority is not here, is that of " + list(names)
+	}
+	return "an older list of daemons, whose majority is not here, counts as well for " + list(voters(func(v *Vote) bool { return !v.Vouches }))
+}
+
+// list is "a", "a and b", "a, b and c".
+func list(names []string) string {
+	if n := len(names) - 1; n > 0 {
+		return strings.Join(names[:n], ", ") + " and " + names[n]
+	}
+	return strings.Join(names, "")
+}
+
 // present counts the voters among members.
 func present(voters []string, members []evs.ProcID) int {
 	n := 0

@@ -326,7 +326,7 @@ func (m *Machine) rise(now time.Duration, fx *Effects) {
 		case e.Conf.ID.Kind == evs.Transitional:
 			m.groups.HandleTransitional(e.Conf, &m.gfx)
 		default:
-			m.notePrimary(m.conf, e.Conf, fx)
+			notePrimary(m.conf, e.Conf, m.order.Membership().Ballot(), fx)
 			m.remember(now, m.conf, e.Conf)
 			m.conf = e.Conf
 			m.forgetDaemons(e.Conf)

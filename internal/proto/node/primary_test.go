@@ -11,6 +11,7 @@ import (
 
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/frame"
+	"evensong/internal/proto/membership"
 )
 
 // dialPrimary opens a session that wants to know about primary configurations, and returns what it was told first.
@@ -134,26 +135,36 @@ func TestReconfigureVoters(t *testing.T) {
 	}
 }
 
-// The two lines of the log.
+// The two lines of the log; the second one has the reason, not all that there could be.
 func TestPrimaryIsLogged(t *testing.T) {
-	var m Machine
 	var fx Effects
 	conf := func(p evs.Primary) *evs.Configuration { return &evs.Configuration{Primary: p} }
-	var got []string
-	step := func(before, now *evs.Configuration) {
+	const unclaimed, no, yes = evs.PrimaryUnclaimed, evs.PrimaryNo, evs.PrimaryYes
+	for _, x := range []struct {
+		before, now *evs.Configuration
+		ballot      membership.Ballot
+		want        string
+	}{
+		{nil, conf(no), membership.Ballot{Voters: 3, Here: 1}, ""},
+		{conf(no), conf(yes), membership.Ballot{Voters: 3, Here: 2}, "info primary: this configuration has the majority"},
+		{conf(yes), conf(yes), membership.Ballot{Voters: 3, Here: 2}, ""},
+		{conf(yes), conf(no), membership.Ballot{Voters: 3, Here: 1}, "warn primary no more: of 3 configured daemons 1 is here, and the majority is 2"},
+		{conf(yes), conf(no), membership.Ballot{Voters: 3, Here: 3, Votes: []membership.Vote{{Name: "b"}}}, "warn primary no more: there is no PrimaryRule in the file of b"},
+		{conf(yes), conf(unclaimed), membership.Ballot{}, "warn primary no more: no daemon of this configuration has a PrimaryRule any more"},
+	} {
 		fx.Reset()
-		m.notePrimary(before, now, &fx)
+		notePrimary(x.before, x.now, x.ballot, &fx)
+		got := ""
 		for _, n := range fx.Notes {
-			got = append(got, fmt.Sprintf("%d %s", n.Level, n.Text))
+			got += map[evs.Level]string{evs.Info: "info ", evs.Warn: "warn "}[n.Level] + n.Text
+			for _, a := range n.Attrs {
+				if a.Key == "reason" {
+					got += fmt.Sprintf(": %v", a.Value)
+				}
+			}
 		}
-		got = append(got, ".")
-	}
-	step(nil, conf(evs.PrimaryNo))
-	step(conf(evs.PrimaryNo), conf(evs.PrimaryYes))
-	step(conf(evs.PrimaryYes), conf(evs.PrimaryYes))
-	step(conf(evs.PrimaryYes), conf(evs.PrimaryNo))
-	want := ". 2 primary: this configuration has the majority . . 3 primary no more: this configuration has no majority, or no rule for one ."
-	if s := strings.Join(got, " "); s != want {
-		t.Errorf("got %q", s)
+		if got != x.want {
+			t.Errorf("%+v: got %q, want %q", x.ballot, got, x.want)
+		}
 	}
 }

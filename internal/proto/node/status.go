@@ -84,15 +84,20 @@ func (m *Machine) remember(now time.Duration, before, conf *evs.Configuration) {
 	m.changes = append(m.changes, c)
 }
 
-// notePrimary says when this daemon comes into a primary configuration, and when it is in none any more.
-func (m *Machine) notePrimary(before, conf *evs.Configuration, fx *Effects) {
+// notePrimary says when this daemon comes into a primary configuration, and when it is in none any more, and why. b is how
+// conf came about.
+func notePrimary(before, conf *evs.Configuration, b membership.Ballot, fx *Effects) {
 	was := before != nil && before.Primary == evs.PrimaryYes
 	attrs := []evs.Attr{{Key: "ring", Value: conf.ID.New.String()}, {Key: "members", Value: len(conf.Members)}}
 	switch is := conf.Primary == evs.PrimaryYes; {
 	case is && !was:
 		fx.Notes = append(fx.Notes, evs.Note{Level: evs.Info, Text: "primary: this configuration has the majority", Attrs: attrs})
 	case was && !is:
-		fx.Notes = append(fx.Notes, evs.Note{Level: evs.Warn, Text: "primary no more: this configuration has no majority, or no rule for one", Attrs: attrs})
+		reason := "no daemon of this configuration has a PrimaryRule any more"
+		if conf.Primary == evs.PrimaryNo {
+			reason = b.Reason()
+		}
+		fx.Notes = append(fx.Notes, evs.Note{Level: evs.Warn, Text: "primary no more", Attrs: append(attrs, evs.Attr{Key: "reason", Value: reason})})
 	}
 }
 
