@@ -89,7 +89,7 @@ func (c *core) handleDatagram(from netip.AddrPort, b []byte) {
 // open is the packet in a sealed datagram, or nil.
 func (c *core) open(from netip.AddrPort, b []byte) []byte {
 	s := &c.sealing
-	p, hello, v := s.box.Open(c.now, b)
+	p, hello, v := s.box.Open(c.now, from, b)
 	c.stats.Sealing.Count(v)
 	if v == seal.Opened {
 		return p

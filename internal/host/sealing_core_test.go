@@ -86,7 +86,7 @@ func TestSealedSends(t *testing.T) {
 		if len(x.Bytes) != len(want[i])+seal.Overhead || !slices.Equal(x.To, sends[i].To) || x.Ring != sends[i].Ring || x.Kind != sends[i].Kind {
 			t.Fatalf("datagram %d: %d bytes to %v, want %d to %v", i, len(x.Bytes), x.To, len(want[i])+seal.Overhead, sends[i].To)
 		}
-		if p, _, v := other.Open(0, x.Bytes); v != seal.Opened || !bytes.Equal(p, want[i]) {
+		if p, _, v := other.Open(0, netip.AddrPort{}, x.Bytes); v != seal.Opened || !bytes.Equal(p, want[i]) {
 			t.Fatalf("datagram %d: %v", i, v)
 		}
 		if !bytes.Equal(sends[i].Bytes, want[i]) {
@@ -107,13 +107,13 @@ func TestSealedSends(t *testing.T) {
 // meetBoxes has b know a.
 func meetBoxes(t testing.TB, a, b *seal.Box) {
 	t.Helper()
-	_, hello, _ := b.Open(0, a.Seal(nil, []byte("here")))
+	_, hello, _ := b.Open(0, netip.AddrPort{}, a.Seal(nil, []byte("here")))
 	for _, x := range []*seal.Box{a, b, a} {
 		if hello != nil {
-			_, hello, _ = x.Open(0, slices.Clone(hello))
+			_, hello, _ = x.Open(0, netip.AddrPort{}, slices.Clone(hello))
 		}
 	}
-	if _, _, v := b.Open(0, a.Seal(nil, []byte("here"))); v != seal.Opened {
+	if _, _, v := b.Open(0, netip.AddrPort{}, a.Seal(nil, []byte("here"))); v != seal.Opened {
 		t.Fatalf("boxes do not get to know each other: %v", v)
 	}
 }

@@ -5,6 +5,7 @@ package seal
 import (
 	"crypto/hmac"
 	"encoding/binary"
+	"net/netip"
 	"time"
 )
 
@@ -25,10 +26,13 @@ const (
 	// cookiePeriod is for how long a cookie is the same; it counts until the end of the next period. An answer comes within a
 	// round trip.
 	cookiePeriod = 10 * time.Second
-	// askInterval is how often one sender is asked at most: it may send a window of packets before its answer is here.
+	// askInterval is how often one sender is asked at most at one address: it may send a window of packets before its answer is
+	// here.
 	askInterval = 20 * time.Millisecond
 	// askSlots bounds what is remembered of who was asked. Senders that share a slot are asked more often, not less: an
-	// outsider who sends what dead daemons have sent cannot keep a living one from being asked.
+	// outsider who sends what dead daemons have sent cannot keep a living one from being asked. Nor can one who sends again
+	// what a living newcomer has sent: the question goes to where the datagram came from, and at each address the sender is
+	// asked as if there were no other. If he puts the newcomer's own address on it, the question goes to the newcomer.
 	askSlots = 256
 	// silentAfter is how long a sender may stay without proof before that is told apart from a beginning.
 	silentAfter = 2 * time.Second
@@ -36,9 +40,10 @@ const (
 
 type cookie [cookieSize]byte
 
-// asked is who was asked last of those who share a slot.
+// asked is who was asked last, and where, of those who share a slot.
 type asked struct {
 	salt   Salt
+	from   netip.AddrPort
 	known  bool
 	first  time.Duration
 	latest time.Duration
@@ -69,13 +74,24 @@ func (x *Box) isMine(now time.Duration, salt *Salt, c *cookie) bool {
 	return false
 }
 
-// ask is the hello for a sender that is not known to live, or nil if it was asked just now. silent says that it has been
-// asked for a while.
-func (x *Box) ask(now time.Duration, salt *Salt) (hello []byte, silent bool) {
-	s := &x.asked[salt[0]]
+// askSlot is where it is remembered that a sender was asked at an address. It need only spread: sharing harms nobody.
+func askSlot(salt *Salt, from netip.AddrPort) int {
+	ip := from.Addr().As16()
+	n := uint32(salt[0])
+	for _, b := range ip {
+		n = n*31 + uint32(b)
+	}
+	n = n*31 + uint32(from.Port())
+	return int((n ^ n>>8 ^ n>>16) % askSlots)
+}
+
+// ask is the hello for a sender that is not known to live, or nil if it was asked just now at the address that its datagram came
+// from. silent says that it has been asked there for a while.
+func (x *Box) ask(now time.Duration, salt *Salt, from netip.AddrPort) (hello []byte, silent bool) {
+	s := &x.asked[askSlot(salt, from)]
 	switch {
-	case !s.known || s.salt != *salt:
-		*s = asked{salt: *salt, known: true, first: now, latest: now}
+	case !s.known || s.salt != *salt || s.from != from:
+		*s = asked{salt: *salt, from: from, known: true, first: now, latest: now}
 	case now-s.latest >= cookiePeriod:
 		s.first, s.latest = now, now // it was away
 	case now-s.latest < askInterval:

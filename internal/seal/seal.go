@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"net/netip"
 	"sync/atomic"
 	"time"
 )
@@ -184,11 +185,11 @@ func (x *Box) seal(dst []byte, kind byte, p []byte) []byte {
 	return x.own.Seal(dst, x.nonce[:], p, dst[at:])
 }
 
-// Open opens b in place. packet is there if the verdict is Opened, and is a part of b. A hello that is not nil is to be sent
+// Open opens b, which came from an address, in place. packet is there if the verdict is Opened, and is a part of b. A hello that is not nil is to be sent
 // to where b came from; it is valid until the next call of any method. What a datagram of an outsider costs at most is the
 // derivation of a cipher and one attempt to open it, and a hello that is not longer than the shortest datagram he must have
 // recorded for that.
-func (x *Box) Open(now time.Duration, b []byte) (packet, hello []byte, v Verdict) {
+func (x *Box) Open(now time.Duration, from netip.AddrPort, b []byte) (packet, hello []byte, v Verdict) {
 	switch {
 	case !IsSealed(b):
 		return nil, nil, Plain
@@ -234,7 +235,7 @@ func (x *Box) Open(now time.Duration, b []byte) (packet, hello []byte, v Verdict
 		}
 		return nil, hello, Hello
 	case s == nil:
-		hello, silent := x.ask(now, salt)
+		hello, silent := x.ask(now, salt, from)
 		if silent {
 			return nil, hello, Silent
 		}

@@ -12,11 +12,15 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
+
+// here is where datagrams come from unless a test is about that.
+var here = netip.MustParseAddrPort("10.0.0.1:4803")
 
 func someKey(t testing.TB, n byte) Key {
 	t.Helper()
@@ -44,7 +48,7 @@ func keysOf(t testing.TB, ns ...byte) *Keys {
 // meet has b know a: what a says is asked about, and the answers go back and forth until nobody wants one.
 func meet(t testing.TB, now time.Duration, a, b *Box) {
 	t.Helper()
-	_, hello, v := b.Open(now, a.Seal(nil, []byte("here I am")))
+	_, hello, v := b.Open(now, here, a.Seal(nil, []byte("here I am")))
 	if v != Unproven || hello == nil {
 		t.Fatalf("the first datagram: %v with a hello of %d bytes; want %v, and to be asked", v, len(hello), Unproven)
 	}
@@ -52,7 +56,7 @@ func meet(t testing.TB, now time.Duration, a, b *Box) {
 		if hello == nil {
 			break
 		}
-		if _, hello, v = x.Open(now, slices.Clone(hello)); v != Hello {
+		if _, hello, v = x.Open(now, here, slices.Clone(hello)); v != Hello {
 			t.Fatalf("a hello: %v", v)
 		}
 	}
@@ -60,7 +64,7 @@ func meet(t testing.TB, now time.Duration, a, b *Box) {
 
 func mustOpen(t testing.TB, now time.Duration, x *Box, b []byte, want string) {
 	t.Helper()
-	p, hello, v := x.Open(now, slices.Clone(b))
+	p, hello, v := x.Open(now, here, slices.Clone(b))
 	if v != Opened || string(p) != want || hello != nil {
 		t.Fatalf("opened as %v, %q, with a hello of %d bytes; want %q", v, p, len(hello), want)
 	}
@@ -68,7 +72,7 @@ func mustOpen(t testing.TB, now time.Duration, x *Box, b []byte, want string) {
 
 func wantVerdict(t testing.TB, now time.Duration, x *Box, b []byte, want Verdict) {
 	t.Helper()
-	if p, _, v := x.Open(now, slices.Clone(b)); v != want || p != nil {
+	if p, _, v := x.Open(now, here, slices.Clone(b)); v != want || p != nil {
 		t.Fatalf("%v with %q, want %v and nothing", v, p, want)
 	}
 }
@@ -134,12 +138,12 @@ func TestTampering(t *testing.T) {
 		for _, bit := range []byte{1, 0x80} {
 			bad := slices.Clone(sealed)
 			bad[i] ^= bit
-			if p, _, v := b.Open(0, bad); v == Opened || v == Hello || p != nil {
+			if p, _, v := b.Open(0, here, bad); v == Opened || v == Hello || p != nil {
 				t.Fatalf("byte %d changed: %v", i, v)
 			}
 		}
 		wantBad := sealed[:i]
-		if p, _, v := b.Open(0, slices.Clone(wantBad)); v == Opened || v == Hello || p != nil {
+		if p, _, v := b.Open(0, here, slices.Clone(wantBad)); v == Opened || v == Hello || p != nil {
 			t.Fatalf("cut to %d bytes: %v", i, v)
 		}
 	}
@@ -171,7 +175,7 @@ func TestVerdicts(t *testing.T) {
 		{"with another salt", change(func(b []byte) { b[9]++ }), Forged},
 		{"with another counter", change(func(b []byte) { b[20]++ }), Forged},
 	} {
-		if p, hello, v := b.Open(0, slices.Clone(r.b)); v != r.want || p != nil || hello != nil {
+		if p, hello, v := b.Open(0, here, slices.Clone(r.b)); v != r.want || p != nil || hello != nil {
 			t.Errorf("%s: %v, want %v", r.what, v, r.want)
 		}
 	}
@@ -250,8 +254,8 @@ func TestReplayOfTheDead(t *testing.T) {
 	for range 2 * maxSenders {
 		dead := New(keys)
 		first := dead.Seal(nil, []byte("first"))
-		_, ask, _ := b.Open(0, slices.Clone(first))
-		_, answer, _ := dead.Open(0, slices.Clone(ask))
+		_, ask, _ := b.Open(0, here, slices.Clone(first))
+		_, answer, _ := dead.Open(0, here, slices.Clone(ask))
 		recorded = append(recorded, first, slices.Clone(answer), dead.Seal(nil, []byte("join")))
 		alive.Seal(nil, nil)
 		mustOpen(t, 1, b, alive.Seal(nil, []byte("still here")), "still here")
@@ -262,7 +266,7 @@ func TestReplayOfTheDead(t *testing.T) {
 		now := time.Duration(round+1) * time.Second
 		for _, d := range recorded {
 			for _, x := range []*Box{b, again} {
-				if p, _, v := x.Open(now, slices.Clone(d)); x == again && (v == Opened || p != nil) {
+				if p, _, v := x.Open(now, here, slices.Clone(d)); x == again && (v == Opened || p != nil) {
 					t.Fatalf("a datagram of a dead daemon: %v, %q", v, p)
 				}
 			}
@@ -280,27 +284,27 @@ func TestHello(t *testing.T) {
 	keys := keysOf(t, 1)
 	a, b, c := New(keys), New(keys), New(keys)
 	first := a.Seal(nil, []byte("first"))
-	_, ask, _ := b.Open(0, slices.Clone(first))
+	_, ask, _ := b.Open(0, here, slices.Clone(first))
 	ask = slices.Clone(ask)
 	if len(ask) != helloBytes {
 		t.Errorf("a hello of %d bytes, want %d", len(ask), helloBytes)
 	}
-	_, answer, _ := a.Open(0, slices.Clone(ask))
+	_, answer, _ := a.Open(0, here, slices.Clone(ask))
 	answer = slices.Clone(answer)
-	if _, hello, v := c.Open(0, slices.Clone(answer)); v != Hello || hello != nil || len(c.senders) != 0 {
+	if _, hello, v := c.Open(0, here, slices.Clone(answer)); v != Hello || hello != nil || len(c.senders) != 0 {
 		t.Errorf("a hello for somebody else: %v, answered with %d bytes", v, len(hello))
 	}
-	b.Open(3*cookiePeriod, slices.Clone(answer))
+	b.Open(3*cookiePeriod, here, slices.Clone(answer))
 	if len(b.senders) != 0 {
 		t.Error("an answer that comes much too late counts")
 	}
 	guess := cookie{1}
-	b.Open(0, slices.Clone(a.hello(&b.salt, &guess, nil)))
-	b.Open(0, slices.Clone(a.hello(&b.salt, nil, nil)))
+	b.Open(0, here, slices.Clone(a.hello(&b.salt, &guess, nil)))
+	b.Open(0, here, slices.Clone(a.hello(&b.salt, nil, nil)))
 	if len(b.senders) != 0 {
 		t.Error("a hello without the right cookie counts")
 	}
-	b.Open(cookiePeriod, slices.Clone(answer))
+	b.Open(cookiePeriod, here, slices.Clone(answer))
 	if len(b.senders) != 1 {
 		t.Error("an answer does not count")
 	}
@@ -313,7 +317,7 @@ func TestAsking(t *testing.T) {
 	a, b := New(keysOf(t, 1)), New(keysOf(t, 1))
 	asked, silent := 0, time.Duration(-1)
 	for now := time.Duration(0); now < 3*time.Second; now += time.Millisecond {
-		_, hello, v := b.Open(now, a.Seal(nil, []byte("again")))
+		_, hello, v := b.Open(now, here, a.Seal(nil, []byte("again")))
 		if hello != nil {
 			asked++
 		}
@@ -324,20 +328,56 @@ func TestAsking(t *testing.T) {
 	if asked != 150 || silent != silentAfter {
 		t.Errorf("asked %d times, silent after %v; want 150 times and %v", asked, silent, silentAfter)
 	}
-	if _, _, v := b.Open(time.Hour, a.Seal(nil, []byte("back"))); v != Unproven {
+	if _, _, v := b.Open(time.Hour, here, a.Seal(nil, []byte("back"))); v != Unproven {
 		t.Errorf("after a long rest: %v", v)
 	}
 	// Another one that shares its slot keeps nobody from being asked.
 	other := New(keysOf(t, 1))
-	other.salt[0] = a.salt[0]
-	other.SetKeys(other.keys)
+	for askSlot(&other.salt, here) != askSlot(&a.salt, here) {
+		other = New(keysOf(t, 1))
+	}
 	for range 10 {
-		if _, hello, _ := b.Open(2*time.Hour, other.Seal(nil, nil)); hello == nil {
+		if _, hello, _ := b.Open(2*time.Hour, here, other.Seal(nil, nil)); hello == nil {
 			t.Fatal("the other one is not asked")
 		}
-		if _, hello, _ := b.Open(2*time.Hour, a.Seal(nil, nil)); hello == nil {
+		if _, hello, _ := b.Open(2*time.Hour, here, a.Seal(nil, nil)); hello == nil {
 			t.Fatal("this one is not asked")
 		}
+	}
+}
+
+// A newcomer is asked, and comes in, however often others send again what it has sent, and from wherever: the questions that this
+// brings about go to them, and are none of those that the newcomer gets.
+func TestReplayOfANewcomer(t *testing.T) {
+	a, b := New(keysOf(t, 1)), New(keysOf(t, 1))
+	recorded := a.Seal(nil, []byte("here I am"))
+	now := time.Duration(0)
+	var asked []byte
+	for range 1000 {
+		now += time.Millisecond
+		for port := range uint16(3) {
+			b.Open(now, netip.AddrPortFrom(netip.MustParseAddr("10.0.0.66"), 4803+port), slices.Clone(recorded))
+		}
+		if now%(200*time.Millisecond) == 0 { // as a daemon that looks for others
+			_, hello, v := b.Open(now, here, a.Seal(nil, []byte("here I am")))
+			if v != Unproven || hello == nil {
+				t.Fatalf("after %v: %v with a hello of %d bytes; want to be asked", now, v, len(hello))
+			}
+			asked = slices.Clone(hello)
+		}
+	}
+	_, answer, _ := a.Open(now, here, asked)
+	b.Open(now, here, slices.Clone(answer))
+	mustOpen(t, now, b, a.Seal(nil, []byte("known")), "known")
+	// A window of packets from one address is one question, as ever.
+	c, questions := New(keysOf(t, 1)), 0
+	for range 100 {
+		if _, hello, _ := b.Open(now, here, c.Seal(nil, nil)); hello != nil {
+			questions++
+		}
+	}
+	if questions != 1 {
+		t.Errorf("%d questions for a burst, want 1", questions)
 	}
 }
 
@@ -349,16 +389,16 @@ func TestSendersAreBounded(t *testing.T) {
 	for len(b.senders) < maxSenders {
 		meet(t, 1, New(keys), b)
 	}
-	here := func(now time.Duration) { mustOpen(t, now, b, alive.Seal(nil, []byte("here")), "here") }
+	speaks := func(now time.Duration) { mustOpen(t, now, b, alive.Seal(nil, []byte("here")), "here") }
 	late := New(keys)
 	for _, now := range []time.Duration{time.Second, forgetAfter - time.Second} {
 		meet(t, now, late, b) // proves it, and finds no room
 		wantVerdict(t, now, b, late.Seal(nil, nil), Unproven)
-		here(now)
+		speaks(now)
 	}
 	meet(t, forgetAfter, late, b)
 	mustOpen(t, forgetAfter, b, late.Seal(nil, []byte("there is room")), "there is room")
-	here(forgetAfter)
+	speaks(forgetAfter)
 	if len(b.senders) != maxSenders {
 		t.Errorf("%d senders, want %d", len(b.senders), maxSenders)
 	}
@@ -449,7 +489,7 @@ func TestAllocations(t *testing.T) {
 	for _, n := range []int{0, 100, 1428, 65000} {
 		if got := testing.AllocsPerRun(100, func() {
 			sealed := a.Seal(buf[:0], p[:n])
-			if _, _, v := b.Open(0, sealed); v != Opened {
+			if _, _, v := b.Open(0, here, sealed); v != Opened {
 				t.Fatalf("%d bytes: %v", n, v)
 			}
 		}); got != 0 {
@@ -458,7 +498,7 @@ func TestAllocations(t *testing.T) {
 	}
 	forged := a.Seal(nil, p[:1428])
 	forged[100]++
-	if got := testing.AllocsPerRun(100, func() { b.Open(0, forged) }); got != 0 {
+	if got := testing.AllocsPerRun(100, func() { b.Open(0, here, forged) }); got != 0 {
 		t.Errorf("a forged datagram of somebody known: %v allocations, want none", got)
 	}
 }
@@ -483,7 +523,7 @@ func FuzzOpen(f *testing.F) {
 				continue
 			}
 			// The seeds are sealed with the key, as what was recorded would be: some get a hello.
-			if p, _, v := b.Open(0, slices.Clone(d)); v == Opened || p != nil {
+			if p, _, v := b.Open(0, here, slices.Clone(d)); v == Opened || p != nil {
 				t.Fatalf("%x: %v", d, v)
 			}
 		}
@@ -524,7 +564,7 @@ func BenchmarkOpen(b *testing.B) {
 				s.seen.high = seen.high
 				s.seen.bits[0] = 0
 				s.seen.bits = seen.bits
-				if _, _, v := y.Open(0, buf); v != Opened {
+				if _, _, v := y.Open(0, here, buf); v != Opened {
 					b.Fatal(v)
 				}
 			}
@@ -557,7 +597,7 @@ func BenchmarkRefuse(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				copy(buf, r.b)
-				if _, _, v := y.Open(0, buf); v != r.want {
+				if _, _, v := y.Open(0, here, buf); v != r.want {
 					b.Fatal(v)
 				}
 			}
@@ -569,7 +609,7 @@ func BenchmarkRefuse(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			copy(buf, d)
-			if _, _, v := y.Open(0, buf); v != Unproven {
+			if _, _, v := y.Open(0, here, buf); v != Unproven {
 				b.Fatal(v)
 			}
 		}
