@@ -123,6 +123,9 @@ func TestDirectRead(t *testing.T) {
 			if string(buf[:n]) != text || !errors.Is(err, fault) {
 				t.Errorf("%s: %q, %v; want %q, %v", network, buf[:n], err, text, fault)
 			}
+			if e, ok := errors.AsType[*net.OpError](err); ok && (e.Op != "read" || e.Net != network || e.Addr.String() != nc.RemoteAddr().String()) {
+				t.Errorf("%s: the error is about something else: %v", network, err)
+			}
 		}
 		if n, err := read(nil); n != 0 || err != nil {
 			t.Errorf("%s: nothing was asked for: %d, %v", network, n, err)
@@ -148,6 +151,22 @@ func TestDirectRead(t *testing.T) {
 		want("", io.EOF)
 		nc.Close()
 		want("", net.ErrClosed)
+		if network == "tcp" {
+			if nc, err = net.Dial(network, l.Addr().String()); err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			peer, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			peer.(*net.TCPConn).SetLinger(0)
+			peer.Close()
+			n, err := directReader(nc)(buf)
+			if e, ok := errors.AsType[*net.OpError](err); n != 0 || !ok || e.Op != "read" || e.Source.String() != nc.LocalAddr().String() || e.Addr.String() != nc.RemoteAddr().String() {
+				t.Errorf("a connection that was reset: %d, %v", n, err)
+			}
+		}
 	}
 	here, there := net.Pipe()
 	go there.Write([]byte("ab"))

@@ -32,7 +32,7 @@ func directWriter(nc net.Conn) func([]byte) int {
 	}
 }
 
-// directReader returns a function that reads from nc as nc.Read does.
+// directReader returns a function that reads from nc as nc.Read does, with the same errors.
 func directReader(nc net.Conn) func([]byte) (int, error) {
 	raw := rawConn(nc)
 	if raw == nil {
@@ -61,10 +61,10 @@ func directReader(nc net.Conn) func([]byte) (int, error) {
 		err := raw.Read(read)
 		b = nil
 		switch {
-		case err != nil:
-			return 0, err
+		case err != nil: // closed, or too late: nc says it in its own words
+			return nc.Read(buf)
 		case failed != nil:
-			return 0, os.NewSyscallError("read", failed)
+			return 0, &net.OpError{Op: "read", Net: nc.LocalAddr().Network(), Source: nc.LocalAddr(), Addr: nc.RemoteAddr(), Err: os.NewSyscallError("read", failed)}
 		case n == 0:
 			return 0, io.EOF
 		}
