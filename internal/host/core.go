@@ -46,6 +46,7 @@ type core struct {
 	quit  <-chan struct{}
 	over  <-chan struct{} // closed once the loop has ended
 	tls   *tlsSide
+	dog   *watchdog // set before the loop runs
 
 	start time.Time
 	now   time.Duration // of the current turn
@@ -57,7 +58,6 @@ type core struct {
 
 	draining bool // no client is taken any more
 	leaving  bool
-	dog      *watchdog     // set before the loop runs
 	stopped  bool          // the machine has said all
 	leaveEnd time.Duration // when to stop anyway; while leaving
 }
