@@ -268,12 +268,12 @@ const spflooderUsage = `usage: spflooder [-u name] [-s address] [-m messages] [-
   -ro          only receive
   -wo          only send: do not join the group, do not wait
   -n members   wait until so many are in the group, at most 100; each keeps within 200 messages of the slowest
-`
+` + tlsEnvUsage
 
 // runSpflooder is the program when it is called as spflooder: the flags of the original's program, and lines like its
 // own, with the rate behind them. args are without the program's name. The result is the exit status.
 func runSpflooder(args []string, stdout, stderr io.Writer) int {
-	c := flood.Config{Session: user.Options{Address: client.DefaultAddress, Name: "flooder", Timeout: user.DefaultTimeout}}
+	c := flood.Config{Session: user.Options{Address: client.DefaultAddress, Name: "flooder", Timeout: user.DefaultTimeout, TLS: tlsFromEnv()}}
 	if help, err := parseSpflooder(args, &c); err != nil {
 		fmt.Fprintf(stderr, "spflooder: %v\n%s", err, spflooderUsage)
 		return exitUsage

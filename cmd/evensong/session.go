@@ -93,6 +93,16 @@ func (s *sessionFlags) read(cmd *cobra.Command) {
 	fromEnv(cmd, "key", envKey, &s.o.Key)
 }
 
+// tlsFromEnv is what the programs under the original's names know of TLS: they have no flags for it.
+func tlsFromEnv() user.TLS {
+	return user.TLS{CA: os.Getenv(envCA), Cert: os.Getenv(envCert), Key: os.Getenv(envKey), Implied: true}
+}
+
+// tlsEnvUsage is what their help says about it.
+const tlsEnvUsage = `Environment, for TLS: ` + envCA + ` names a file with the authorities to trust, ` + envCert + ` and
+` + envKey + ` one with a certificate to show and one with its key.
+`
+
 // fromEnv takes an environment variable for a flag that was not given.
 func fromEnv(cmd *cobra.Command, flag, variable string, value *string) {
 	if v, ok := os.LookupEnv(variable); ok && !cmd.Flags().Changed(flag) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,6 +38,7 @@ func TestTLSFlags(t *testing.T) {
 	}
 	const alice = " --ca ca.crt --cert alice.crt --key alice.key "
 	inEnv := []string{"EVENSONG_CA=ca.crt", "EVENSONG_CERT=alice.crt", "EVENSONG_KEY=alice.key"}
+	clientNames := []string{"spuser", "sptuser", "flush_user", "spflooder"} // of the original, which have no flags for TLS
 	for _, row := range []struct {
 		command string // S stands for the address of the daemon with TLS, P for that of the one without
 		env     []string
@@ -48,15 +50,22 @@ func TestTLSFlags(t *testing.T) {
 		{"pub -s evensong://S --tls" + alice + "chat hello", nil, 0, ""},
 		{"pub -s evensongs://S chat hello", inEnv, 0, ""},
 		{"pub -s P chat hello", inEnv, 0, ""},
+		{"user -s evensongs://S", inEnv, 0, ""},
+		{"spuser -s evensongs://S -u bob", inEnv, 0, ""},
+		{"sptuser -s P", inEnv, 0, ""},
+		{"flush_user -s evensongs://S", inEnv, 0, ""},
+		{"spflooder -s evensongs://S -m 10", inEnv, 0, "completed, 10 messages"},
+		{"spuser -s evensongs://S", nil, 5, "EVENSONG_CA, names the authority"},
+		{"spflooder -s evensongs://S -m 10", inEnv[:1], 5, "EVENSONG_CERT and EVENSONG_KEY, give a certificate"},
 		{"sub -s evensongs://S" + alice + "--count 1 --timeout 50ms chat", nil, 1, ""},
 		{"flood -s evensongs://S" + alice + "-m 10", nil, 0, ""},
 		{"flood -s evensongs://S" + alice + "-m 2 --bytes 200000", nil, 0, ""},
 		{"bench -s evensongs://S" + alice + "--time 100ms --warm 10ms", nil, 0, ""},
-		{"pub -s evensongs://S chat hello", nil, 5, "--ca FILE names the authority that has signed the daemon's certificate"},
-		{"pub -s evensongs://S --ca ca.crt chat hello", nil, 5, "--cert FILE and --key FILE give a certificate that the daemon accepts"},
-		{"pub -s evensongs://S --ca ca.crt --cert mallory.crt --key mallory.key chat hello", nil, 5, "--cert FILE and --key FILE give a certificate that the daemon accepts"},
-		{"pub -s S chat hello", nil, 5, "if this daemon requires TLS, dial evensongs://HOST:PORT, with --ca FILE"},
-		{"pub -s evensong://S chat hello", nil, 5, "if this daemon requires TLS, dial evensongs://HOST:PORT, with --ca FILE"},
+		{"pub -s evensongs://S chat hello", nil, 5, "--ca FILE, or EVENSONG_CA, names the authority that has signed the daemon's certificate"},
+		{"pub -s evensongs://S --ca ca.crt chat hello", nil, 5, "--cert FILE and --key FILE, or EVENSONG_CERT and EVENSONG_KEY, give a certificate that the daemon accepts"},
+		{"pub -s evensongs://S --ca ca.crt --cert mallory.crt --key mallory.key chat hello", nil, 5, "--cert FILE and --key FILE, or EVENSONG_CERT and EVENSONG_KEY, give a certificate that the daemon accepts"},
+		{"pub -s S chat hello", nil, 5, "if this daemon requires TLS, dial evensongs://HOST:PORT, with --ca FILE, or EVENSONG_CA"},
+		{"pub -s evensong://S chat hello", nil, 5, "if this daemon requires TLS, dial evensongs://HOST:PORT, with --ca FILE, or EVENSONG_CA"},
 		{"pub -s evensongs://P --ca ca.crt chat hello", nil, 1, "the daemon does not offer TLS"},
 		{"pub -s evensongs://P --ca ca.crt chat hello", nil, 1, "\nwithout TLS the address is HOST:PORT or"},
 		{"pub -s evensongs://S --ca mallory.crt chat hello", nil, 5, "none of the authorities in mallory.crt (--ca, EVENSONG_CA) is the one that has signed"},
@@ -77,7 +86,11 @@ func TestTLSFlags(t *testing.T) {
 				args[i] = plain
 			}
 		}
-		cmd := exec.CommandContext(t.Context(), "evensong", args...)
+		program := "evensong"
+		if slices.Contains(clientNames, args[0]) {
+			program, args = args[0], args[1:]
+		}
+		cmd := exec.CommandContext(t.Context(), program, args...)
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), row.env...)
 		out, err := cmd.CombinedOutput()
 		status := 0

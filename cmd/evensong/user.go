@@ -37,7 +37,8 @@ With --flush, where a view changes only when its members have flushed:
 With a terminal, lines can be edited and arriving events do not disturb them. With a pipe, each line is a command or
 the answer to the one before, and events are printed as plain lines.
 
-Environment: ` + envServer + `, ` + envUser + ` and ` + envPassword + ` stand for -s, -u and -p, which win over them.
+Environment: ` + envServer + `, ` + envUser + ` and ` + envPassword + ` stand for -s, -u and -p, which win over them; ` + envCA + `,
+` + envCert + ` and ` + envKey + ` stand for --ca, --cert and --key where TLS is used.
 
 Exit status: 0 after q, the end of the input or Ctrl-C, 1 if the daemon cannot be reached or the session is lost, 2 for wrong
 use, 5 if the daemon refuses the session or, in a pipe, a request. What it refuses in a pipe goes to standard error.`,
@@ -71,13 +72,13 @@ const spuserUsage = `usage: spuser [-u name] [-s address] [-r] [-n login -p pass
   -r           let the daemon invent a private name
   -n login     name for daemons that ask for a password
   -p password  password for them
-`
+` + tlsEnvUsage
 
 // runSpuser is the program when it is called as spuser or sptuser: the flags of the original's program, which are
 // single letters behind one dash, each with its value in the next argument. args are without the program's name. The
 // result is the exit status.
 func runSpuser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	o := user.Options{Address: client.DefaultAddress, Name: user.DefaultName, Timeout: user.DefaultTimeout, Named: true}
+	o := user.Options{Address: client.DefaultAddress, Name: user.DefaultName, Timeout: user.DefaultTimeout, Named: true, TLS: tlsFromEnv()}
 	if help, err := parseSpuser(args, &o); err != nil {
 		fmt.Fprintf(stderr, "spuser: %v\n%s", err, spuserUsage)
 		return 2
@@ -102,11 +103,11 @@ const flushUserUsage = `usage: flush_user [-u name] [-s address]
   -s address   daemon: port (this machine), port@host, host:port or unix:/path (4803);
                evensong:// in front of these chooses Evensong's own dialect,
                evensongs:// that inside of TLS
-`
+` + tlsEnvUsage
 
 // runFlushUser is the program when it is called as flush_user. The result is the exit status.
 func runFlushUser(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	o := user.Options{Address: client.DefaultAddress, Name: user.DefaultName, Timeout: user.DefaultTimeout, Named: true}
+	o := user.Options{Address: client.DefaultAddress, Name: user.DefaultName, Timeout: user.DefaultTimeout, Named: true, TLS: tlsFromEnv()}
 	if help, err := parseSpuser(args, &o); err != nil {
 		fmt.Fprintf(stderr, "flush_user: %v\n%s", err, flushUserUsage)
 		return exitUsage

@@ -81,15 +81,15 @@ func tlsHint(err error, t *TLS) string {
 			if t.CA != "" {
 				return "none of the authorities in " + t.CA + " (--ca, EVENSONG_CA) is the one that has signed the daemon's certificate; ask its operator for the right file"
 			}
-			return "--ca FILE names the authority that has signed the daemon's certificate"
+			return "--ca FILE, or EVENSONG_CA, names the authority that has signed the daemon's certificate"
 		}
 		return "the daemon's operator has its certificate renewed, or you dial another name of it"
 	}
 	if o, ok := errors.AsType[*net.OpError](err); ok && o.Op == "remote error" && strings.Contains(o.Err.Error(), "certificate") {
-		return "--cert FILE and --key FILE give a certificate that the daemon accepts"
+		return "--cert FILE and --key FILE, or EVENSONG_CERT and EVENSONG_KEY, give a certificate that the daemon accepts"
 	}
 	if said != nil && said.Code == client.ErrAuth && (said.Reason == "plain" || strings.Contains(said.Detail, "require TLS")) {
-		return "if this daemon requires TLS, dial evensongs://HOST:PORT, with --ca FILE for an authority that your system does not know"
+		return "if this daemon requires TLS, dial evensongs://HOST:PORT, with --ca FILE, or EVENSONG_CA, for an authority that your system does not know"
 	}
 	return ""
 }
