@@ -87,11 +87,8 @@ configuration cannot be used.`,
 		SilenceUsage:  true,
 		SilenceErrors: false,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				if f.path != "" && f.path != args[0] {
-					return configFailure{"name the file once: as argument or with -c", 2}
-				}
-				f.path = args[0]
+			if err := f.take(args); err != nil {
+				return err
 			}
 			return f.report(cmd, config.TextOptions{})
 		},
@@ -104,19 +101,36 @@ func newConfigShowCommand() *cobra.Command {
 	f := &configFlags{}
 	opts := config.TextOptions{}
 	cmd := &cobra.Command{
-		Use:   "show",
+		Use:   "show [FILE]",
 		Short: "Show the configuration in force and where each value came from",
-		Example: `  evensong config show --origin
+		Example: `  evensong config show --origin spread.conf
   evensong config show -c spread.conf --token-timeout 300ms --origin
   EVENSONG_NAME=alpha evensong config show --all -o json`,
-		Args:         arguments(0, 0),
+		Args:         arguments(0, 1),
 		SilenceUsage: true,
-		RunE:         func(cmd *cobra.Command, _ []string) error { return f.report(cmd, opts) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.take(args); err != nil {
+				return err
+			}
+			return f.report(cmd, opts)
+		},
 	}
 	f.bind(cmd)
 	cmd.Flags().BoolVar(&opts.Origin, "origin", false, "say where each value came from")
 	cmd.Flags().BoolVar(&opts.All, "all", false, "show also what is left to the daemon's defaults")
 	return cmd
+}
+
+// take takes the file that was given as an argument.
+func (f *configFlags) take(args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if f.path != "" && f.path != args[0] {
+		return configFailure{"name the file once: as argument or with -c", 2}
+	}
+	f.path = args[0]
+	return nil
 }
 
 // report reads the configuration, writes what there is to say, and fails with status 3 if it cannot be used.

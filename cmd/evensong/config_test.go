@@ -39,6 +39,8 @@ func TestConfigCommand(t *testing.T) {
 		{"check good.conf -c bad.conf", 2, nil},
 		{"check good.conf -o yaml", 2, nil},
 		{"show -c good.conf --origin --token-timeout=250ms", 0, []string{"--token-timeout", "250ms", "EVENSONG_CLUSTER", "choir"}},
+		{"show good.conf --origin", 0, []string{"2     b       10.0.0.2:4803", "EVENSONG_CLUSTER"}},
+		{"show good.conf -c bad.conf", 2, nil},
 		{"show --peer=b=10.0.0.2 -n a", 0, []string{"b       10.0.0.2:4803"}},
 		{"diff good.conf good.conf", 0, []string{"agree"}},
 		{"diff good.conf other.conf", 1, []string{"daemon order differs: a is 1st here, 2nd there"}},

@@ -179,15 +179,11 @@ func (l *longFlood) run(cmd *cobra.Command, fc flood.Config, output string) erro
 	defer stop()
 	c.Stop = ctx.Done()
 	say, clearLine := progressLine(cmd.ErrOrStderr())
-	next, last := l.every, bench.Progress{}
+	lines := floodLines{every: l.every, receivers: c.Senders}
 	c.Progress = func(p bench.Progress) {
-		if output == "table" && p.Elapsed >= next {
+		if text := lines.line(p, time.Now()); text != "" && output == "table" {
 			clearLine()
-			seconds := (p.Elapsed - max(last.Elapsed, 0)).Seconds()
-			fmt.Fprintf(cmd.OutOrStdout(), "%8.1f s  %10.0f messages/s for each receiver\n", p.Elapsed.Seconds(), float64(p.Received-last.Received)/float64(c.Senders)/seconds)
-			next, last = next+l.every, p
-		} else if p.Elapsed <= 0 {
-			last = p // what was received while it warmed up
+			fmt.Fprint(cmd.OutOrStdout(), text)
 		}
 		say("%s", progressText(p))
 	}
@@ -198,6 +194,32 @@ func (l *longFlood) run(cmd *cobra.Command, fc flood.Config, output string) erro
 		return err
 	}
 	return writeBench(cmd, r, page, output)
+}
+
+// floodLines makes the lines of a flood that lasts.
+type floodLines struct {
+	every     time.Duration
+	receivers int
+	lines     int
+	received  uint64    // of which the lines so far, and the time of warming up, have told
+	at        time.Time // when that was; zero: nothing has come yet
+}
+
+// line is what to print now, if anything. Each line is about the time since the one before it, the first about what is measured: what
+// came while the flood warmed up would make it say more than was sent.
+func (l *floodLines) line(p bench.Progress, now time.Time) (text string) {
+	if p.Elapsed > 0 && p.Elapsed >= time.Duration(l.lines+1)*l.every {
+		rate := p.Rate // since the call before, if this is the first one
+		if !l.at.IsZero() {
+			rate = float64(p.Received-l.received) / float64(l.receivers) / now.Sub(l.at).Seconds()
+		}
+		text = fmt.Sprintf("%8.1f s  %10.0f messages/s for each receiver\n", p.Elapsed.Seconds(), rate)
+		l.lines++
+	}
+	if text != "" || l.at.IsZero() || p.Elapsed <= 0 {
+		l.received, l.at = p.Received, now
+	}
+	return text
 }
 
 // runFlood floods, with progress on a terminal. That it waits for others is said elsewhere, too: it may wait for ever.

@@ -5,6 +5,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,8 +25,33 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	cmd.SuggestionsMinimumDistance = 2
-	return fmt.Errorf("there is no command %q%s", cmd.CommandPath()+" "+args[0], didYouMean(cmd.SuggestionsFor(args[0])))
+	near := nearCommands(cmd, args[0])
+	if _, err := os.Stat(args[0]); err == nil && len(near) == 0 && cmd.Name() == "config" {
+		near = []string{"check " + args[0]} // the file where its command should stand
+	}
+	return fmt.Errorf("there is no command %q%s", cmd.CommandPath()+" "+args[0], didYouMean(near))
+}
+
+// nearCommands are the subcommands that a word probably stands for: the one that says so, else what begins like it or is begun by
+// it, else the one that looks most like it.
+func nearCommands(cmd *cobra.Command, word string) (near []string) {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if !c.IsAvailableCommand() {
+			continue
+		}
+		if slices.Contains(c.SuggestFor, word) {
+			return []string{c.Name()}
+		}
+		names = append(names, c.Name())
+		if len(word) > 2 && (strings.HasPrefix(c.Name(), word) || strings.HasPrefix(word, c.Name())) {
+			near = append(near, c.Name())
+		}
+	}
+	if best := config.Suggest(word, names); len(near) == 0 && best != "" {
+		near = []string{best}
+	}
+	return near
 }
 
 // didYouMean is a hint; empty without candidates.
@@ -69,6 +96,9 @@ func count(n int, thing string) string {
 
 // flagMistake says what is wrong with a flag.
 func flagMistake(cmd *cobra.Command, err error) error {
+	if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
+		return knownCommand(cmd, words) // the command is wrong, and the flag was meant for the right one
+	}
 	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		typed, word := "--"+e.GetSpecifiedName(), e.GetSpecifiedName()
 		if letters := e.GetSpecifiedShortnames(); letters != "" {

@@ -10,9 +10,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"evensong/internal/tools/bench"
 )
 
 // TestMistyped: what is said of commands, flags and values that were mistyped. Nothing is asked of a daemon.
@@ -22,6 +25,14 @@ func TestMistyped(t *testing.T) {
 		want string // the first line behind the program's name
 	}{
 		{"statsu", `there is no command "evensong statsu"; did you mean status?`},
+		{"serv", `there is no command "evensong serv"; did you mean serve?`},
+		{"server -n a", `there is no command "evensong server"; did you mean serve?`},
+		{"server --name=a -c spread.conf", `there is no command "evensong server"; did you mean serve?`},
+		{"send g x", `there is no command "evensong send"; did you mean pub?`},
+		{"nothing -n a", `there is no command "evensong nothing"`},
+		{"monitor partitoin a/b --lease 3s", `there is no command "evensong monitor partitoin"; did you mean partition?`},
+		{"config mistakes.go", `there is no command "evensong config mistakes.go"; did you mean check mistakes.go?`},
+		{"config spread.conf", `there is no command "evensong config spread.conf"`},
 		{"bench membershp", `there is no command "evensong bench membershp"; did you mean membership?`},
 		{"help statsu", `there is no command "evensong statsu"; did you mean status?`},
 		{"help monitor partitoin", `there is no command "evensong monitor partitoin"; did you mean partition?`},
@@ -77,6 +88,27 @@ func TestBadValues(t *testing.T) {
 		code, stdout, stderr := evensong(strings.Fields(args)...)
 		if first, _, _ := strings.Cut(stderr, "\n"); code != exitUsage || stdout != "" || first != "evensong: "+want {
 			t.Errorf("evensong %s: %d\n%swant %s", args, code, stderr, want)
+		}
+	}
+}
+
+// TestFloodLines: the first line does not count what came while the flood warmed up, whether something was told meanwhile or not.
+func TestFloodLines(t *testing.T) {
+	start := time.Now()
+	at := func(elapsed time.Duration, received uint64) (bench.Progress, time.Time) {
+		return bench.Progress{Elapsed: elapsed, Received: received, Rate: 500}, start.Add(elapsed)
+	}
+	for warm, first := range map[time.Duration]uint64{-100 * time.Millisecond: 200, 50 * time.Millisecond: 350, 200 * time.Millisecond: 500} {
+		l, text := floodLines{every: 200 * time.Millisecond, receivers: 2}, ""
+		for elapsed, received := warm, first; elapsed <= 800*time.Millisecond; elapsed, received = elapsed+50*time.Millisecond, received+50 {
+			text += l.line(at(elapsed, received))
+		}
+		want := ""
+		for _, s := range []string{"0.2", "0.4", "0.6", "0.8"} {
+			want += "     " + s + " s         500 messages/s for each receiver\n"
+		}
+		if text != want {
+			t.Errorf("first told at %v:\n%swant\n%s", warm, text, want)
 		}
 	}
 }

@@ -222,12 +222,21 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 		return failure{fmt.Errorf("%w; another program has this address: stop it, or choose another with --listen for clients, --bind for daemons", err), exitBind}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return failure{fmt.Errorf("%w; this is not an address of this machine", err), exitBind}
+	case isPortForbidden(err):
+		return failure{fmt.Errorf("%w; ports below 1024 are for root, or for who has CAP_NET_BIND_SERVICE: choose another with --listen for clients, --bind for daemons, or have root start it with DaemonUser (--user)", err), exitBind}
 	case errors.Is(err, host.ErrBind):
 		return failure{err, exitBind}
 	case errors.Is(err, host.ErrConfig):
 		return failure{err, exitConfig}
 	}
 	return err
+}
+
+// isPortForbidden reports whether an address could not be had because its port is not for this user. Of sockets that it may not make
+// the error itself says what to do.
+func isPortForbidden(err error) bool {
+	text := fmt.Sprint(err)
+	return errors.Is(err, host.ErrBind) && errors.Is(err, syscall.EACCES) && (strings.Contains(text, "listen tcp") || strings.Contains(text, "listen udp"))
 }
 
 // logKeys are the values of the log, which this program changes while a daemon runs.

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"evensong/internal/host"
 )
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -171,6 +174,22 @@ func TestServeRefused(t *testing.T) {
 	evensong("serve", "-c", conf, "--listen", taken.Addr().String(), "--unix-socket", "none", "--admin-socket", "none")
 	if said, _ = os.ReadFile(log); !strings.Contains(string(said), `"reason":"this machine could also be second-of-two: `) {
 		t.Errorf("the other daemon is not in the log:\n%s", said)
+	}
+}
+
+// TestPortForbidden: only where a port is not for this user it is told what to do about ports.
+func TestPortForbidden(t *testing.T) {
+	denied := os.NewSyscallError("bind", syscall.EACCES)
+	for want, errs := range map[bool][]error{
+		true: {fmt.Errorf("%w: %w", host.ErrBind, &net.OpError{Op: "listen", Net: "tcp4", Err: denied}), fmt.Errorf("%w: listen udp 127.0.0.1:80: %w", host.ErrBind, denied)},
+		false: {nil, fmt.Errorf("%w: listen unix /x: %w", host.ErrBind, denied), fmt.Errorf("listen tcp: %w", denied),
+			fmt.Errorf("%w: listen udp 127.0.0.1:80: %w", host.ErrBind, syscall.EADDRINUSE)},
+	} {
+		for _, err := range errs {
+			if isPortForbidden(err) != want {
+				t.Errorf("%v: %v", err, !want)
+			}
+		}
 	}
 }
 

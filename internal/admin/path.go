@@ -144,7 +144,7 @@ func missing(runtimeDir, system string) error {
 	if runtimeDir == "" && len(others) > 0 {
 		return fmt.Errorf("no daemon has an admin socket in %s; those of other users are in %s; %s", dir, strings.Join(others, ", "), asOwner)
 	}
-	return fmt.Errorf("no daemon has an admin socket in %s; is one running here, as this user? --admin says where else to look", dir)
+	return fmt.Errorf("no daemon has an admin socket in %s; is one running here, as this user? --runtime-dir or EVENSONG_RUNTIME_DIR names another directory, that of RuntimeDir for example, and --admin a daemon elsewhere", dir)
 }
 
 // asOwner is what to do about a socket that is closed to this user.

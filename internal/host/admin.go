@@ -134,11 +134,11 @@ func openAdmin(h *Host, cfg *Config) (_ *adminPlane, err error) {
 // listenAdmin makes a socket that only the daemon's user and root can open.
 func listenAdmin(path string) (*listener, error) {
 	if err := admin.MakeDir(filepath.Dir(path)); err != nil {
-		return nil, fmt.Errorf("admin socket: %w", err)
+		return nil, fmt.Errorf("admin socket: %w%s", err, ifForbidden(err, "--admin-socket or --runtime-dir"))
 	}
 	l, err := listenUnix(path, 0o600, "")
 	if err != nil {
-		return nil, fmt.Errorf("admin socket %s: %w", path, err)
+		return nil, fmt.Errorf("admin socket %s: %w%s", path, err, ifForbidden(err, "--admin-socket or --runtime-dir"))
 	}
 	return l, nil
 }

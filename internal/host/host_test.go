@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -881,6 +882,23 @@ func TestStartErrors(t *testing.T) {
 			t.Errorf("%d descriptors, before %d", n, files)
 		}
 	})
+}
+
+// TestSocketForbidden: where this user may not make a socket the error names the path once, and another way.
+func TestSocketForbidden(t *testing.T) {
+	if text := ifForbidden(fs.ErrNotExist, "--x"); text != "" {
+		t.Errorf("of what does not exist: %q", text)
+	}
+	if text := ifForbidden(fmt.Errorf("bind: %w", fs.ErrPermission), "--x"); text != "; this user may not write there: choose another path with --x" {
+		t.Errorf("%q", text)
+	}
+	cfg := local(LoopAuto)
+	path := filepath.Join(t.TempDir(), strings.Repeat("x", 200)) // longer than a socket's path may be, for root as well
+	cfg.Unix = []string{path}
+	_, err := Start(cfg, func(Boot) (Machine, error) { return &echo{}, nil })
+	if !errors.Is(err, ErrBind) || strings.Count(err.Error(), path) != 1 {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestUnixSocketFile(t *testing.T) {

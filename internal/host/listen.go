@@ -47,7 +47,7 @@ func bindListeners(cfg *Config) (_ []*listener, err error) {
 	for _, p := range cfg.Unix {
 		l, err := listenUnix(p, cfg.UnixMode, cfg.UnixGroup)
 		if err != nil {
-			return nil, fmt.Errorf("listen unix %s: %w", p, err)
+			return nil, fmt.Errorf("listen unix %s: %w%s", p, err, ifForbidden(err, "--unix-socket, or none"))
 		}
 		ls = append(ls, l)
 	}
@@ -101,7 +101,9 @@ func listenUnix(path string, mode fs.FileMode, group string) (*listener, error) 
 	}
 	config := net.ListenConfig{Control: restrictSocket(first)}
 	ln, err := config.Listen(context.Background(), "unix", path)
-	if err != nil {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return nil, op.Err // the caller names the path
+	} else if err != nil {
 		return nil, err
 	}
 	ln.(*net.UnixListener).SetUnlinkOnClose(false)
@@ -122,6 +124,14 @@ func listenUnix(path string, mode fs.FileMode, group string) (*listener, error) 
 		return nil, err
 	}
 	return l, nil
+}
+
+// ifForbidden is what to do about a socket where this user may not make it; else empty.
+func ifForbidden(err error, flag string) string {
+	if !errors.Is(err, fs.ErrPermission) {
+		return ""
+	}
+	return "; this user may not write there: choose another path with " + flag
 }
 
 // groupID is the number of a group that is given by number or name; -1 for none.
