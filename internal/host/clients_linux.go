@@ -203,7 +203,7 @@ func (l *epollLoop) update(c *client) {
 func (l *epollLoop) mute(c *client) {
 	if !c.muted {
 		c.muted = true
-		_ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, c.fd, nil)
+		_ = unix.EpollCtl(l.clientsEP, unix.EPOLL_CTL_DEL, c.fd, nil)
 	}
 }
 
@@ -538,7 +538,7 @@ func (l *epollLoop) forget(c *client) {
 	c.state = clientGone
 	l.targets[c.fd] = target{}
 	if !c.muted {
-		_ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, c.fd, nil)
+		_ = unix.EpollCtl(l.clientsEP, unix.EPOLL_CTL_DEL, c.fd, nil)
 	}
 	unix.Close(c.fd)
 	if c.terminal != nil {

@@ -74,7 +74,11 @@ type epollLoop struct {
 	restTotal int           // bytes of refused input kept
 	later     []packet.Send // see answer
 
-	events  [eventsPerTurn]unix.EpollEvent
+	events       [eventsPerTurn]unix.EpollEvent
+	clientsEP    int // the epoll of the clients, which is in ep
+	clientEvents [eventsPerTurn]unix.EpollEvent
+	gated        bool // clients do not wake the loop: see gate
+
 	greedy  []unix.EpollEvent // those of the turn that are for clients who send much: they come last
 	park    park
 	slept   time.Duration             // how long a wait takes at present
@@ -109,6 +113,7 @@ const (
 	targetTimer
 	targetListener
 	targetClient
+	targetClients // some of them, in the epoll of their own
 )
 
 // clientState is where a connection is in its life.
@@ -143,7 +148,7 @@ type client struct {
 }
 
 func newEpollLoop(c *core, ls []*listener) (_ loop, err error) {
-	l := &epollLoop{core: c, ep: -1, event: -1, spare: -1, listeners: ls, sessions: make(map[uint64]*client), buf: make([]byte, readBufferBytes)}
+	l := &epollLoop{core: c, ep: -1, clientsEP: -1, event: -1, spare: -1, listeners: ls, sessions: make(map[uint64]*client), buf: make([]byte, readBufferBytes)}
 	defer func() {
 		if err != nil {
 			l.release()
@@ -154,6 +159,12 @@ func newEpollLoop(c *core, ls []*listener) (_ loop, err error) {
 	}
 	if l.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if l.clientsEP, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := l.watch(l.clientsEP, target{kind: targetClients}, unix.EPOLLIN); err != nil {
+		return nil, err
 	}
 	if l.park, err = openPark(l); err != nil {
 		return nil, err
@@ -218,7 +229,7 @@ func (l *epollLoop) release() {
 	l.closeListeners()
 	l.tls.wg.Wait()
 	l.park.close()
-	for _, fd := range []*int{&l.ep, &l.event, &l.spare} {
+	for _, fd := range []*int{&l.ep, &l.clientsEP, &l.event, &l.spare} {
 		if *fd >= 0 {
 			unix.Close(*fd)
 			*fd = -1
@@ -276,9 +287,9 @@ func (l *epollLoop) markResume(id uint64) {
 // markClose implements shell.
 func (l *epollLoop) markClose(c Close) { l.closes = append(l.closes, c) }
 
-// watch adds a descriptor to the epoll.
+// watch adds a descriptor to its epoll.
 func (l *epollLoop) watch(fd int, t target, events uint32) error {
-	if err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}); err != nil {
+	if err := unix.EpollCtl(l.epollOf(t), unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}); err != nil {
 		return os.NewSyscallError("epoll_ctl", err)
 	}
 	for len(l.targets) <= fd {
@@ -343,6 +354,7 @@ func (l *epollLoop) sleep(farewell time.Duration) (int, error) {
 		until = 0
 	}
 	l.tick()
+	l.gate()
 	before := l.now
 	n, err := l.wait(until)
 	if err != 0 {
@@ -383,17 +395,17 @@ func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
 			return int(n), errno
 		}
 	}
-	n, errno := l.pollNow()
+	n, errno := pollNow(l.ep, l.events[:])
 	if n > 0 || errno != 0 || until <= l.now {
 		return n, errno
 	}
 	return l.waitParked(until)
 }
 
-// pollNow returns how many events there are now.
-func (l *epollLoop) pollNow() (int, syscall.Errno) {
+// pollNow returns how many events an epoll has now.
+func pollNow(ep int, events []unix.EpollEvent) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), 0, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
 		if errno != unix.EINTR {
 			return int(n), errno
 		}
@@ -409,9 +421,11 @@ func readNow(fd int, b []byte) (int, error) {
 	return int(n), nil
 }
 
-// turn serves what is ready: other goroutines, datagrams, timers, then clients.
+// turn serves what is ready: other goroutines, datagrams, timers, then clients. While clients wait for the token they are
+// served before datagrams, among which it may be, as far as breathe lets them.
 func (l *epollLoop) turn(events []unix.EpollEvent) error {
 	datagrams := len(l.udp.FDs()) // the first socket that has some
+	clients := l.gated
 	for i := range events {
 		switch t := l.targets[events[i].Fd]; t.kind {
 		case targetDatagrams:
@@ -420,29 +434,53 @@ func (l *epollLoop) turn(events []unix.EpollEvent) error {
 			l.readMail()
 		case targetTimer:
 			l.park.fired()
+		case targetClients:
+			clients = true
 		}
+	}
+	if l.gated && datagrams < len(l.udp.FDs()) {
+		clients = false
+		if err := l.serveClients(); err != nil {
+			return err
+		}
+		l.tick()
 	}
 	if err := l.receive(datagrams, batchesPerTurn); err != nil {
 		return err
 	}
 	l.timers()
 	l.flush() // what the datagrams delivered goes out before new input comes in
-	l.greedy = l.greedy[:0]
 	for i := range events {
+		if t := l.targets[events[i].Fd]; t.kind == targetListener {
+			l.accept(t.index)
+		}
+	}
+	if clients {
+		return l.serveClients()
+	}
+	return nil
+}
+
+// serveClients serves the clients that are ready, those who send much last.
+func (l *epollLoop) serveClients() error {
+	n, errno := pollNow(l.clientsEP, l.clientEvents[:])
+	if errno != 0 {
+		return os.NewSyscallError("epoll_wait", errno)
+	}
+	l.greedy = l.greedy[:0]
+	for _, e := range l.clientEvents[:n] {
 		// The event may be about a descriptor that was closed and given to somebody else in this very turn. Then all that
 		// happens is one read or write that finds nothing to do.
-		t := l.targets[events[i].Fd]
-		switch t.kind {
-		case targetClient:
-			if l.now < t.c.greedyTill {
-				l.greedy = append(l.greedy, events[i])
-				continue
-			}
-			if err := l.serve(t.c, events[i].Events); err != nil {
-				return err
-			}
-		case targetListener:
-			l.accept(t.index)
+		t := l.targets[e.Fd]
+		if t.kind != targetClient {
+			continue
+		}
+		if l.now < t.c.greedyTill {
+			l.greedy = append(l.greedy, e)
+			continue
+		}
+		if err := l.serve(t.c, e.Events); err != nil {
+			return err
 		}
 	}
 	for _, e := range l.greedy {
@@ -453,6 +491,21 @@ func (l *epollLoop) turn(events []unix.EpollEvent) error {
 		}
 	}
 	return nil
+}
+
+// gate has clients wake the loop, or not: what they say while the token of a ring with little to do is near goes out with
+// it and not before, so it is read when the token comes, and a wake-up for each message is saved.
+func (l *epollLoop) gate() {
+	near := l.m.TokenNear(l.now)
+	if near == l.gated {
+		return
+	}
+	l.gated = near
+	var events uint32
+	if !near {
+		events = unix.EPOLLIN
+	}
+	l.setInterest(l.clientsEP, events)
 }
 
 // readMail runs what other goroutines posted.
@@ -562,9 +615,17 @@ func (l *epollLoop) closeAll() {
 	}
 }
 
+// epollOf is the epoll that a descriptor is in.
+func (l *epollLoop) epollOf(t target) int {
+	if t.kind == targetClient {
+		return l.clientsEP
+	}
+	return l.ep
+}
+
 // setInterest changes what epoll watches for.
 func (l *epollLoop) setInterest(fd int, events uint32) {
-	if err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}); err != nil {
+	if err := unix.EpollCtl(l.epollOf(l.targets[fd]), unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}); err != nil {
 		panic(fmt.Sprintf("epoll_ctl on a descriptor of ours: %v", err))
 	}
 }

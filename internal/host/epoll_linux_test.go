@@ -140,6 +140,57 @@ func TestTimersAreNotEarly(t *testing.T) {
 	}
 }
 
+// TestTokenNear: while the token is near, what a client says waits for the next datagram and is read before it, or for
+// whatever else wakes the loop; after that clients wake it themselves.
+func TestTokenNear(t *testing.T) {
+	m := &echo{}
+	h := start(t, local(LoopEpoll), m)
+	c := dial(t, h)
+	u, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(h.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	say := func(text string) {
+		t.Helper()
+		if _, err := c.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hear := func(text string) {
+		t.Helper()
+		b := make([]byte, len(text))
+		if _, err := io.ReadFull(c, b); err != nil || string(b) != text {
+			t.Fatalf("%q, %v; want %q", b, err, text)
+		}
+	}
+	say("a")
+	hear("a")
+	do(t, h, func() { m.near = true })
+	in := h.Stats().ClientBytesIn.Load()
+	say("bcd")
+	time.Sleep(50 * time.Millisecond) // time enough for a wake-up that should not be
+	if n := h.Stats().ClientBytesIn.Load() - in; n != 0 {
+		t.Errorf("%d bytes were read although nothing woke the loop", n)
+	}
+	u.Write([]byte("datagram"))
+	hear("bcd")
+	do(t, h, func() {
+		if m.pings != 1 || m.before != 4 {
+			t.Errorf("%d datagrams, %d bytes taken before the last; want one and 4", m.pings, m.before)
+		}
+	})
+	say("e")
+	do(t, h, func() {}) // wakes the loop
+	hear("e")
+	do(t, h, func() { m.near = false })
+	say("f")
+	hear("f")
+	do(t, h, func() { m.near = true })
+	c.Close()
+	eventually(t, h, "the end of the client is noticed", func() bool { return m.closed == 1 })
+}
+
 func TestLoopAllocatesNothingPerDatagram(t *testing.T) {
 	m := &echo{}
 	cfg := local(LoopEpoll)

@@ -43,6 +43,7 @@ type echo struct {
 	panicOn  string        // a datagram of this content breaks an invariant
 	stay     bool          // ignores Leave
 	every    time.Duration // timer
+	near     bool          // TokenNear
 
 	sessions map[uint64]*echoSession
 	last     uint64
@@ -58,6 +59,7 @@ type echo struct {
 	closed   int
 	ended    uint64 // the session that ended last with nothing left to write: its end may be told again
 	pings    int
+	before   int             // bytes taken from clients when the last datagram came
 	certs    []string        // of HandleTLS
 	refused  []string        // of RefuseTLS
 	over     map[uint64]bool // refused
@@ -73,6 +75,8 @@ type echoSession struct {
 	closing bool
 	remote  netip.AddrPort
 }
+
+func (e *echo) TokenNear(time.Duration) bool { return e.near }
 
 func (e *echo) tick(now time.Duration) {
 	if now < e.now {
@@ -95,6 +99,7 @@ func (e *echo) Start(now time.Duration, fx *Effects) {
 func (e *echo) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects) {
 	e.tick(now)
 	e.pings++
+	e.before = e.total
 	switch {
 	case e.panicOn != "" && string(b) == e.panicOn:
 		panic("the invariant")

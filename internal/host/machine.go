@@ -47,6 +47,9 @@ type Machine interface {
 	Advance(now time.Duration, fx *Effects)
 	// Deadline is when Advance must be called next; zero if never.
 	Deadline() time.Duration
+	// TokenNear reports whether the machine can do nothing with what clients say until a datagram comes, which should be within a
+	// millisecond or two. The host may then leave clients' input where it is until a datagram, a timer or another goroutine wakes it.
+	TokenNear(now time.Duration) bool
 }
 
 // Effects is what an input asks the host to do, Close the end of a connection among it: those of the daemon's machine.

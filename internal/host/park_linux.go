@@ -57,7 +57,7 @@ func openPark(l *epollLoop) (p park, err error) {
 		return p, err
 	}
 	p.poll = func(uintptr) bool {
-		l.park.n, l.park.errno = l.pollNow()
+		l.park.n, l.park.errno = pollNow(l.ep, l.events[:])
 		return l.park.n != 0 || l.park.errno != 0
 	}
 	return p, nil

@@ -74,7 +74,7 @@ func (l *epollLoop) terminate(c *client, config *tls.Config) {
 		})
 	}
 	old := c.fd
-	_ = unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, old, nil)
+	_ = unix.EpollCtl(l.clientsEP, unix.EPOLL_CTL_DEL, old, nil)
 	l.targets[old] = target{}
 	unix.Close(old) // the duplicate lives on
 	c.fd, c.terminal = near, t

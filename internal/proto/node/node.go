@@ -288,6 +288,9 @@ func (m *Machine) Deadline() time.Duration {
 	return d
 }
 
+// TokenNear reports whether what clients say now would only wait for a token that should be here in a moment.
+func (m *Machine) TokenNear(now time.Duration) bool { return m.order.TokenNear(now) }
+
 // finish carries upwards what the order produced, and downwards what that brought about, until nothing is left.
 func (m *Machine) finish(now time.Duration, fx *Effects) {
 	for {

@@ -241,14 +241,15 @@ type Machine struct {
 	putARU    seq.Num // aru I put on the token at the previous visit
 	puts      int     // visits so far
 	stable    seq.Num
-	last      int     // member that originated the highest packet I hold; the representative if there is none. An idle token rests there
-	lastSeq   seq.Num // that packet's position
-	foreign   seq.Num // the highest position of another member's packet that I hold
-	lastSent  uint32  // what I added to fcc last round
-	throttled bool    // see Throttle
-	idleSeq   seq.Num // seq at the last arrival
-	idle      int     // arrivals running with that seq and nothing to do
-	quiet     bool    // at my last visit nothing was going on, so the token may be held
+	last      int           // member that originated the highest packet I hold; the representative if there is none. An idle token rests there
+	lastSeq   seq.Num       // that packet's position
+	foreign   seq.Num       // the highest position of another member's packet that I hold
+	lastSent  uint32        // what I added to fcc last round
+	throttled bool          // see Throttle
+	idleSeq   seq.Num       // seq at the last arrival
+	idle      int           // arrivals running with that seq and nothing to do
+	quiet     bool          // at my last visit nothing was going on, so the token may be held
+	rotation  time.Duration // how long the token was away last
 	stuckARU  seq.Num
 	stuckID   uint16
 	stuck     int
@@ -374,7 +375,7 @@ func (m *Machine) Start(now time.Duration) {
 
 // take notes that a token was accepted.
 func (m *Machine) take(now time.Duration, tokenSeq uint64) {
-	m.accepted = tokenSeq
+	m.accepted, m.rotation = tokenSeq, now-m.releasedAt
 	m.arrivedSeq, m.arrivedARU = m.token.Seq, m.token.ARU
 	m.holdUntil = 0
 	m.begun, m.visitNew, m.visitSent, m.goOn, m.asker = false, 0, 0, false, -1

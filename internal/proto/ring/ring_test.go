@@ -398,6 +398,59 @@ func TestLoneSenderKeepsTheToken(t *testing.T) {
 	}
 }
 
+// The token is near while a ring with a little to do turns: not on one that rests or is under load, not when the token is late, and
+// not where a rotation takes long.
+func TestTokenIsNear(t *testing.T) {
+	for _, r := range []struct {
+		what     string
+		each     int           // messages that each member submits every 100 µs
+		silence  time.Duration // nothing is submitted for so long before the look
+		lossTime time.Duration // everything is lost for so long before the look
+		slow     bool          // network
+		want     bool
+	}{
+		{what: "a little", each: 1, want: true},
+		{what: "nothing", silence: 20 * time.Millisecond},
+		{what: "load", each: 40},
+		{what: "a lost token", each: 1, lossTime: nearTime + 300*time.Microsecond},
+		{what: "long rotations", each: 1, slow: true},
+	} {
+		w := newNet(t, 1, 4, Config{}, true)
+		if r.slow {
+			w.jitter = 4 * time.Millisecond
+		}
+		w.start()
+		w.run(100 * time.Millisecond)
+		near, looks := 0, 0
+		for range 300 {
+			for i := range w.members {
+				w.submit(i, r.each)
+			}
+			w.run(w.now + 100*time.Microsecond)
+			if r.silence > 0 {
+				w.run(w.now + r.silence)
+			}
+			if r.lossTime > 0 {
+				w.loss = 1
+				w.run(w.now + r.lossTime)
+			}
+			for _, m := range w.members {
+				looks++
+				if m.m.Near(w.now) {
+					near++
+				}
+			}
+			if r.lossTime > 0 {
+				w.loss = 0
+				w.run(w.now + 100*time.Millisecond)
+			}
+		}
+		if share := float64(near) / float64(looks); r.want && share < 0.7 || !r.want && share > 0.05 {
+			t.Errorf("%s: the token is near at %.0f %% of the looks, want that: %v", r.what, 100*share, r.want)
+		}
+	}
+}
+
 // A daemon alone that had asked its ring for a pause, which rested meanwhile and was woken, sends again when the pause is over.
 func TestThrottledAlone(t *testing.T) {
 	w := newNet(t, 1, 1, Config{}, true)
