@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,6 +94,7 @@ func main() {
 
 // role is the life of a member of Evensong: ADDRESS ME MEMBERS.
 func role(args []string) int {
+	runtime.GOMAXPROCS(1) // a member in C is one thread, too; eight processes and more share the machine
 	err := errors.New("the role member is started by the program itself")
 	if len(args) == 3 {
 		me, err1 := strconv.Atoi(args[1])

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -108,5 +109,6 @@ func member(args []string) error {
 	if err := greet.Unsubscribe(); err != nil {
 		return err
 	}
+	runtime.GOMAXPROCS(1) // as the other members
 	return run.Member(context.Background(), l, me, n, os.Stdin, os.Stdout)
 }
