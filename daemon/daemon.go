@@ -55,6 +55,10 @@ type Config struct {
 	// Peers are the addresses of the other daemons; the own one may be among them. A daemon needs to know at least one
 	// that is up to find the others.
 	Peers []netip.AddrPort
+	// PeerHosts are further peers, as HOST or HOST:PORT (DefaultPort without). A host name may stand for any number of daemons, as
+	// that of a headless service does, and for others later: names are looked up when the daemon starts, and again every 10 s
+	// while it is alone, else every minute. A name that is not found is no error, and logged.
+	PeerHosts []string
 
 	// Voters are the names of all daemons of the cluster, this one's among them, the same everywhere: a configuration of more than half of them is
 	// primary, and clients that ask are told (client.WithPrimary). Nil: nothing is said of that.
@@ -144,6 +148,14 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 	}
+	peers := host.Peers{Fixed: slices.Clone(cfg.Peers)}
+	for _, s := range cfg.PeerHosts {
+		h, port, err := config.ParseHost(s)
+		if err != nil {
+			return nil, fmt.Errorf("%w: PeerHosts: %w", ErrConfig, err)
+		}
+		peers.Names = append(peers.Names, host.PeerName{Host: h, Port: port})
+	}
 	d := &Daemon{name: name}
 	var err error
 	d.host, err = host.Start(host.Config{
@@ -155,6 +167,7 @@ func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 		MaxSessions:  cfg.MaxSessions,
 		StateDir:     cfg.StateDir,
 		TokenTimeout: cfg.TokenTimeout,
+		Peers:        peers,
 		TLS:          cfg.TLS,
 		Logger:       cfg.Logger,
 	}, func(boot host.Boot) (host.Machine, error) {

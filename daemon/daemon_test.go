@@ -232,6 +232,28 @@ func TestEndOfContext(t *testing.T) {
 	}
 }
 
+// A peer can be given by the name of its host.
+func TestPeerHosts(t *testing.T) {
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	a, err := Start(t.Context(), Config{Name: "a", Bind: loopback})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b, err := Start(t.Context(), Config{Name: "b", Bind: loopback, PeerHosts: []string{fmt.Sprintf("localhost:%d", a.Addr().Port())}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if names, err := a.Members(t.Context()); len(names) == 2 {
+			return
+		} else if err != nil || time.Now().After(end) {
+			t.Fatalf("members %v, %v", names, err)
+		}
+	}
+}
+
 func TestStartErrors(t *testing.T) {
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
 	d, err := Start(t.Context(), Config{Name: "x", Bind: loopback})
@@ -247,6 +269,7 @@ func TestStartErrors(t *testing.T) {
 		{Config{Name: "no blanks", Bind: loopback}, ErrConfig},
 		{Config{Name: "y", Bind: loopback, TokenTimeout: time.Millisecond}, ErrConfig},
 		{Config{Name: "y", Bind: loopback, MaxSessions: -1}, ErrConfig},
+		{Config{Name: "y", Bind: loopback, PeerHosts: []string{"127.0.0.1:4803"}}, ErrConfig},
 	} {
 		if d, err := Start(t.Context(), tc.cfg); !errors.Is(err, tc.want) {
 			t.Errorf("%+v: %v, want %v", tc.cfg, err, tc.want)

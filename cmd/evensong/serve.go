@@ -43,6 +43,7 @@ Exit status: 0 after an orderly stop, 1 if it failed, 2 for wrong use, 3 if the 
 is taken.`,
 		Example: `  evensong serve -n a -c spread.conf
   evensong serve --name a --bind 10.0.0.1 --peer b=10.0.0.2 --peer c=10.0.0.3
+  evensong serve --peer evensong.shop.svc     whoever this name stands for, now and later
   evensong serve --name solo --listen 127.0.0.1:4803 --unix-socket /tmp/4803`,
 		Args: arguments(0, 0),
 	}
@@ -300,9 +301,13 @@ func lossOf(text string, log *slog.Logger) (float64, error) {
 	return share, nil
 }
 
-// resolve turns names into addresses.
+// resolve turns names into addresses. Names of peers may be found later, so a daemon does not wait long for them.
 func resolve(ctx context.Context, c config.Config) (config.Config, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	limit := 30 * time.Second
+	if !c.Ranked {
+		limit = 5 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return config.Resolve(ctx, c, net.DefaultResolver)
 }

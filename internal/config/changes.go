@@ -100,7 +100,7 @@ func changedDaemons(now, next *Config, name string) []Change {
 		if d.Name != "" {
 			return c.Index(d.Name)
 		}
-		return slices.IndexFunc(c.Daemons, func(o Daemon) bool { return o.Name == "" && o.Addr == d.Addr })
+		return slices.IndexFunc(c.Daemons, func(o Daemon) bool { return o.Name == "" && o.Addr == d.Addr && o.Host == d.Host })
 	}
 	where := func(a netip.AddrPort) string {
 		if a.Addr().IsValid() {

@@ -188,8 +188,11 @@ func (c *Config) decide() {
 	for _, s := range c.Segments {
 		d := c.Daemons[s.Daemons[0]]
 		a := d.Addr.Addr()
-		if !a.IsValid() && d.Host == "" {
-			continue // this daemon without an address of its own
+		if only := PreferIPv4(d.Addrs); len(only) == 1 {
+			a = only[0]
+		}
+		if !a.IsValid() && (d.Host == "" || !c.Ranked) {
+			continue // this daemon without an address of its own, or a name for nobody yet, or for several
 		}
 		if !a.IsValid() {
 			known = false
@@ -223,11 +226,11 @@ func (c *Config) addressProblems() Problems {
 	taken := make(map[netip.AddrPort]int)
 	local, remote := -1, -1
 	for i, d := range c.Daemons {
-		a := d.Addr.Addr()
+		a := c.placeIn(i)
 		if !a.IsValid() {
 			continue
 		}
-		if old, ok := taken[d.Addr]; ok {
+		if old, ok := taken[d.Addr]; ok && d.Addr.Addr().IsValid() {
 			add(Error, c.daemonPlace(i), "give each its own address, or its own segment with another port",
 				"daemons %q and %q%s have the same address %s", c.label(old), c.label(i), c.placeOf(old), d.Addr)
 		} else {
@@ -244,7 +247,7 @@ func (c *Config) addressProblems() Problems {
 		later := max(local, remote)
 		add(Error, c.daemonPlace(later), "use loopback addresses for all daemons, or for none; a name may resolve to 127.0.0.1 or 127.0.1.1 by /etc/hosts",
 			"daemon %q has the loopback address %s but daemon %q%s has %s, and they cannot reach each other",
-			c.label(local), c.Daemons[local].Addr.Addr(), c.label(remote), c.placeOf(min(local, remote)), c.Daemons[remote].Addr.Addr())
+			c.label(local), c.placeIn(local), c.label(remote), c.placeOf(min(local, remote)), c.placeIn(remote))
 	}
 	for i, s := range c.Segments {
 		a := s.Addr.Addr()
@@ -260,6 +263,21 @@ func (c *Config) addressProblems() Problems {
 		}
 	}
 	return out
+}
+
+// placeIn is the address by which daemon i is on this machine or on others: of a name that stands for several, one of another
+// machine. A name without a daemon's name that stands for this machine alone may mean this daemon, and says nothing.
+func (c *Config) placeIn(i int) netip.Addr {
+	d := c.Daemons[i]
+	for _, a := range d.Addrs {
+		if !a.IsLoopback() {
+			return a
+		}
+	}
+	if len(d.Addrs) > 0 && d.Name != "" {
+		return d.Addrs[0]
+	}
+	return d.Addr.Addr()
 }
 
 // checkInterfaces warns of a stanza that leaves the daemon unreachable.

@@ -119,6 +119,10 @@ func (c *Config) Rank(i int) uint16 {
 	return uint16(i)
 }
 
+// ByName reports whether daemon i is a peer that was given by the name of a host, whose addresses may change while the cluster
+// runs. Those of a file keep the address that they have when it is read.
+func (c *Config) ByName(i int) bool { return !c.Ranked && i > 0 && c.Daemons[i].Host != "" }
+
 // Index is the position of the daemon called name in Daemons, or -1.
 func (c *Config) Index(name string) int {
 	return slices.IndexFunc(c.Daemons, func(d Daemon) bool { return d.Name == name })
@@ -136,7 +140,7 @@ func (c *Config) Names() []string {
 // Resolved reports whether every address is known, so that Resolve has nothing to do.
 func (c *Config) Resolved() bool {
 	for _, d := range c.Daemons {
-		if !d.Addr.Addr().IsValid() && d.Host != "" {
+		if !d.Addr.Addr().IsValid() && d.Host != "" && len(d.Addrs) == 0 {
 			return false
 		}
 		for _, in := range d.Interfaces {
@@ -156,8 +160,11 @@ type Daemon struct {
 	Host string
 	// Addr is where other daemons reach it, with the port of its segment. The address part is invalid, with the port set,
 	// while Host is unresolved; also for this daemon in a cluster without a file if no address was given, because its peers
-	// know where it is.
+	// know where it is, and for a peer by name (ByName), always.
 	Addr netip.AddrPort
+	// Addrs are what Host stands for, if this is a peer by name, as Resolve has found them: any number of daemons may be there,
+	// and others at another time. Empty: none was found.
+	Addrs []netip.Addr
 	// Segment indexes Config.Segments.
 	Segment int
 	// Interfaces lists the only local addresses that the daemon opens. Empty: all addresses, for every purpose.

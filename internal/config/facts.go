@@ -32,7 +32,7 @@ type Facts struct {
 // difference from a diagnosis, never admit a daemon.
 type DaemonFact struct {
 	Name uint32 // zero: a peer without a name
-	Addr uint32 // low 24 bits; zero: not known
+	Addr uint32 // low 24 bits; zero: not known, or a name that may stand for another address tomorrow
 }
 
 // FactsOf computes the facts of a resolved configuration. tokenTimeout is the one in force, after defaults.
@@ -42,13 +42,14 @@ func FactsOf(c *Config, tokenTimeout time.Duration) Facts {
 		TokenTimeout: tokenTimeout.Truncate(time.Millisecond),
 		names:        make(map[uint32]string),
 	}
-	for _, d := range c.Daemons {
+	for i, d := range c.Daemons {
 		fact := DaemonFact{}
 		if d.Name != "" {
 			fact.Name = max(1, hash32(d.Name))
 			f.names[fact.Name] = d.Name
 		}
 		switch {
+		case c.ByName(i):
 		case d.Addr.Addr().IsValid():
 			fact.Addr = max(1, hash32(d.Addr.String())&0xffffff)
 		case d.Host != "":

@@ -76,6 +76,12 @@ func TestFactsDiff(t *testing.T) {
 	if got := Diff(peers("a", "--peer=10.0.0.2"), peers("b", "--bind=10.0.0.2", "--peer=10.0.0.1")); got != nil {
 		t.Errorf("peers by address: %q", got)
 	}
+	if got := Diff(peers("a", "--bind=10.0.0.1", "--peer=all.example"), peers("b", "--bind=10.0.0.2", "--peer=all.example,10.0.0.1")); got != nil {
+		t.Errorf("peers by a name for all: %q", got)
+	}
+	if got := Diff(peers("a", "--bind=10.0.0.1", "--peer=b=b.example"), peers("b", "--bind=10.0.0.2", "--peer=a=10.0.0.1")); got != nil {
+		t.Errorf("a peer by name: %q", got)
+	}
 	if got := Diff(peers("a", "--bind=10.0.0.1", "--peer=10.0.0.9"), peers("b", "--bind=10.0.0.2", "--peer=10.0.0.1")); len(got) != 1 || got[0] != "daemon 1 of the list is only in the list there" && got[0] != "b is only in the list there" {
 		t.Errorf("a peer by a wrong address: %q", got)
 	}

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -97,7 +98,7 @@ var options = append([]Option{
 		set: one(func(c *Config, v string) error { c.Local.Name = v; return checkDaemonName(v) })},
 	{Name: "cluster", Usage: "`NAME` of the cluster; daemons of other clusters are ignored", Default: "the empty name",
 		set: one(func(c *Config, v string) error { c.Cluster = v; return checkClusterName(v) })},
-	{Name: "peer", List: true, Usage: "another daemon, `[NAME=]HOST[:PORT]`; replaces the daemons of a file", Default: "none: a cluster of one",
+	{Name: "peer", List: true, Usage: "another daemon, or all that a host name stands for, `[NAME=]HOST[:PORT]`; replaces the daemons of a file", Default: "none: a cluster of one",
 		set: setPeers},
 	{Name: "bind", List: true, Usage: "local `ADDRESS[:PORT]` for traffic between daemons", Default: "the interfaces of the file, else this daemon's address if that is loopback, else all addresses, on its port",
 		set: setBind},
@@ -555,6 +556,18 @@ func setPeers(c *Config, list []string) error {
 	}
 	c.Daemons, c.Segments, c.Ranked = out, nil, false
 	return nil
+}
+
+// ParseHost reads HOST or HOST:PORT, where HOST is the name of a host and no address; without a port it is DefaultPort.
+func ParseHost(s string) (host string, port uint16, err error) {
+	e, err := parseEndpoint(s)
+	switch {
+	case err != nil:
+		return "", 0, err
+	case e.host == "":
+		return "", 0, fmt.Errorf("%q is an address, not the name of a host", s)
+	}
+	return e.host, cmp.Or(e.port, DefaultPort), nil
 }
 
 func parsePeer(s string) (Daemon, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -29,7 +30,7 @@ type Report struct {
 type ReportDaemon struct {
 	Rank       int               `json:"rank"` // place in the ring, from 1; 0 where the ring is ordered by name
 	Name       string            `json:"name"`
-	Address    string            `json:"address"` // host:port while the host is not resolved; empty if not known
+	Address    string            `json:"address"` // host:port while the host is not resolved, or has several; empty if not known
 	Host       string            `json:"host,omitempty"`
 	Segment    int               `json:"segment"` // from 1
 	Interfaces []ReportInterface `json:"interfaces,omitempty"`
@@ -85,6 +86,8 @@ func NewReport(c *Config, err error) Report {
 		}
 		switch {
 		case d.Addr.Addr().IsValid():
+		case len(PreferIPv4(d.Addrs)) == 1:
+			row.Address = netip.AddrPortFrom(PreferIPv4(d.Addrs)[0], d.Addr.Port()).String()
 		case d.Host == "":
 			row.Address = "" // this daemon without a file, or one whose address could not be read
 		default:

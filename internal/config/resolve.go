@@ -21,9 +21,11 @@ type Resolver interface {
 
 // Resolve returns c with an address in place of every host name, and makes the decisions and checks that need addresses.
 // Of several addresses the first IPv4 one is taken, else the first IPv6 one, so that daemons which ask different
-// resolvers agree; a host with both must be given by address to be reached by IPv6.
+// resolvers agree; a host with both must be given by address to be reached by IPv6. Peers by name (Config.ByName) get all
+// addresses of theirs.
 //
-// The error is Problems with every name that was not found, or that of ctx. Names are looked up one after the other.
+// The error is Problems with every name that was not found, or that of ctx. Names are looked up one after the other. Without a
+// file a name that is not found is a warning, also if ctx was over by then: it may be there later.
 func Resolve(ctx context.Context, c Config, resolver Resolver) (Config, error) {
 	c.Daemons = slices.Clone(c.Daemons)
 	c.Segments = slices.Clone(c.Segments)
@@ -35,6 +37,20 @@ func Resolve(ctx context.Context, c Config, resolver Resolver) (Config, error) {
 
 	var problems Problems
 	known := make(map[string]netip.Addr)
+	problem := func(daemon int, host string, err error) {
+		p := Problem{Severity: Error, Text: fmt.Sprintf("host %q of daemon %q: %v", host, c.label(daemon), err),
+			Hint: "write the address instead, or add the name to DNS or /etc/hosts of every host"}
+		switch {
+		case c.ByName(daemon):
+			p.Severity, p.Hint = Warning, "the daemon starts without it, and looks it up again while it runs"
+		case !c.Ranked:
+			p.Severity, p.Hint = Warning, "the daemon does not know its own address, and uses all of IPv4; --bind names one"
+		}
+		if pos := c.daemonPlace(daemon); pos.Line > 0 {
+			p.File, p.Line, p.Col = c.where.file, pos.Line, pos.Column
+		}
+		problems = append(problems, p)
+	}
 	lookup := func(daemon int, host string) netip.Addr {
 		if a, ok := known[host]; ok {
 			return a
@@ -42,21 +58,30 @@ func Resolve(ctx context.Context, c Config, resolver Resolver) (Config, error) {
 		addrs, err := resolver.LookupNetIP(ctx, "ip", host)
 		a := preferred(addrs)
 		if err == nil && !a.IsValid() {
-			err = errors.New("no usable address")
+			err = errNoAddress
 		}
 		if err != nil {
-			p := Problem{Severity: Error, Text: fmt.Sprintf("host %q of daemon %q: %v", host, c.label(daemon), err),
-				Hint: "write the address instead, or add the name to DNS or /etc/hosts of every host"}
-			if pos := c.daemonPlace(daemon); pos.Line > 0 {
-				p.File, p.Line, p.Col = c.where.file, pos.Line, pos.Column
-			}
-			problems = append(problems, p)
+			problem(daemon, host, err)
 		}
 		known[host] = a
 		return a
 	}
 	for i := range c.Daemons {
 		d := &c.Daemons[i]
+		if c.ByName(i) {
+			addrs, err := resolver.LookupNetIP(ctx, "ip", d.Host)
+			d.Addrs = Usable(addrs)
+			if err == nil && len(d.Addrs) == 0 {
+				err = errNoAddress
+			}
+			if err != nil {
+				problem(i, d.Host, err)
+			}
+			if err := ctx.Err(); errors.Is(err, context.Canceled) {
+				return c, fmt.Errorf("look up host names: %w", err)
+			}
+			continue
+		}
 		if !d.Addr.Addr().IsValid() && d.Host != "" {
 			d.Addr = netip.AddrPortFrom(lookup(i, d.Host), d.Addr.Port())
 		}
@@ -66,7 +91,7 @@ func Resolve(ctx context.Context, c Config, resolver Resolver) (Config, error) {
 				in.Addr = lookup(i, in.Host)
 			}
 		}
-		if err := ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil && (c.Ranked || errors.Is(err, context.Canceled)) {
 			return c, fmt.Errorf("look up host names: %w", err)
 		}
 	}
@@ -85,19 +110,37 @@ func Resolve(ctx context.Context, c Config, resolver Resolver) (Config, error) {
 	return c, err
 }
 
-func preferred(addrs []netip.Addr) netip.Addr {
-	var first netip.Addr
+var errNoAddress = errors.New("no usable address")
+
+// Usable are the addresses of a host that a daemon can have, in the order of addrs.
+func Usable(addrs []netip.Addr) (out []netip.Addr) {
 	for _, a := range addrs {
-		a = a.Unmap()
-		switch {
-		case !a.IsValid(), a.IsUnspecified(), a.IsMulticast():
-		case a.Is4():
-			return a
-		case !first.IsValid():
-			first = a
+		if a = a.Unmap(); a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !slices.Contains(out, a) {
+			out = append(out, a)
 		}
 	}
-	return first
+	return out
+}
+
+func preferred(addrs []netip.Addr) netip.Addr {
+	if list := PreferIPv4(Usable(addrs)); len(list) > 0 {
+		return list[0]
+	}
+	return netip.Addr{}
+}
+
+// PreferIPv4 are those of addrs that are IPv4, if there are any, else all: the addresses of a host with both kinds mean one
+// daemon twice.
+func PreferIPv4(addrs []netip.Addr) (out []netip.Addr) {
+	for _, a := range addrs {
+		if a.Is4() {
+			out = append(out, a)
+		}
+	}
+	if out == nil {
+		return addrs
+	}
+	return out
 }
 
 // Host is what Identify wants to know about the machine it runs on.

@@ -107,6 +107,88 @@ func TestResolveDecides(t *testing.T) {
 	}
 }
 
+// Peers by name have all addresses of the name, or none yet: then the daemon starts all the same. What depends on addresses goes by
+// those that mean one host.
+func TestResolvePeers(t *testing.T) {
+	resolve := func(table hosts, args ...string) (Config, error) {
+		t.Helper()
+		c, err := Assemble(nil, flags(t, args...), env(nil), hostAlpha)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Resolve(t.Context(), c, table)
+	}
+	table := hosts{"all": "10.0.0.2 ::ffff:10.0.0.3 fd00::3 10.0.0.2", "one": "10.0.0.4", "far": "10.7.0.1", "me": "10.0.0.1", "local": "127.0.0.1 ::1", "loop": "127.0.1.1", "none": "0.0.0.0"}
+	c, err := resolve(table, "--name=a", "--peer=a=me,all,one:4900,c=far,gone,d=none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for i, d := range c.Daemons {
+		got = append(got, fmt.Sprintf("%s %v %v %v", c.label(i), c.ByName(i), d.Addr.Addr().IsValid(), d.Addrs))
+	}
+	want := "a false true []; all:4803 true false [10.0.0.2 10.0.0.3 fd00::3]; one:4900 true false [10.0.0.4]; c true false [10.7.0.1]; gone:4803 true false []; d true false []"
+	if s := strings.Join(got, "; "); s != want {
+		t.Errorf("got  %s\nwant %s", s, want)
+	}
+	var warnings []string
+	for _, w := range c.Warnings {
+		warnings = append(warnings, w.Text)
+	}
+	if s := strings.Join(warnings, "; "); s != `host "gone" of daemon "gone:4803": no such host; host "none" of daemon "d": no usable address` {
+		t.Errorf("warnings %s", s)
+	}
+	if !c.Wide || c.Ring.Accelerated {
+		t.Error("a peer far away is not noticed")
+	}
+	facts := FactsOf(&c, 0)
+	for i, f := range facts.Daemons {
+		if c.ByName(i) == (f.Addr != 0) {
+			t.Errorf("daemon %s: facts with address %d", c.label(i), f.Addr)
+		}
+	}
+	if list := Changes(&c, new(mustResolve(t, resolve, hosts{"me": "10.0.0.1"}, "--name=a", "--peer=a=me,all,one:4900,c=far,gone,d=none")), "a"); len(list) > 0 && list[0].Key == "daemons" {
+		t.Errorf("other addresses of names are changes: %v", list)
+	}
+	for _, x := range []struct {
+		args  []string
+		error string // empty: none
+	}{
+		{[]string{"--peer=all"}, ""},
+		{[]string{"--bind=10.0.0.2", "--peer=all"}, ""},    // one of them is this daemon
+		{[]string{"--bind=10.0.0.2", "--peer=loop"}, ""},   // this daemon, in many a hosts file
+		{[]string{"--bind=127.0.0.1", "--peer=local"}, ""}, // this daemon, or one beside it
+		{[]string{"--bind=127.0.0.1", "--peer=all"}, "cannot reach each other"},
+		{[]string{"--bind=10.0.0.2", "--peer=b=loop"}, "cannot reach each other"},
+		{[]string{"--name=a", "--peer=a=nobody,b=one"}, ""}, // its own address is not known
+	} {
+		_, err := resolve(table, x.args...)
+		if (err == nil) != (x.error == "") || err != nil && !strings.Contains(err.Error(), x.error) {
+			t.Errorf("%v: %v, want %q", x.args, err, x.error)
+		}
+	}
+	c, _ = Assemble(nil, flags(t, "--peer=all"), env(nil), hostAlpha)
+	late, cancel := context.WithTimeout(t.Context(), -1)
+	defer cancel()
+	if c, err := Resolve(late, c, table); err != nil || len(c.Warnings) != 1 {
+		t.Errorf("a resolver that takes too long: %v, warnings %v", err, c.Warnings)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Resolve(gone, c, table); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+}
+
+func mustResolve(t *testing.T, resolve func(hosts, ...string) (Config, error), table hosts, args ...string) Config {
+	t.Helper()
+	c, err := resolve(table, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestIdentify(t *testing.T) {
 	c := mustParse(t, `Spread_Segment unicast {
   alpha 10.0.0.1

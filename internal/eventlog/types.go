@@ -48,6 +48,7 @@ var kinds = []struct{ prefix, event string }{
 	{"a daemon takes part", Configuration},
 	{"configuration", Configuration},
 	{"this daemon's own address", Configuration},
+	{"peers: ", Configuration},
 	{"there is no admin socket", Configuration},
 	{"reload", Configuration},
 	{"reading the configuration", Configuration},

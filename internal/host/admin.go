@@ -56,10 +56,12 @@ func adminConfig(c *config.Config) AdminConfig {
 	if c.Admin.Socket != config.NoSocket {
 		a.Socket = c.Admin.Socket
 	}
-	for _, d := range c.Daemons {
+	for i, d := range c.Daemons {
 		m := admin.Member{Name: d.Name, Segment: d.Segment + 1, Admin: c.Admin.Peers[d.Name]}
 		if d.Addr.Addr().IsValid() {
 			m.Address = d.Addr.String()
+		} else if c.ByName(i) {
+			m.Address = fmt.Sprintf("%s:%d", d.Host, d.Addr.Port())
 		}
 		a.Daemons = append(a.Daemons, m)
 	}

@@ -85,6 +85,7 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	if err != nil {
 		return Config{}, nil, err
 	}
+	h.Peers = peersOf(c, self)
 	n.Me.Inc = inc
 	if g := h.Transport.Groups; len(g) > 0 {
 		n.Ring.Group = &ring.Group{Addr: g[0].Addr, Members: g[0].Members}
@@ -147,14 +148,16 @@ func nodeConfig(c *config.Config, self int, access *config.Access) (node.Config,
 		MessageBytes:     int(c.Sessions.MessageBytes),
 		Program:          program(),
 	}
-	for i, p := range c.Daemons {
+	for _, p := range c.Daemons {
 		if p.Name != "" {
 			n.Daemons = append(n.Daemons, p.Name)
 		}
-		if i != self && p.Addr.Addr().IsValid() {
-			n.Peers = append(n.Peers, p.Addr)
-		}
 	}
+	bind, also, err := bindAddrs(c, c.Daemons[self])
+	if err != nil {
+		return node.Config{}, nil, err
+	}
+	n.Peers = newFinder(new(peersOf(c, self)), append([]netip.AddrPort{bind}, also...), nil).peers()
 	n.Voters = c.Voters()
 	if c.Ranked {
 		n.Listed = c.Names() // a file says who belongs to the cluster; without one whoever comes does

@@ -138,6 +138,9 @@ type Config struct {
 	// DefaultTokenTimeout.
 	TokenTimeout time.Duration
 
+	// Peers are looked for by name while the host runs. Without names there is nothing to do.
+	Peers Peers
+
 	// Admin says where and how this host can be looked at and steered.
 	Admin AdminConfig
 
@@ -326,6 +329,11 @@ func (h *Host) run(l loop, cfg *Config) {
 		h.mail.post(func() { c.note(slog.LevelWarn, "not scheduled", slog.Duration("for", d)) })
 	})
 	side.Go(func() { c.dog.run(stopWatch) })
+	ctx, cancel := context.WithCancel(context.Background())
+	if len(cfg.Peers.Names) > 0 {
+		f := newFinder(&cfg.Peers, append([]netip.AddrPort{h.addr}, cfg.Transport.Also...), cfg.Logger)
+		side.Go(func() { f.run(ctx, h.setPeers) })
+	}
 	go c.notes.run()
 	if c.store != nil {
 		c.store.stored = func(id uint64, err error) {
@@ -353,6 +361,7 @@ func (h *Host) run(l loop, cfg *Config) {
 			c.store.close()
 		}
 		close(stopWatch)
+		cancel()
 		side.Wait()
 		if h.err != nil {
 			c.note(slog.LevelError, "stopped", slog.String("reason", h.err.Error()))

@@ -118,6 +118,9 @@ func (h *Host) reloadNow(ctx context.Context) (ReloadReport, error) {
 		return refuse("%s does not list this daemon, %s, any more; to remove it, stop it and reload the others", source(&next), name)
 	}
 	start := h.reload.start
+	if was := start.Daemons[start.Index(name)]; !next.Ranked && next.Daemons[self].Host != "" && (!was.Addr.Addr().IsValid() || !next.Daemons[self].Addr.Addr().IsValid()) {
+		next.Daemons[self].Addr = was.Addr // the name of this daemon was not found then, or is not now
+	}
 	if a, b := start.Daemons[start.Index(name)].Addr, next.Daemons[self].Addr; a != b {
 		return refuse("%s has this daemon at %v, and it runs at %v; a daemon cannot move while it runs: restart it, and reload the others", source(&next), b, a)
 	}

@@ -5,6 +5,8 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	"evensong/internal/proto/ring"
@@ -68,6 +70,26 @@ func (m *Machine) pressureChanged(now time.Duration, blocked bool) {
 			m.arm(c, m.overDeadline(c))
 		}
 	}
+}
+
+// SetPeers changes the addresses of the other daemons alone, as Reconfigure would: names that stand for them were looked up again.
+// It reports whether they are others than before, and everything that is wrong with them; then it changes nothing.
+func (m *Machine) SetPeers(now time.Duration, peers []netip.AddrPort, fx *Effects) (changed bool, err error) {
+	if slices.Equal(peers, m.cfg.Peers) {
+		return false, nil
+	}
+	next := m.cfg
+	next.Peers = slices.Clone(peers)
+	next.Ring = m.order.RingConfig() // windows that an operator has set stay
+	next = next.withDefaults()
+	if err := m.order.CheckConfig(next.Ring, next.Membership); err != nil {
+		return false, err
+	}
+	m.order.Settle()
+	m.order.Reconfigure(now, next.Ring, next.Membership, &m.ofx)
+	m.cfg.Peers, m.cfg.Membership = next.Peers, next.Membership
+	m.finish(now, fx)
+	return true, nil
 }
 
 // RingConfig is what rings run with, windows changed by SetWindows included.

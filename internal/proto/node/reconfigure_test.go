@@ -5,6 +5,7 @@ package node
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"evensong/internal/proto/access"
 	"evensong/internal/proto/frame"
 	"evensong/internal/proto/membership"
+	"evensong/internal/proto/packet"
 	"evensong/internal/proto/ring"
 	"evensong/internal/proto/session"
 )
@@ -122,5 +124,60 @@ func TestReconfigureRefuses(t *testing.T) {
 	}
 	if g, p, a := n.m.Windows(); g != 160 || p != 40 || a != 20 {
 		t.Errorf("windows %d, %d, %d after refusals", g, p, a)
+	}
+}
+
+// Other addresses of peers are spoken to soon, and nothing else changes: not the configuration, not the windows of an operator.
+func TestSetPeers(t *testing.T) {
+	c := newCluster(t, "a")
+	n := c.nodes[0]
+	if err := n.m.SetWindows(c.now, 30, 10, 5); err != nil {
+		t.Fatal(err)
+	}
+	before := n.m.Configuration()
+	at := netip.MustParseAddrPort("10.0.0.9:4803")
+	set := func(peers ...netip.AddrPort) bool {
+		t.Helper()
+		n.fx.Reset()
+		changed, err := n.m.SetPeers(c.now, peers, &n.fx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return changed
+	}
+	if !set(testAddr(0), at) {
+		t.Error("new addresses are none")
+	}
+	spoken := func() bool {
+		for end := c.now + 50*time.Millisecond; ; { // well before the next probe was due
+			if slices.ContainsFunc(n.fx.Sends, func(s packet.Send) bool { return slices.Contains(s.To, at) }) {
+				return true
+			}
+			if n.m.Deadline() > end {
+				return false
+			}
+			c.now = n.m.Deadline()
+			n.fx.Reset()
+			n.m.Advance(c.now, &n.fx)
+		}
+	}
+	if !spoken() {
+		t.Error("nothing goes to the new address")
+	}
+	if set(testAddr(0), at) || len(n.fx.Sends) > 0 {
+		t.Error("the same addresses are others")
+	}
+	set(testAddr(0))
+	if spoken() {
+		t.Error("something goes to the address that is gone")
+	}
+	if _, err := n.m.SetPeers(c.now, []netip.AddrPort{{}}, &n.fx); err == nil || len(n.m.cfg.Peers) != 1 || len(n.m.cfg.Membership.Peers) != 1 {
+		t.Errorf("a bad address: %v, peers %v", err, n.m.cfg.Peers)
+	}
+	if g, p, a := n.m.Windows(); g != 30 || p != 10 || a != 5 {
+		t.Errorf("windows %d, %d, %d", g, p, a)
+	}
+	if n.m.Configuration() != before {
+		t.Error("the configuration has changed")
 	}
 }
