@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,29 +202,28 @@ func TestWatchdog(t *testing.T) {
 func TestWatchdogRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var stats Stats
-		naps := 0
-		w := newWatchdog(func() time.Duration { naps++; return 100 * time.Millisecond }, &stats, func(d time.Duration) { t.Errorf("late by %v", d) })
+		var naps, lates atomic.Int64
+		w := newWatchdog(func() time.Duration { naps.Add(1); return 100 * time.Millisecond }, &stats, func(time.Duration) { lates.Add(1) })
 		stop := make(chan struct{})
 		go w.run(stop)
 		for range 3 {
 			time.Sleep(time.Second + time.Millisecond)
-			if naps < 10 {
-				t.Errorf("%d naps in a second", naps)
+			if n := naps.Load(); n < 10 {
+				t.Errorf("%d naps in a second", n)
 			}
 			w.rest()
 			time.Sleep(time.Second)
-			naps = 0
+			naps.Store(0)
 			time.Sleep(time.Minute)
-			if naps != 0 {
-				t.Errorf("%d naps in a minute of rest", naps)
+			if n := naps.Load(); n != 0 {
+				t.Errorf("%d naps in a minute of rest", n)
 			}
 			w.work()
 			w.work()
 		}
 		w.rest()
-		w.late = func(time.Duration) {}
 		w.overslept(time.Second)
-		if stats.Stalls() != 1 || stats.LastStall() != time.Second || stats.LongestStall() != time.Second {
+		if lates.Load() != 1 || stats.Stalls() != 1 || stats.LastStall() != time.Second || stats.LongestStall() != time.Second {
 			t.Errorf("%d stalls, the last of %v, the longest of %v", stats.Stalls(), stats.LastStall(), stats.LongestStall())
 		}
 		close(stop)
