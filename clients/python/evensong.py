@@ -648,10 +648,17 @@ def _parse_address(text: str, given: str = "") -> _Address:
     def wrong(hint: str) -> Error:
         return Error(Code.ILLEGAL_SPREAD, "%r: %s" % (given or text, hint))
 
+    def is_port(word: str) -> bool:
+        return word.isascii() and word.isdigit() and 0 < int(word) < 1 << 16
+
     def port(word: str) -> int:
-        if not word.isascii() or not word.isdigit() or not 0 < int(word) < 1 << 16:
+        if not is_port(word):
             raise wrong("the port is not a number from 1 to 65535")
         return int(word)
+
+    def here(word: str) -> str:
+        """The daemon with this port on this machine. TLS is for TCP, so it is no Unix socket then."""
+        return scheme + ("localhost:" if scheme == _OWN_SECURE else "") + (word if is_port(word) else str(DEFAULT_PORT))
 
     name = _text("address", text, 'write "4803" or "4803@host"').strip()
     scheme = _OWN_SECURE if given else ""  # what is to be written has it, too
@@ -668,7 +675,7 @@ def _parse_address(text: str, given: str = "") -> _Address:
     if "@" in name:
         number, _, host = name.partition("@")
         if not host:
-            raise wrong("no host behind the @; for this machine write %s" % number)
+            raise wrong("no host behind the @; for this machine write %s" % here(number))
         return _Address(host=host.strip("[]"), port=port(number))
     if name.isdigit():
         if hasattr(socket, "AF_UNIX"):
@@ -679,7 +686,9 @@ def _parse_address(text: str, given: str = "") -> _Address:
     if name.count(":") > 1 and not name.startswith("["):
         raise wrong("a port is missing, or the brackets around an IPv6 address: write it as in %s[::1]:%d, or as in %s%d@::1"
                     % (scheme, DEFAULT_PORT, scheme, DEFAULT_PORT))
-    host, _, number = name.rpartition(":")
+    host, colon, number = name.rpartition(":")
+    if colon and not host:
+        raise wrong("no host in front of the colon; for this machine write %s" % here(number))
     if not host or not number or ":" in host and not (host.startswith("[") and host.endswith("]")):
         if not scheme:
             raise wrong("a port is missing; write %d@%s" % (DEFAULT_PORT, name.rstrip(":")))

@@ -277,7 +277,8 @@ class TestCodec(unittest.TestCase):
             "host": "write 4803@host", "host:": "write 4803@host", "@host": "1 to 65535", "4803@": "for this machine write 4803", "70000@h": "1 to 65535",
             "h:x": "1 to 65535", "unix:": "no path", "-1@h": "1 to 65535", "/tmp/4803": "write unix:/tmp/4803", "::1": "a port is missing", "fe80::1:4803": "the brackets around an IPv6 address",
             "tcp://host:4803": "unknown scheme", "evensong://host": "write evensong://host:4803", "evensongs://host": "'evensongs://host': a port is missing; write evensongs://host:4803",
-            "evensongs://::1": "write it as in evensongs://[::1]:4803", "evensong://evensong://h:1": "unknown scheme",
+            "evensongs://::1": "write it as in evensongs://[::1]:4803", "evensongs://5000@": "write evensongs://localhost:5000", "evensong://5000@": "write evensong://5000",
+            ":5000": "no host in front of the colon; for this machine write 5000", "evensongs://:": "write evensongs://localhost:4803", "evensong://evensong://h:1": "unknown scheme",
         }.items():
             with self.assertRaises(Error) as e:
                 evensong._parse_address(text)
