@@ -101,6 +101,13 @@ func (b *bench) compare(ctx context.Context, what, against system, n int) error 
 	done := map[string]bool{}
 	for _, bytes := range b.o.bytes {
 		best := b.bests[[2]int{n, bytes}]
+		if best.text == "" {
+			err := errors.New("sweep: no settings of corosync work; see the notes above")
+			if err := b.failed(ctx, err, fmt.Sprintf("%s : %s, %d nodes, %d bytes", what.text, against.text, n, bytes)); err != nil {
+				return err
+			}
+			continue
+		}
 		if done[best.text] {
 			continue
 		}
@@ -171,15 +178,21 @@ func (b *bench) duel(ctx context.Context, d *duel, sizes []int) error {
 	defer d.stop()
 	for _, bytes := range sizes {
 		err := d.compare(ctx, bytes)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil { // what else was measured is still worth something
-			b.p.Note("%v", err)
-			b.r.Failed = append(b.r.Failed, fmt.Sprintf("%v, %d bytes", d, bytes))
+		if err := b.failed(ctx, err, fmt.Sprintf("%v, %d bytes", d, bytes)); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// failed notes what could not be measured, if err is not nil: what else is measured is still worth something. After an interrupt
+// it is the error of ctx.
+func (b *bench) failed(ctx context.Context, err error, what string) error {
+	if err != nil && ctx.Err() == nil {
+		b.p.Note("%v", err)
+		b.r.Failed = append(b.r.Failed, what)
+	}
+	return ctx.Err()
 }
 
 // compare measures one size.
@@ -383,7 +396,7 @@ func largest(list []*run.Child, name string) (most float64) {
 	return most
 }
 
-// sweep finds the best settings of corosync for each size.
+// sweep finds the best settings of corosync for each size, for which there may be none.
 func (b *bench) sweep(ctx context.Context, n int) error {
 	if b.bests == nil {
 		b.bests = map[[2]int]system{}
@@ -405,11 +418,6 @@ func (b *bench) sweep(ctx context.Context, n int) error {
 			} else if err != nil { // it refuses the setting, or does not hold together with it
 				b.p.Note("sweep: %s on %d nodes: %v", s.text, n, err)
 			}
-		}
-	}
-	for _, bytes := range b.o.bytes {
-		if b.bests[[2]int{n, bytes}].text == "" {
-			return fmt.Errorf("sweep: no settings of corosync work with %d nodes and %d bytes", n, bytes)
 		}
 	}
 	return nil

@@ -4,11 +4,15 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"evensong/bench/run"
 )
 
 func TestOptions(t *testing.T) {
@@ -202,6 +206,24 @@ func TestField(t *testing.T) {
 	f.drop(system{text: "e"})
 	f.halve()
 	check("", 0)
+}
+
+// A sweep in which nothing works is one comparison that failed, and the others go on.
+func TestSweepFails(t *testing.T) {
+	b := &bench{o: &options{bytes: []int{100}}, p: &run.Progress{W: io.Discard}} // there is nothing to try
+	for _, against := range []string{corosync, evensongBest} {
+		if err := b.compare(t.Context(), system{text: evensong}, system{text: against, name: against}, 4); err != nil {
+			t.Errorf("%s: %v", against, err)
+		}
+	}
+	if want := []string{"evensong : corosync, 4 nodes, 100 bytes", "evensong : evensong-best, 4 nodes"}; !slices.Equal(b.r.Failed, want) {
+		t.Errorf("failed: %q, want %q", b.r.Failed, want)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.compare(ctx, system{text: evensong}, system{text: corosync, name: corosync}, 4); !errors.Is(err, context.Canceled) {
+		t.Errorf("after an interrupt: %v", err)
+	}
 }
 
 func TestVerdicts(t *testing.T) {

@@ -150,7 +150,7 @@ func (b *bench) rival(ctx context.Context, what, against system, n int) error {
 	list := b.o.candidates(against)
 	best, err := b.choose(ctx, what, list, n)
 	if err != nil {
-		return err
+		return b.failed(ctx, err, fmt.Sprintf("%s : %s, %d nodes", what.text, against.text, n))
 	}
 	from := len(b.r.Rows)
 	for _, s := range list {
