@@ -11,6 +11,14 @@ func TestMisspeltVariables(t *testing.T) {
 		{"EVENSONG_CLUSTERKEYFILE=", ""}, // as if it were not set
 		{"EVENSONG_TLS_REQUIRE=yes", "did you mean EVENSONG_TLS_REQUIRED?"},
 		{"EVENSONG_CLIENT_BYTE=1", "did you mean EVENSONG_CLIENT_BYTES?"},
+		{"EVENSONG_WINDOV=80", "did you mean EVENSONG_WINDOW?"},
+		{"EVENSONG_LISTN=:4803", "did you mean EVENSONG_LISTEN?"},
+		{"EVENSONG_UNIX_SOCKTE=none", "did you mean EVENSONG_UNIX_SOCKET?"},
+		{"EVENSONG_PORT_4803_TCP=tcp://10.0.0.1:4803", ""},
+		{"EVENSONG_SERVICE_PORT=4803", ""},
+		{"EVENSONG_ENV_NAME=x", ""}, // as links between containers do
+		{"EVENSONG_PASSWORD=x", ""},
+		{"EVENSONG_ADMIN=a", ""},
 		{"EVENSONG_PORT=tcp://10.0.0.1:4803", ""},
 		{"EVENSONG_SERVICE_HOST=10.0.0.1", ""},
 		{"EVENSONG_SERVER=4803", ""},

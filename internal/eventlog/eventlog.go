@@ -186,6 +186,12 @@ func (l *Log) build() {
 	case isTerminal(w):
 		l.inner = slog.NewTextHandler(w, o)
 	default:
+		o.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
+			if a.Value.Kind() == slog.KindDuration { // a number would not say of what
+				a.Value = slog.StringValue(a.Value.Duration().String())
+			}
+			return a
+		}
 		l.inner = slog.NewJSONHandler(w, o)
 	}
 }

@@ -50,6 +50,15 @@ func lines(l *Log, out *bytes.Buffer) string {
 	return strings.Join(sorted(got), " ")
 }
 
+// TestDurations: durations have their unit, in JSON as well.
+func TestDurations(t *testing.T) {
+	l, out := opened(t, config.Log{})
+	l.Logger().Warn("not scheduled", "for", 7971*time.Millisecond)
+	if !strings.Contains(out.String(), `"for":"7.971s"`) {
+		t.Error(out.String())
+	}
+}
+
 func sorted(l []string) []string {
 	for i := range l {
 		for k := i; k > 0 && l[k] < l[k-1]; k-- {

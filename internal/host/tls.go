@@ -133,6 +133,7 @@ func handshakeText(err error) string {
 		{"didn't provide a certificate", "TLSClientCA is given, so clients need one; TLSClientAuth = optional does without"},
 		{"unknown certificate authority", "the client does not know who signed TLSCertificate; give it that authority's certificate"},
 		{"bad certificate", "the client does not accept TLSCertificate; is its name there, is it valid now, and does the client know who signed it?"},
+		{"bad record MAC", "clients with OpenSSL (Python, curl) that do not accept TLSCertificate end like this, in the clear; is its name there, is it valid now, and does the client know who signed it?"},
 		{"certificate expired", "renew TLSCertificate and reload"},
 		{"protocol version", "clients need TLS 1.3"},
 		{"unsupported versions", "clients need TLS 1.3"},

@@ -30,6 +30,55 @@ func forEachTLS(t *testing.T, f func(t *testing.T, cfg Config, client *tls.Confi
 	})
 }
 
+// TestTLSAlertInTheClear: a client that refuses the certificate before it has keys, as those with OpenSSL do, says so in the clear, and
+// the log says what that means.
+func TestTLSAlertInTheClear(t *testing.T) {
+	config := &tls.Config{Certificates: []tls.Certificate{testcert.New(t).Sign(nil).TLS}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	theirs, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	ours, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	done := make(chan error, 1)
+	go func() { done <- tls.Server(ours, config).Handshake() }()
+	refusing := tls.Client(&clearAlert{Conn: theirs}, &tls.Config{ServerName: "localhost", RootCAs: x509.NewCertPool()})
+	if err := refusing.Handshake(); err == nil {
+		t.Fatal("the client accepts the certificate")
+	}
+	if text := handshakeText(<-done); !strings.Contains(text, "do not accept TLSCertificate") {
+		t.Error(text)
+	}
+}
+
+// clearAlert sends an alert in the clear in place of all that a client has to say behind its hello.
+type clearAlert struct {
+	net.Conn
+	said int // writes
+}
+
+func (c *clearAlert) Write(b []byte) (int, error) {
+	c.said++
+	switch c.said {
+	case 1:
+		return c.Conn.Write(b)
+	case 2:
+		if _, err := c.Conn.Write([]byte{21, 3, 3, 0, 2, 2, 48}); err != nil { // fatal, unknown authority
+			return 0, err
+		}
+	}
+	return len(b), nil
+}
+
 func dialTLS(t testing.TB, h *Host, config *tls.Config) *tls.Conn {
 	t.Helper()
 	c := tls.Client(dial(t, h), config)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"evensong/client"
@@ -148,8 +149,14 @@ func Explain(err error, o Options) error {
 	case client.ErrAuth:
 		e.Code = exitRefused
 		e.Hint = "this daemon wants something else from you: see which methods it allows, and -n and -p for name and password"
-		if o.Login != "" {
+		said, _ := errors.AsType[*client.Error](err)
+		switch {
+		case o.Login != "" && o.Password == "":
+			e.Hint = "a password is missing: give it with -p, or in EVENSONG_PASSWORD, where others on this machine do not see it"
+		case o.Login != "":
 			e.Hint = "check the name and the password given with -n and -p"
+		case said != nil && strings.Contains(said.Detail, "PWORD"):
+			e.Hint = "give the name with -n, and the password with -p or in EVENSONG_PASSWORD"
 		}
 		if h := tlsHint(err, &o.TLS); h != "" {
 			e.Hint = h

@@ -383,6 +383,26 @@ func TestExplainLost(t *testing.T) {
 }
 
 // TestExplainOwnDialect: what names may be is told of the dialect that is spoken.
+// TestExplainPassword: what is missing is named.
+func TestExplainPassword(t *testing.T) {
+	refused := &client.Error{Op: "dial 4803", Code: client.ErrAuth, Detail: "method PWORD: wrong user or password"}
+	offered := &client.Error{Op: "dial 4803", Code: client.ErrAuth, Detail: "the daemon offers PWORD, not NULL"}
+	for _, r := range []struct {
+		err  error
+		o    Options
+		want string
+	}{
+		{offered, Options{}, "\ngive the name with -n, and the password with -p or in EVENSONG_PASSWORD"},
+		{refused, Options{Login: "alice"}, "\na password is missing: give it with -p, or in EVENSONG_PASSWORD"},
+		{refused, Options{Login: "alice", Password: "x"}, "\ncheck the name and the password given with -n and -p"},
+		{&client.Error{Op: "dial 4803", Code: client.ErrAuth}, Options{}, "\nthis daemon wants something else from you"},
+	} {
+		if got := Explain(r.err, r.o).Error(); !strings.Contains(got, r.want) {
+			t.Errorf("%+v: %q, want %q", r.o, got, r.want)
+		}
+	}
+}
+
 func TestExplainOwnDialect(t *testing.T) {
 	for _, code := range []client.Code{client.ErrIllegalName, client.ErrIllegalGroup} {
 		err := &client.Error{Code: code}
