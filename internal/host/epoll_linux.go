@@ -350,6 +350,7 @@ func (l *epollLoop) sleep(farewell time.Duration) (int, error) {
 	if l.starvedAt != 0 {
 		until = min(until, l.starvedAt)
 	}
+	due := until
 	if len(l.dirty)+len(l.resumed)+len(l.closes) > 0 {
 		until = 0
 	}
@@ -361,8 +362,8 @@ func (l *epollLoop) sleep(farewell time.Duration) (int, error) {
 		return 0, os.NewSyscallError("epoll_wait", err)
 	}
 	l.tick()
-	if l.parked && until < forever/2 && l.now > until {
-		l.dog.overslept(l.now - until)
+	if l.parked && due < forever/2 && l.now > due {
+		l.dog.overslept(l.now - due)
 	}
 	l.slept += (min(l.now-before, time.Second) - l.slept) / 4
 	l.stats.Wakeups.Add(1)
@@ -494,7 +495,8 @@ func (l *epollLoop) serveClients() error {
 }
 
 // gate has clients wake the loop, or not: what they say while the token of a ring with little to do is near goes out with
-// it and not before, so it is read when the token comes, and a wake-up for each message is saved.
+// it and not before, so it is read when the token comes, and a wake-up for each message is saved. If the token does not come the
+// machine's next deadline wakes the loop, and it is near no more.
 func (l *epollLoop) gate() {
 	near := l.m.TokenNear(l.now)
 	if near == l.gated {

@@ -140,6 +140,23 @@ func TestTimersAreNotEarly(t *testing.T) {
 	}
 }
 
+// TestQueuedWorkIsNoStall: an idle loop that does not sleep because work is queued has not overslept.
+func TestQueuedWorkIsNoStall(t *testing.T) {
+	h := start(t, local(LoopEpoll), &echo{})
+	do(t, h, func() {
+		l := h.core.shell.(*epollLoop)
+		l.slept, l.parked = time.Second, true
+		l.dirty = append(l.dirty, &client{state: clientGone})
+		if _, err := l.sleep(0); err != nil {
+			t.Error(err)
+		}
+		l.dirty = l.dirty[:0]
+	})
+	if n, longest := h.Stats().Stalls(), h.Stats().LongestStall(); n != 0 {
+		t.Errorf("%d stalls, the longest of %v", n, longest)
+	}
+}
+
 // TestTokenNear: while the token is near, what a client says waits for the next datagram and is read before it, or for
 // whatever else wakes the loop; after that clients wake it themselves.
 func TestTokenNear(t *testing.T) {

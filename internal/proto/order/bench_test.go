@@ -139,24 +139,35 @@ func TestAssembliesRestUntilSettle(t *testing.T) {
 	if b := s.get(1000); b != a || len(b.buf) != 0 || b.want != 1000 {
 		t.Errorf("after settle: %+v, want the same memory, empty", b)
 	}
-	for range 3 * maxFreeAssemblies {
-		s.put(&assembly{buf: make([]byte, 0, 256)})
+	for i := range 30_000 {
+		s.put(s.get(1 + i%7*100))
+		s.put(&assembly{buf: make([]byte, 0, 256+i%5)}) // only the first of five is of a size that is kept
 	}
 	s.put(&assembly{buf: make([]byte, 0, maxAssemblyBytes+1)})
 	s.settle()
-	if n := len(s.free); n < maxFreeAssemblies/2 || n > maxFreeAssemblies || s.bytes > n*1024 || len(s.limbo) != 0 {
-		t.Errorf("%d kept of %d bytes, %d at rest; want at most %d and none", n, s.bytes, len(s.limbo), maxFreeAssemblies)
-	}
 	for range 100 {
-		s.put(&assembly{buf: make([]byte, 0, maxAssemblyBytes)})
+		s.put(s.get(maxAssemblyBytes))
+		s.put(s.get(maxAssemblyBytes - 20_000))
 	}
 	s.settle()
 	kept := 0
-	for _, a := range s.free {
-		kept += cap(a.buf)
+	for _, free := range s.free {
+		for _, a := range free {
+			kept += cap(a.buf)
+		}
 	}
-	if kept > maxFreeParts || kept != s.bytes {
-		t.Errorf("%d bytes are kept, counted as %d; want at most %d", kept, s.bytes, maxFreeParts)
+	if kept > maxFreeBytes || kept < maxFreeBytes/4 || kept != s.bytes || len(s.limbo) != 0 {
+		t.Errorf("%d bytes are kept, counted as %d, and %d at rest; want at most %d and none", kept, s.bytes, len(s.limbo), maxFreeBytes)
+	}
+}
+
+func TestPartClass(t *testing.T) {
+	for want, size := range map[int]int{0: 256, 1: 256, 256: 256, 257: 512, 1024: 1024, 1025: 2048, 128 << 10: 128 << 10, 128<<10 + 1: 160 << 10, 160 << 10: 160 << 10, 16 << 20: 160 << 10} {
+		class, got := partClass(want)
+		again, same := partClass(got)
+		if got != size || again != class || same != size || class < 0 || class >= partClasses {
+			t.Errorf("%d bytes: class %d, %d bytes, want %d; the class of these is %d, %d bytes", want, class, got, size, again, same)
+		}
 	}
 }
 

@@ -34,35 +34,43 @@ type assembly struct {
 // assemblies lends memory for messages that arrive in part. What is put back is not lent again before settle is called,
 // because events of the present input may still refer to it. Nil lends new memory and keeps none.
 type assemblies struct {
-	free  []*assembly // the last used last
-	bytes int         // of their buffers
+	free  [partClasses][]*assembly // by size, the last used last
+	bytes int                      // of their buffers
 	limbo []*assembly
 }
 
 // A visit of a ring under load ends a cut message with nearly every packet, and all of them rest until the next input; what is
 // kept beyond the windows of such a ring, and buffers beyond the largest message of a client, would be memory for nothing.
 const (
-	maxFreeAssemblies = 1024
-	maxFreeParts      = 2 << 20 // bytes
-	maxAssemblyBytes  = 160 << 10
+	maxFreeBytes     = 2 << 20
+	maxAssemblyBytes = 160 << 10
+	leastPartBits    = 8 // a buffer has at least 256 bytes
+	partClasses      = 11
 )
 
-// get lends an assembly for a message of want bytes. Buffers grow in powers of two, so that sizes which differ a little
-// share them.
+// partClass is the class of buffers for want bytes, and their size: a power of two, so that sizes which differ a little share them,
+// or the largest message of a client. What exceeds that grows as it comes: the length is only a claim so far.
+func partClass(want int) (class, size int) {
+	class = max(bits.Len(uint(max(want, 1)-1)), leastPartBits) - leastPartBits
+	if class >= partClasses-1 {
+		return partClasses - 1, maxAssemblyBytes
+	}
+	return class, 1 << (class + leastPartBits)
+}
+
+// get lends an assembly for a message of want bytes.
 func (s *assemblies) get(want int) *assembly {
+	class, size := partClass(want)
 	if s != nil {
-		for i := len(s.free) - 1; i >= 0; i-- {
-			if a := s.free[i]; cap(a.buf) >= want {
-				s.free[i] = s.free[len(s.free)-1]
-				s.free = s.free[:len(s.free)-1]
-				s.bytes -= cap(a.buf)
-				a.want = want
-				return a
-			}
+		if k := len(s.free[class]); k > 0 {
+			a := s.free[class][k-1]
+			s.free[class][k-1] = nil
+			s.free[class] = s.free[class][:k-1]
+			s.bytes -= cap(a.buf)
+			a.want = want
+			return a
 		}
 	}
-	// What exceeds the largest message of a client grows as it comes: the length is only a claim so far.
-	size := min(max(1<<bits.Len(uint(want)), 256), maxAssemblyBytes)
 	return &assembly{want: want, buf: make([]byte, 0, size)}
 }
 
@@ -72,27 +80,34 @@ func (s *assemblies) put(a *assembly) {
 	}
 }
 
-// settle makes what was put back available again. When there are too many, the oldest half goes, whose sizes may not occur
+// settle makes what was put back available again. When there is too much, the older half of each size goes: it may not occur
 // any more.
 func (s *assemblies) settle() {
 	for i, a := range s.limbo {
 		s.limbo[i] = nil
-		if cap(a.buf) > maxAssemblyBytes {
+		class, size := partClass(cap(a.buf))
+		if cap(a.buf) != size {
 			continue
 		}
 		a.buf = a.buf[:0]
-		s.free = append(s.free, a)
-		s.bytes += cap(a.buf)
-		if len(s.free) > maxFreeAssemblies || s.bytes > maxFreeParts {
-			for _, old := range s.free[:len(s.free)/2] {
-				s.bytes -= cap(old.buf)
-			}
-			n := copy(s.free, s.free[len(s.free)/2:])
-			clear(s.free[n:])
-			s.free = s.free[:n]
+		s.free[class] = append(s.free[class], a)
+		if s.bytes += size; s.bytes > maxFreeBytes {
+			s.halve()
 		}
 	}
 	s.limbo = s.limbo[:0]
+}
+
+func (s *assemblies) halve() {
+	for class, free := range s.free {
+		old := (len(free) + 1) / 2
+		for _, a := range free[:old] {
+			s.bytes -= cap(a.buf)
+		}
+		n := copy(free, free[old:])
+		clear(free[n:])
+		s.free[class] = free[:n]
+	}
 }
 
 func newCursor(r *ring.Machine, members int) cursor {
