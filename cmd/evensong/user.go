@@ -41,7 +41,8 @@ Environment: ` + envServer + `, ` + envUser + ` and ` + envPassword + ` stand fo
 ` + envCert + ` and ` + envKey + ` stand for --ca, --cert and --key where TLS is used.
 
 Exit status: 0 after q, the end of the input or Ctrl-C, 1 if the daemon cannot be reached or the session is lost, 2 for wrong
-use, 5 if the daemon refuses the session or, in a pipe, a request. What it refuses in a pipe goes to standard error.`,
+use and, in a pipe, for commands that could not be obeyed, 5 if the daemon refuses the session or, in a pipe, a request. What it
+refuses in a pipe goes to standard error.`,
 		Example: `  evensong user                        the daemon on this machine, as "user"
   evensong user -u alice -s 4803@db1   another machine, as "alice"
   evensong user -r                     under a name that the daemon invents

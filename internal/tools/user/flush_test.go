@@ -4,6 +4,7 @@ package user
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/netip"
 	"strings"
@@ -59,8 +60,8 @@ func TestFlush(t *testing.T) {
 	out.waitFor(t, "to a part of chat: #bob#d to #alice#d (agreed, type 0, 4 bytes): yes?")
 	io.WriteString(write, "d\np\ns chat other\nq\n")
 	out.waitFor(t, "0 messages are buffered\nusage: s GROUP - send one line")
-	if err := <-done; err != nil {
-		t.Error(err)
+	if exit, ok := errors.AsType[*ExitError](<-done); !ok || exit.Code != exitUsage { // of the command with two groups
+		t.Error(exit)
 	}
 	write.Close()
 }

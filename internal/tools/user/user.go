@@ -143,10 +143,14 @@ func (s *session) show(ev told) {
 	}
 }
 
-// refusals is the error of a session in a pipe that was refused something. There must be no receiver any more.
+// refusals is the error of a session in a pipe that was refused something, or told what cannot be: a script reads no text. There must be
+// no receiver any more.
 func (s *session) refusals() error {
-	if s.refused == 0 {
+	switch {
+	case s.refused == 0 && (s.mistakes == 0 || s.scr.interactive()):
 		return nil
+	case s.refused == 0:
+		return &ExitError{Code: exitUsage, Err: fmt.Errorf("%s could not be obeyed, as printed above", amount.Of(s.mistakes, "command"))}
 	}
 	return Refused(fmt.Errorf("the daemon refused %s", amount.Of(s.refused, "request")))
 }
@@ -210,6 +214,7 @@ type session struct {
 	receiver sync.WaitGroup
 	lost     chan error
 	refused  int // requests, in a pipe; belongs to whoever receives
+	mistakes int // commands that could not be obeyed; belongs to loop
 }
 
 // readLines reads a line each time it is asked to, because the prompt must be right when reading begins.
@@ -263,9 +268,8 @@ func (s *session) loop(ctx context.Context) error {
 		case err == nil:
 		case errors.Is(err, errQuit), errors.Is(err, io.EOF) && !errors.Is(err, client.ErrConnectionClosed):
 			return nil
-		case errors.Is(err, errLineTooLong):
-			s.scr.print(err.Error())
-		case isMistake(err):
+		case errors.Is(err, errLineTooLong), isMistake(err):
+			s.mistakes++
 			s.scr.print(err.Error())
 		default:
 			return err
@@ -420,7 +424,8 @@ func fillBurst(data []byte, n int) {
 
 func (s *session) receiveOne(ctx context.Context, _ []string) error {
 	if s.stop != nil {
-		return mistake("automatic receive is on, so events appear by themselves; d turns it off")
+		s.scr.print("automatic receive is on, so events appear by themselves; d turns it off")
+		return nil // what was asked for comes all the same
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

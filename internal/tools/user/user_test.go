@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"evensong/client"
+	"evensong/internal/tools/amount"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -135,8 +136,16 @@ func TestCommands(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeConn(tt.events...)
 			out, err := play(t, f, tt.script)
-			if err != nil {
-				t.Error(err)
+			mistakes := 0 // a script learns of them by the status
+			for _, text := range []string{"unknown command", "usage: ", "; nothing was sent", "the line is longer"} {
+				mistakes += strings.Count(out, text)
+			}
+			if tt.name == "help" {
+				mistakes = 0
+			}
+			exit, _ := errors.AsType[*ExitError](err)
+			if (err != nil) != (mistakes > 0) || err != nil && (exit == nil || exit.Code != exitUsage || err.Error() != amount.Of(mistakes, "command")+" could not be obeyed, as printed above") {
+				t.Errorf("%v, want status 2 for %d mistakes", err, mistakes)
 			}
 			if out != tt.out {
 				t.Errorf("printed %q, want %q", out, tt.out)
@@ -163,6 +172,7 @@ func TestRefusedInAPipe(t *testing.T) {
 		{"by hand", "d\ns chat\nhi\nr\nq\n", nil, true, "bye\n", message, "the daemon refused 1 request"},
 		{"not asked for", "d\ns chat\nhi\nq\n", nil, true, "bye\n", message, "the daemon refused 1 request"},
 		{"join", "j chat\nq\n", []client.Event{join}, false, "bye\n", "refused by the daemon's access rules: join to chat\n", "the daemon refused 1 request"},
+		{"and a mistake", "x\ns chat\nhi\nq\n", nil, true, "unknown command \"x\"; h shows the commands\nbye\n", message, "the daemon refused 1 request"},
 		{"what comes behind", "s #me#here\nhi\nq\n", nil, false, "#me#here to #me#here (safe, type 1, 2 bytes): hi\nbye\n", "", ""},
 	}
 	for _, tt := range tests {
@@ -272,7 +282,7 @@ func TestMistakesDoNotEndTheProgram(t *testing.T) {
 	f := newFakeConn()
 	f.refuse = &client.Error{Op: `join "a b"`, Code: client.ErrIllegalGroup}
 	out, err := play(t, f, "j a\nl a\nq\n")
-	if err != nil || !strings.Contains(out, "ILLEGAL_GROUP") || len(f.calls) != 2 {
+	if exit, _ := errors.AsType[*ExitError](err); exit == nil || exit.Code != exitUsage || !strings.Contains(out, "ILLEGAL_GROUP") || len(f.calls) != 2 {
 		t.Errorf("%q, %v, calls %v", out, err, f.calls)
 	}
 	f = newFakeConn()
