@@ -99,6 +99,9 @@ func checkDaemonName(s string) error {
 	return nil
 }
 
+// loopbackBroadcast is the one broadcast address of the loopback network, which is one subnet.
+var loopbackBroadcast = netip.AddrFrom4([4]byte{127, 255, 255, 255})
+
 // broadcastShape reports whether a looks like the broadcast address of a subnet of 8 or more host bits.
 func broadcastShape(a netip.Addr) bool { return a.Is4() && a.As4()[3] == 255 }
 

@@ -367,3 +367,16 @@ func TestLoad(t *testing.T) {
 		t.Errorf("bad file: %v", err)
 	}
 }
+
+// TestLoopbackBroadcast: an address of the loopback network that is no broadcast address there is told before the daemons say so.
+func TestLoopbackBroadcast(t *testing.T) {
+	for addr, want := range map[string]bool{"127.0.0.255": true, "127.255.255.255": false, "unicast": false} {
+		c, err := Parse("f", []byte("Spread_Segment "+addr+" {\n a 127.0.0.1\n b 127.0.0.2\n}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(fmt.Sprint(c.Warnings), "no broadcast address of the loopback network"); got != want {
+			t.Errorf("%s: %v", addr, c.Warnings)
+		}
+	}
+}

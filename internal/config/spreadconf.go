@@ -239,7 +239,12 @@ func (r *reader) segment(s *segmentNode) {
 	seg.Kind = segmentKind(r.cfg.Daemons, seg)
 	r.cfg.Segments = append(r.cfg.Segments, seg)
 	r.cfg.where.segments = append(r.cfg.where.segments, pos)
-	if seg.Kind == Broadcast && !broadcastShape(seg.Addr.Addr()) {
+	switch a := seg.Addr.Addr(); {
+	case seg.Kind != Broadcast:
+	case a.IsLoopback() && a != loopbackBroadcast:
+		r.report(Notice, pos, "this is as good as unicast, and the log and status say whom the address does not reach; write unicast, or 127.255.255.255, and they do not",
+			"%s is no broadcast address of the loopback network, so each daemon gets a copy of its own", a)
+	case !broadcastShape(a):
 		r.report(Notice, pos, "write unicast instead of the address to send to each daemon by itself",
 			"%s is used as the broadcast address of this segment", seg.Addr.Addr())
 	}

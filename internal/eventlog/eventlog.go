@@ -153,7 +153,7 @@ func open(path string) (*os.File, error) {
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
+		return nil, fmt.Errorf("open the log (EventLogFile, --log-file): %w", err)
 	}
 	return f, nil
 }

@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -56,6 +57,13 @@ func TestDurations(t *testing.T) {
 	l.Logger().Warn("not scheduled", "for", 7971*time.Millisecond)
 	if !strings.Contains(out.String(), `"for":"7.971s"`) {
 		t.Error(out.String())
+	}
+}
+
+// TestNoSuchPlace: the error names what says where the log is.
+func TestNoSuchPlace(t *testing.T) {
+	if _, err := Open(config.Log{File: filepath.Join(t.TempDir(), "none", "log")}, "tower", io.Discard); err == nil || !strings.Contains(err.Error(), "(EventLogFile, --log-file)") {
+		t.Errorf("%v", err)
 	}
 }
 
