@@ -145,6 +145,7 @@ func TestQueuedWorkIsNoStall(t *testing.T) {
 	h := start(t, local(LoopEpoll), &echo{})
 	do(t, h, func() {
 		l := h.core.shell.(*epollLoop)
+		h.core.start = h.core.start.Add(-time.Hour)
 		l.slept, l.parked = time.Second, true
 		l.dirty = append(l.dirty, &client{state: clientGone})
 		if _, err := l.sleep(0); err != nil {
