@@ -84,6 +84,11 @@ func TestDialFailures(t *testing.T) {
 			p.send([]byte("\x09IP PWORD "))
 			p.drain()
 		}, ErrAuth, "the daemon offers IP, PWORD, not NULL"},
+		{"an admin address", func(p *peer) {
+			io.ReadFull(p.nc, make([]byte, 5))
+			p.send([]byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"))
+			p.drain()
+		}, ErrConnectionClosed, "speaks HTTP"},
 		{"list too long", func(p *peer) {
 			io.ReadFull(p.nc, make([]byte, 5))
 			p.send([]byte{100})

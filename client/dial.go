@@ -3,6 +3,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -208,6 +209,9 @@ const maxHandshakeRead = 512
 // expect reads until parse has what it wants and removes that from pending.
 func (h *handshake) expect(parse func([]byte) (int, Code)) error {
 	for {
+		if bytes.HasPrefix(h.pending, []byte("HTTP/")) {
+			return &Error{Code: ErrConnectionClosed, Detail: "what answers there speaks HTTP, as the admin address of a daemon does; give the address for clients"}
+		}
 		n, code := parse(h.pending)
 		if code != 0 {
 			return &Error{Code: code, Detail: "refused by the daemon"}

@@ -96,6 +96,9 @@ func (e *UnreachableError) next(cause error) string {
 	if strings.Contains(cause.Error(), "server gave HTTP response to HTTPS client") { // net/http has no value for it
 		return "it speaks without TLS there: leave out --admin-tls and --admin-ca, or give it --admin-cert and --admin-key"
 	}
+	if strings.Contains(cause.Error(), "malformed HTTP") { // likewise
+		return "what answers there does not speak HTTP; the port for clients is not the admin address"
+	}
 	if strings.Contains(e.Address, "://") {
 		return "an admin address is HOST:PORT without a scheme, with --admin-tls for TLS, or the path of a socket"
 	}

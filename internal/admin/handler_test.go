@@ -3,6 +3,7 @@
 package admin
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -314,6 +315,25 @@ func TestClientErrors(t *testing.T) {
 	defer s.Close()
 	if _, err := NewClient(strings.TrimPrefix(s.URL, "http://"), DialOptions{}).Status(t.Context()); err == nil || !strings.Contains(err.Error(), "is it the admin address of a daemon?") {
 		t.Errorf("another server: %v", err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = http.ReadRequest(bufio.NewReader(nc)) // or the close would be a reset, which may overtake the answer
+			nc.Write([]byte{0xfb})                       // as a daemon refuses a client
+			nc.Close()
+		}
+	}()
+	if _, err := NewClient(l.Addr().String(), DialOptions{}).Status(t.Context()); err == nil || !strings.Contains(err.Error(), "the port for clients is not the admin address") {
+		t.Errorf("the port for clients: %v", err)
 	}
 }
 
