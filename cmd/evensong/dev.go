@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,6 +43,9 @@ Nothing is written to disk, and nothing but loopback is used.`,
 			o.For = seconds
 			o.RuntimeDir = os.Getenv(envRuntimeDir) // where the commands look, too
 			o.Color = colorful(cmd.OutOrStdout())
+			if exe, err := os.Executable(); err == nil {
+				o.Program = calledAs(exe)
+			}
 			o.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 			err := dev.Run(ctx, o, cmd.OutOrStdout())
 			switch {
@@ -55,4 +60,12 @@ Nothing is written to disk, and nothing but loopback is used.`,
 	cmd.Flags().DurationVar(&seconds, "for", 0, "end after this `DURATION` (default: run until Ctrl-C)")
 	cmd.Flags().IntVar(&o.Port, "port", 0, "TCP `PORT` of the first daemon (default: 4803, or a free one if that is taken)")
 	return cmd
+}
+
+// calledAs is how commands are called by somebody who has started this executable: go run puts it where nobody finds it again.
+func calledAs(exe string) string {
+	if strings.Contains(filepath.ToSlash(exe), "/go-build") {
+		return "go run ./cmd/evensong"
+	}
+	return "evensong"
 }

@@ -5,6 +5,7 @@
 package dev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type Options struct {
 	// RuntimeDir is where the admin sockets are. Empty: where the commands look for them.
 	RuntimeDir string
 	Log        *slog.Logger // what the daemons say of warnings and errors; nil: nowhere
+	// Program is how the commands it names are called. Empty: evensong.
+	Program string
 }
 
 // Group is where the conversation takes place.
@@ -62,9 +65,10 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 		p.say("", "  daemon %s   clients %s   daemons %s", names[i], h.ListenAddrs()[0], h.Addr())
 	}
 	addr := c.hosts[0].ListenAddrs()[0]
-	p.say("", "\nJoin in from another terminal:\n  evensong join -s %d@localhost %s\n", addr.Port(), Group)
+	program := cmp.Or(o.Program, "evensong")
+	p.say("", "\nJoin in from another terminal:\n  %s join -s %d@localhost %s\n", program, addr.Port(), Group)
 	if len(c.hosts[0].AdminAddrs()) > 0 {
-		p.say("", "Look at the daemons:\n  evensong status                 or: evensong status --admin a, evensong groups, evensong monitor partition a,b/c\n")
+		p.say("", "Look at the daemons:\n  %s status                 or, in its place: status --admin a, groups, monitor partition a,b/c\n", program)
 	}
 	if o.For == 0 {
 		p.say("", "Ctrl-C ends everything.\n")
