@@ -451,13 +451,15 @@ func (l *epollLoop) turn(events []unix.EpollEvent) error {
 	}
 	l.timers()
 	l.flush() // what the datagrams delivered goes out before new input comes in
-	for i := range events {
+	if clients {
+		if err := l.serveClients(); err != nil {
+			return err
+		}
+	}
+	for i := range events { // behind the clients, as those that have gone make room
 		if t := l.targets[events[i].Fd]; t.kind == targetListener {
 			l.accept(t.index)
 		}
-	}
-	if clients {
-		return l.serveClients()
 	}
 	return nil
 }
