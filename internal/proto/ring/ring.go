@@ -40,7 +40,8 @@ type Config struct {
 	PersonalWindow    int           // new packets per member and visit; default 40
 	GlobalWindow      int           // packets per rotation by all; default 160
 	AcceleratedWindow int           // packets sent after the token; default 20; at most PersonalWindow
-	Tune              int           // how far the personal window goes by itself, the others in proportion; zero: all stay
+	Tune              int           // how far the personal window goes by itself, and the accelerated one with it; zero: all stay
+	TuneGlobal        int           // the global window while Tune is in force; default GlobalWindow in proportion
 	MaxGap            int           // how far the newest packet may be ahead of the ring's aru, in packets; default 2048, at most MaxSpan/2
 	PacketBytes       int           // largest datagram; default 1472: an Ethernet frame
 	TokenTimeout      time.Duration // without a token or new data for this long, the ring is lost; default 250 ms
@@ -70,6 +71,7 @@ func (c Config) WithDefaults() Config {
 	def(&c.PersonalWindow, 40)
 	def(&c.GlobalWindow, max(160, c.PersonalWindow))
 	def(&c.AcceleratedWindow, min(20, c.PersonalWindow))
+	def(&c.TuneGlobal, c.GlobalWindow*c.Tune/c.PersonalWindow)
 	def(&c.MaxGap, 2048)
 	def(&c.PacketBytes, 1472)
 	if c.TokenTimeout == 0 {
@@ -108,7 +110,7 @@ func (c Config) Validate() error {
 	bad(c.GlobalWindow >= c.PersonalWindow, "window %d is below the personal window %d", c.GlobalWindow, c.PersonalWindow)
 	bad(c.AcceleratedWindow >= 0 && c.AcceleratedWindow <= c.PersonalWindow, "accelerated window %d: must be 0 to the personal window %d", c.AcceleratedWindow, c.PersonalWindow)
 	bad(c.Tune == 0 || c.Tune >= c.PersonalWindow, "tuning up to %d: must be 0 or at least the personal window %d", c.Tune, c.PersonalWindow)
-	bad(c.Tune == 0 || c.PersonalWindow <= 0 || c.GlobalWindow*c.Tune/c.PersonalWindow <= c.MaxGap, "tuning up to %d: the window of all would exceed the maximal gap %d", c.Tune, c.MaxGap)
+	bad(c.Tune == 0 || c.TuneGlobal >= c.Tune && c.TuneGlobal <= c.MaxGap, "tuning up to %d: the window of all, %d, must be at least that and at most the maximal gap %d", c.Tune, c.TuneGlobal, c.MaxGap)
 	bad(c.MaxGap >= c.GlobalWindow && c.MaxGap <= MaxSpan/2, "maximal gap %d: must be %d (the window) to %d", c.MaxGap, c.GlobalWindow, MaxSpan/2)
 	bad(c.PacketBytes >= 512 && c.PacketBytes <= packet.MaxDatagram, "packet size %d: must be 512 to %d bytes", c.PacketBytes, packet.MaxDatagram)
 	bad(c.TokenTimeout >= time.Millisecond, "token timeout %v: must be at least 1 ms", c.TokenTimeout)
