@@ -67,6 +67,13 @@ func (c *core) tick() { c.now = time.Since(c.start) }
 
 // perform does what the last input asked for. It calls no input itself.
 func (c *core) perform() {
+	c.performOne()
+	for c.m.HandUp(c.now, &c.fx) {
+		c.performOne()
+	}
+}
+
+func (c *core) performOne() {
 	fx := &c.fx
 	if len(fx.Sends) > 0 {
 		c.send(fx.Sends)

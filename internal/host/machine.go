@@ -41,6 +41,7 @@ type Machine interface {
 	// HandleWritten tells that so many bytes of the last Output were written. It asks for no datagrams, and leaves the bytes of
 	// those asked for by the input before as they are: the epoll loop may write to a client before it sends them.
 	HandleWritten(now time.Duration, id uint64, n int, fx *Effects)
+	HandUp(now time.Duration, fx *Effects) bool
 	HandleStored(now time.Duration, id uint64, err error, fx *Effects)
 	// Leave begins the orderly exit, which ends with Effects.Stopped.
 	Leave(now time.Duration, fx *Effects)

@@ -406,6 +406,9 @@ func (h *host) perform() {
 			h.closes = h.closes[:0]
 			continue
 		}
+		if h.node.HandUp(h.clock(), fx) {
+			continue
+		}
 		if len(h.outputs) == 0 {
 			break
 		}

@@ -30,7 +30,7 @@ func (m *Machine) HandleTLS(id uint64, cert string) {
 
 // RefuseTLS ends a connection whose TLS handshake has failed, for the reason why.
 func (m *Machine) RefuseTLS(now time.Duration, id uint64, why string, fx *Effects) {
-	m.order.Settle()
+	m.begin(now, fx)
 	c := m.conns[id]
 	if c == nil || c.closing {
 		return

@@ -20,7 +20,7 @@ const lastBytes = 2 * time.Second
 // HandleAccept takes a new client connection and returns the number that it has from now on; numbers are never used
 // twice. local says that it came by a Unix socket.
 func (m *Machine) HandleAccept(now time.Duration, local bool, remote netip.AddrPort, fx *Effects) uint64 {
-	m.order.Settle()
+	m.begin(now, fx)
 	m.lastID++
 	peer := remote.Addr()
 	if local {
@@ -50,7 +50,7 @@ func (m *Machine) HandleAccept(now time.Duration, local bool, remote netip.AddrP
 // HandleInput offers bytes that a client sent and returns how many were taken. If it took less than all, the rest must
 // be offered again, with what follows, when Effects.Resumes lists the connection, which should not be read until then.
 func (m *Machine) HandleInput(now time.Duration, id uint64, b []byte, fx *Effects) int {
-	m.order.Settle()
+	m.begin(now, fx)
 	c := m.conns[id]
 	if c == nil || c.closing {
 		return len(b)
@@ -114,7 +114,7 @@ func (m *Machine) resume(now time.Duration, fx *Effects) {
 // HandleEnd tells that a client will say no more, though it may still read: it gets what waits for it, then Effects.Closes
 // lists it.
 func (m *Machine) HandleEnd(now time.Duration, id uint64, fx *Effects) {
-	m.order.Settle()
+	m.begin(now, fx)
 	c := m.conns[id]
 	if c == nil || c.closing {
 		return
@@ -126,7 +126,7 @@ func (m *Machine) HandleEnd(now time.Duration, id uint64, fx *Effects) {
 
 // HandleClosed tells that a connection is gone, and that nobody takes what waits for it.
 func (m *Machine) HandleClosed(now time.Duration, id uint64, fx *Effects) {
-	m.order.Settle()
+	m.begin(now, fx)
 	c := m.conns[id]
 	if c == nil {
 		return

@@ -33,7 +33,7 @@ type listeners struct {
 // SetListeners says where clients can connect from here on, as "host:port"; none: nobody new shall come, because the daemon
 // drains. The others' clients learn it in order.
 func (m *Machine) SetListeners(now time.Duration, addrs []string, fx *Effects) {
-	m.order.Settle()
+	m.begin(now, fx)
 	m.announced = cutListeners(addrs)
 	if m.conf != nil && !m.groups.Exchanging() {
 		m.announce(true)

@@ -189,6 +189,7 @@ type Machine struct {
 	scope [][]byte // destinations of the message being submitted
 	slow  []slow
 	wake  bool // something was submitted
+	owing bool
 
 	refused bool // a request was given back to its sender
 }
@@ -248,14 +249,14 @@ func (m *Machine) Start(now time.Duration, fx *Effects) {
 
 // HandleDatagram handles a datagram of another daemon. b is borrowed, and writable until the call returns.
 func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects) {
-	m.order.Settle()
+	m.begin(now, fx)
 	m.order.HandleDatagram(now, from, b, &m.ofx)
 	m.finish(now, fx)
 }
 
 // HandleStored tells how a store has ended.
 func (m *Machine) HandleStored(now time.Duration, id uint64, err error, fx *Effects) {
-	m.order.Settle()
+	m.begin(now, fx)
 	seq := m.stores[id]
 	delete(m.stores, id)
 	m.order.HandleStored(now, id, seq, err, &m.ofx)
@@ -264,14 +265,14 @@ func (m *Machine) HandleStored(now time.Duration, id uint64, err error, fx *Effe
 
 // Leave begins an orderly leave, which ends with Effects.Stopped.
 func (m *Machine) Leave(now time.Duration, fx *Effects) {
-	m.order.Settle()
+	m.begin(now, fx)
 	m.order.Leave(now, &m.ofx)
 	m.finish(now, fx)
 }
 
 // Advance handles all timers due at now.
 func (m *Machine) Advance(now time.Duration, fx *Effects) {
-	m.order.Settle()
+	m.begin(now, fx)
 	if d := m.order.Deadline(); d != 0 && now >= d {
 		m.order.Advance(now, &m.ofx)
 	}
@@ -291,10 +292,36 @@ func (m *Machine) Deadline() time.Duration {
 // TokenNear reports whether what clients say now would only wait for a token that should be here in a moment.
 func (m *Machine) TokenNear(now time.Duration) bool { return m.order.TokenNear(now) }
 
+// begin is how every input begins.
+func (m *Machine) begin(now time.Duration, fx *Effects) {
+	if m.owing {
+		m.owing = false
+		m.finishAll(now, true, fx)
+	}
+	m.order.Settle()
+}
+
+// HandUp goes on with
+func (m *Machine) HandUp(now time.Duration, fx *Effects) bool {
+	if !m.owing {
+		return false
+	}
+	m.owing = false
+	m.finish(now, fx)
+	return true
+}
+
 // finish carries upwards what the order produced, and downwards what that brought about, until nothing is left.
-func (m *Machine) finish(now time.Duration, fx *Effects) {
+func (m *Machine) finish(now time.Duration, fx *Effects) { m.finishAll(now, false, fx) }
+
+func (m *Machine) finishAll(now time.Duration, all bool, fx *Effects) {
 	for {
 		m.rise(now, fx)
+		if !all && len(fx.Sends) > 0 && m.order.More() {
+			m.owing = true
+			m.unlist(fx)
+			return
+		}
 		if m.order.HandUp(&m.ofx) {
 			continue
 		}
@@ -310,6 +337,11 @@ func (m *Machine) finish(now time.Duration, fx *Effects) {
 		m.farewell(now, fx)
 	}
 	m.resume(now, fx)
+	m.unlist(fx)
+}
+
+// unlist lets connections be listed again in the Effects after these.
+func (m *Machine) unlist(fx *Effects) {
 	for _, id := range fx.Outputs {
 		if c := m.conns[id]; c != nil {
 			c.listed = false

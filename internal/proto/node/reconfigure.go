@@ -45,7 +45,7 @@ func (m *Machine) Reconfigure(now time.Duration, next Config, fx *Effects) error
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	m.order.Settle()
+	m.begin(now, fx)
 	m.order.Reconfigure(now, next.Ring, next.Membership, &m.ofx)
 	blocked := m.blocking()
 	m.cfg = next
@@ -85,7 +85,7 @@ func (m *Machine) SetPeers(now time.Duration, peers []netip.AddrPort, fx *Effect
 	if err := m.order.CheckConfig(next.Ring, next.Membership); err != nil {
 		return false, err
 	}
-	m.order.Settle()
+	m.begin(now, fx)
 	m.order.Reconfigure(now, next.Ring, next.Membership, &m.ofx)
 	m.cfg.Peers, m.cfg.Membership = next.Peers, next.Membership
 	m.finish(now, fx)

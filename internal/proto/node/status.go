@@ -182,7 +182,7 @@ func (m *Machine) SlowSessions(limit int) []SessionStatus {
 
 // CloseSession ends a client's session on an operator's wish. It reports whether there was one with this number.
 func (m *Machine) CloseSession(now time.Duration, id uint64, fx *Effects) bool {
-	m.order.Settle()
+	m.begin(now, fx)
 	c := m.conns[id]
 	if c == nil || c.closing {
 		return false
@@ -196,14 +196,14 @@ func (m *Machine) CloseSession(now time.Duration, id uint64, fx *Effects) bool {
 // Partition cuts off, until the time until, the daemons that are in another component than this one; see
 // order.Machine.Partition.
 func (m *Machine) Partition(now, until time.Duration, components map[string]int, fx *Effects) {
-	m.order.Settle()
+	m.begin(now, fx)
 	m.order.Partition(now, until, components, &m.ofx)
 	m.finish(now, fx)
 }
 
 // Heal ends a partition before its time.
 func (m *Machine) Heal(now time.Duration, fx *Effects) {
-	m.order.Settle()
+	m.begin(now, fx)
 	m.order.Heal(now, &m.ofx)
 	m.finish(now, fx)
 }

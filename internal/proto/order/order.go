@@ -149,6 +149,7 @@ type Machine struct {
 	pace       membership.Pace // by which the rings turn
 	nothing    rebroadcast
 
+	visited bool
 	more bool // the data of this input has made more deliverable than was handed up: HandUp
 
 	leaving      bool
@@ -211,7 +212,8 @@ func (m *Machine) Start(now time.Duration, fx *Effects) {
 func (m *Machine) Settle() {
 	m.pool.Settle()
 	m.parts.settle()
-	m.more = false
+	if m.more { panic("more left") }
+	m.more, m.visited = false, false
 }
 
 // HandleDatagram handles one packet of another daemon. b is borrowed, and writable until the call returns.
@@ -321,8 +323,15 @@ func (m *Machine) HandUp(fx *Effects) bool {
 	}
 	m.parts.settle()
 	m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), fx)
+	if !m.more && m.visited {
+		m.visited = false
+		m.ring.Discard(min(m.cursor.pos, m.ring.Stable()))
+	}
 	return true
 }
+
+// More reports whether HandUp has something to do.
+func (m *Machine) More() bool { return m.more }
 
 func (m *Machine) handleToken(now time.Duration, body []byte, fx *Effects) {
 	t := &m.token
@@ -390,6 +399,10 @@ func (m *Machine) visit(now time.Duration, r *ring.Machine, fx *Effects) {
 			m.deliver(&m.next.cursor, 0, fx)
 			r.Discard(min(m.next.cursor.pos, r.Stable())) // everybody has unwrapped these; there may be more than a ring stores
 		} else if r == m.ring {
+			if r.Gone() {
+				m.more, m.visited = true, true
+				return
+			}
 			m.deliver(&m.cursor, r.Stable(), fx)
 			r.Discard(min(m.cursor.pos, r.Stable()))
 			if m.cursor.pos < r.ARU() && r.Release() {
@@ -462,6 +475,9 @@ func (m *Machine) finish(now time.Duration, fx *Effects) {
 		m.mfx = membership.Effects{}
 		if len(e.Sends)+len(e.Stores)+len(e.Steps)+len(e.Notes) == 0 {
 			break
+		}
+		for m.more && len(e.Steps) > 0 {
+			m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), fx)
 		}
 		fx.Sends = append(fx.Sends, e.Sends...)
 		for _, s := range e.Stores {

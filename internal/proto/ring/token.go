@@ -10,6 +10,9 @@ import (
 	"evensong/internal/proto/seq"
 )
 
+// systemPiece is how many bytes of packets the system takes as one piece where it can.
+const systemPiece = 65535
+
 // Verdict is what Accept makes of a token.
 type Verdict uint8
 
@@ -177,6 +180,9 @@ func (m *Machine) Pass(now time.Duration) bool {
 // Passing reports whether Pass would return true.
 func (m *Machine) Passing() bool { return m.self && m.phase != Lost }
 
+// Gone reports whether the token has been sent to another member.
+func (m *Machine) Gone() bool { return m.n > 1 && !m.held && !m.waiting }
+
 // PassVerdict is Accept for the token of a ring of one, after Pass.
 func (m *Machine) PassVerdict(now time.Duration) Verdict { return m.judge(now) }
 
@@ -277,7 +283,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		return
 	}
 	before := sent // with the windows of this visit
-	if !m.noAccel {
+	if !m.noAccel && sent > systemPiece/m.cfg.PacketBytes {
 		before -= min(m.flow.accelerated, sent)
 	}
 	m.sealNew(fx.Sends[first:], before)
