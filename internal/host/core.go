@@ -53,6 +53,8 @@ type core struct {
 
 	sealing sealing
 
+	stored int // datagrams since deliveries were handed up
+
 	dropsError, dropsFull uint64 // what is logged of the transport's drops
 	runsRefused           bool   // that there are such runs is logged
 
@@ -65,14 +67,25 @@ type core struct {
 // tick looks at the clock.
 func (c *core) tick() { c.now = time.Since(c.start) }
 
-// perform does what the last input asked for. It calls no input itself.
+// perform does what the last input asked for, and what follows from it.
 func (c *core) perform() {
 	c.performOne()
+	c.handUp()
+}
+
+// storedAtOnce is how many datagrams may come before what they made deliverable is handed up: 48 KB of packets, which stay in the
+// processor's caches.
+const storedAtOnce = 32
+
+// handUp has the machine hand up what datagrams have made deliverable.
+func (c *core) handUp() {
+	c.stored = 0
 	for c.m.HandUp(c.now, &c.fx) {
 		c.performOne()
 	}
 }
 
+// performOne does what the last input asked for. It calls no input itself.
 func (c *core) performOne() {
 	fx := &c.fx
 	if len(fx.Sends) > 0 {

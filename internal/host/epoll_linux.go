@@ -548,6 +548,7 @@ func (l *epollLoop) receive(first, batches int) error {
 			l.tick()
 		}
 	}
+	l.handUp()
 	return nil
 }
 

@@ -96,6 +96,8 @@ func (e *echo) Start(now time.Duration, fx *Effects) {
 	fx.Notes = append(fx.Notes, evs.Note{Level: evs.Info, Text: "started", Attrs: []evs.Attr{{Key: "proc", Value: "echo"}}})
 }
 
+func (e *echo) HandUp(time.Duration, *Effects) bool { return false }
+
 func (e *echo) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects) {
 	e.tick(now)
 	e.pings++

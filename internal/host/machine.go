@@ -13,7 +13,7 @@ import (
 // now is the time since the host's start and never goes back. Each input appends to fx what must now be done.
 type Machine interface {
 	Start(now time.Duration, fx *Effects)
-	// HandleDatagram borrows b, which is writable, until it returns.
+	// HandleDatagram borrows b, which is writable, until it returns. What it makes deliverable is left to HandUp.
 	HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects)
 	// HandleAccept opens a session and returns its number, which is never zero; local says that it came through a Unix
 	// socket.
@@ -41,6 +41,8 @@ type Machine interface {
 	// HandleWritten tells that so many bytes of the last Output were written. It asks for no datagrams, and leaves the bytes of
 	// those asked for by the input before as they are: the epoll loop may write to a client before it sends them.
 	HandleWritten(now time.Duration, id uint64, n int, fx *Effects)
+	// HandUp goes on with what inputs have made deliverable and reports whether there was anything. It is called until there is not, each
+	// time after what Effects asked for was done; datagrams may come before. All other inputs begin with what is left.
 	HandUp(now time.Duration, fx *Effects) bool
 	HandleStored(now time.Duration, id uint64, err error, fx *Effects)
 	// Leave begins the orderly exit, which ends with Effects.Stopped.

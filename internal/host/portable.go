@@ -332,9 +332,11 @@ func (l *portableLoop) drainDatagrams() {
 		case d := <-l.udp:
 			l.datagram(d)
 		default:
+			l.handUp()
 			return
 		}
 	}
+	l.handUp()
 }
 
 func (l *portableLoop) datagram(d datagram) {

@@ -71,7 +71,7 @@ func (c *core) send(sends []packet.Send) {
 	clear(s.sends)
 }
 
-// handleDatagram opens a datagram and gives it to the machine.
+// handleDatagram opens a datagram and gives it to the machine. What it makes deliverable is handed up by handUp, which must follow.
 func (c *core) handleDatagram(from netip.AddrPort, b []byte) {
 	if c.sealing.box != nil {
 		if b = c.open(from, b); b == nil {
@@ -83,7 +83,10 @@ func (c *core) handleDatagram(from netip.AddrPort, b []byte) {
 		return
 	}
 	c.m.HandleDatagram(c.now, from, b, &c.fx)
-	c.perform()
+	c.performOne()
+	if c.stored++; c.stored >= storedAtOnce {
+		c.handUp()
+	}
 }
 
 // open is the packet in a sealed datagram, or nil.

@@ -172,6 +172,14 @@ func (cn *conn) armRead() {
 	}
 }
 
+// hasten ends the client's slowness: it reads what has come, although it meant to take its time.
+func (c *client) hasten() {
+	if c.slow = 0; c.conn != nil && c.conn.readArmed {
+		c.conn.readArmed = false // the later event finds nothing to read
+		c.conn.armRead()
+	}
+}
+
 // readDue lets the client read.
 func (cn *conn) readDue() {
 	cn.readArmed = false

@@ -37,6 +37,7 @@ type host struct {
 	died    time.Duration // end of the last
 	mumbles time.Duration // until then all that it sends is late
 	paused  bool
+	busy    bool         // what the datagram under way makes deliverable is handed up a moment later
 	conf    []evs.ProcID // members of the last regular configuration
 	confID  evs.RingID
 	count   int // regular configurations installed in this life
@@ -289,7 +290,23 @@ func (h *host) datagram(d *datagram) {
 	h.fx.Reset()
 	h.node.HandleDatagram(h.clock(), address(int(d.from)), d.buf, &h.fx)
 	h.w.net.release(d)
+	if h.busy = h.w.chance(0.2); h.busy {
+		h.w.events.push(event{at: h.w.now + h.w.between(0, 60*time.Microsecond), kind: evHandUp, a: int32(h.i), b: int32(h.life)})
+	}
 	h.perform()
+	h.busy = false
+}
+
+// handUp goes on with what the datagrams of a life of the daemon have made deliverable.
+func (h *host) handUp(life int) {
+	switch {
+	case h.node == nil || life != h.life:
+	case h.paused:
+		h.w.events.push(event{at: h.w.now + time.Millisecond, kind: evHandUp, a: int32(h.i), b: int32(life)})
+	default:
+		h.fx.Reset()
+		h.perform()
+	}
 }
 
 // timer lets the node do what is due. at is the time of the event; zero: look anyway.
@@ -406,7 +423,7 @@ func (h *host) perform() {
 			h.closes = h.closes[:0]
 			continue
 		}
-		if h.node.HandUp(h.clock(), fx) {
+		if !h.busy && h.node.HandUp(h.clock(), fx) {
 			continue
 		}
 		if len(h.outputs) == 0 {
@@ -471,5 +488,6 @@ func (h *host) watch(t *evs.Trace) {
 
 // ringDefaults are the timers of a world.
 func ringDefaults(tokenTimeout time.Duration) ring.Config {
-	return ring.Config{TokenTimeout: tokenTimeout}.WithDefaults()
+	// Visits are short here, and the interesting ones have packets behind the token.
+	return ring.Config{TokenTimeout: tokenTimeout, WholeVisit: 1}.WithDefaults()
 }

@@ -203,6 +203,9 @@ func (w *World) vary(q *Quality) {
 		}
 	}
 	if w.chance(0.3) {
+		r.WholeVisit = 65535
+	}
+	if w.chance(0.3) {
 		r.PacketBytes = 512 + w.rnd.IntN(8500)
 	}
 	if w.chance(0.2) {

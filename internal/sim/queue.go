@@ -10,6 +10,7 @@ type eventKind uint8
 const (
 	evDatagram   eventKind = iota + 1 // dgram arrives at host a
 	evTimer                           // host a's Advance
+	evHandUp                          // host a, life b, has time for what datagrams made deliverable
 	evStored                          // a store of host a, life b, number n has ended
 	evInput                           // bytes of connection c reach its daemon
 	evReadable                        // bytes of connection c reach its client

@@ -65,7 +65,7 @@ func TestSchedules(t *testing.T) {
 // TestPressure: the profile of slow readers brings about all that can happen to one, so that the rules, GRP-16 above all, are
 // judged over it.
 func TestPressure(t *testing.T) {
-	s, err := RunBatch(context.Background(), Batch{Seed: 100, Schedules: 20, Profile: "pressure", Each: func(r *Result) {
+	s, err := RunBatch(context.Background(), Batch{Seed: 100, Schedules: 60, Profile: "pressure", Each: func(r *Result) {
 		if r.Failed() {
 			failed(t, r)
 		}

@@ -220,7 +220,7 @@ func (w *World) converge(rule string, part []int) bool {
 	w.over, w.traps = true, nil
 	w.net.now = w.net.base
 	for _, c := range w.clients {
-		c.slow = 0
+		c.hasten()
 	}
 	from := w.now
 	w.stats.Settled++

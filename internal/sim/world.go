@@ -118,6 +118,8 @@ func (w *World) dispatch(e *event) {
 		w.hosts[e.a].arrive(e.dgram)
 	case evTimer:
 		w.hosts[e.a].timer(e.at)
+	case evHandUp:
+		w.hosts[e.a].handUp(int(e.b))
 	case evStored:
 		w.hosts[e.a].stored(int(e.b), e.n)
 	case evInput:

@@ -37,7 +37,7 @@ func (m *Machine) RefuseTLS(now time.Duration, id uint64, why string, fx *Effect
 	}
 	c.session.RefuseTLS(now, why, &m.sfx)
 	m.perform(now, c, fx)
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 }
 
 // setSessions replaces the configuration of sessions, see session.Machine.Reconfigure for those that are here.

@@ -43,7 +43,7 @@ func (m *Machine) HandleAccept(now time.Duration, local bool, remote netip.AddrP
 		m.perform(now, c, fx)
 	}
 	m.arm(c, c.session.Deadline())
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 	return c.id
 }
 
@@ -81,7 +81,7 @@ func (m *Machine) HandleInput(now time.Duration, id uint64, b []byte, fx *Effect
 		m.stats.InputStalls++
 	}
 	m.arm(c, c.session.Deadline())
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 	return taken
 }
 
@@ -121,7 +121,7 @@ func (m *Machine) HandleEnd(now time.Duration, id uint64, fx *Effects) {
 	}
 	c.session.HandleClosed(now, &m.sfx)
 	m.perform(now, c, fx)
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 }
 
 // HandleClosed tells that a connection is gone, and that nobody takes what waits for it.
@@ -138,7 +138,7 @@ func (m *Machine) HandleClosed(now time.Duration, id uint64, fx *Effects) {
 	if m.conns[id] != nil {
 		m.forget(c)
 	}
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 }
 
 // Output appends to dst what must be written to a connection next, at most max slices. They stay valid until

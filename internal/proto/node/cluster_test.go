@@ -118,6 +118,9 @@ func (c *cluster) after(i int) {
 			k := n.conns[id]
 			k.rest = k.rest[n.m.HandleInput(c.now, id, k.rest, &n.fx):]
 		}
+		if n.m.HandUp(c.now, &n.fx) {
+			continue
+		}
 		if len(resumes)+len(n.fx.Resumes) == 0 && len(n.fx.Sends)+len(n.fx.Outputs)+len(n.fx.Closes) == 0 {
 			return
 		}

@@ -38,7 +38,7 @@ func (m *Machine) SetListeners(now time.Duration, addrs []string, fx *Effects) {
 	if m.conf != nil && !m.groups.Exchanging() {
 		m.announce(true)
 	}
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 }
 
 func cutListeners(addrs []string) (list []string) {

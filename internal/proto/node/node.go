@@ -189,7 +189,7 @@ type Machine struct {
 	scope [][]byte // destinations of the message being submitted
 	slow  []slow
 	wake  bool // something was submitted
-	owing bool
+	owing bool // deliveries were put off
 
 	refused bool // a request was given back to its sender
 }
@@ -244,14 +244,15 @@ func New(cfg Config, rnd *rand.Rand, now time.Duration) (*Machine, error) {
 // Start brings the daemon up.
 func (m *Machine) Start(now time.Duration, fx *Effects) {
 	m.order.Start(now, &m.ofx)
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 }
 
-// HandleDatagram handles a datagram of another daemon. b is borrowed, and writable until the call returns.
+// HandleDatagram handles a datagram of another daemon. b is borrowed, and writable until the call returns. What it makes deliverable
+// is left to HandUp.
 func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects) {
-	m.begin(now, fx)
+	m.order.Settle()
 	m.order.HandleDatagram(now, from, b, &m.ofx)
-	m.finish(now, fx)
+	m.finish(now, always, fx)
 }
 
 // HandleStored tells how a store has ended.
@@ -260,14 +261,14 @@ func (m *Machine) HandleStored(now time.Duration, id uint64, err error, fx *Effe
 	seq := m.stores[id]
 	delete(m.stores, id)
 	m.order.HandleStored(now, id, seq, err, &m.ofx)
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 }
 
 // Leave begins an orderly leave, which ends with Effects.Stopped.
 func (m *Machine) Leave(now time.Duration, fx *Effects) {
 	m.begin(now, fx)
 	m.order.Leave(now, &m.ofx)
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 }
 
 // Advance handles all timers due at now.
@@ -277,7 +278,7 @@ func (m *Machine) Advance(now time.Duration, fx *Effects) {
 		m.order.Advance(now, &m.ofx)
 	}
 	m.advanceSessions(now, fx)
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 }
 
 // Deadline is when Advance must be called; zero if never.
@@ -292,32 +293,41 @@ func (m *Machine) Deadline() time.Duration {
 // TokenNear reports whether what clients say now would only wait for a token that should be here in a moment.
 func (m *Machine) TokenNear(now time.Duration) bool { return m.order.TokenNear(now) }
 
-// begin is how every input begins.
+// begin begins an input that must not come between datagrams and what they have made deliverable.
 func (m *Machine) begin(now time.Duration, fx *Effects) {
 	if m.owing {
 		m.owing = false
-		m.finishAll(now, true, fx)
+		m.finish(now, never, fx)
 	}
 	m.order.Settle()
 }
 
-// HandUp goes on with
+// HandUp goes on with what earlier inputs have made deliverable, and reports whether there was something. The owner calls it until there is
+// not, each time after it has done what the Effects before asked for, so that datagrams do not wait for deliveries: the token above all. It
+// may handle a few more datagrams first. Every other input begins with what was left.
 func (m *Machine) HandUp(now time.Duration, fx *Effects) bool {
 	if !m.owing {
 		return false
 	}
 	m.owing = false
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 	return true
 }
 
-// finish carries upwards what the order produced, and downwards what that brought about, until nothing is left.
-func (m *Machine) finish(now time.Duration, fx *Effects) { m.finishAll(now, false, fx) }
+// putOff says when deliveries are left to HandUp.
+type putOff uint8
 
-func (m *Machine) finishAll(now time.Duration, all bool, fx *Effects) {
+const (
+	never    putOff = iota
+	forSends        // while Effects has something to send, which goes first
+	always
+)
+
+// finish carries upwards what the order produced, and downwards what that brought about, until nothing is left or the rest is put off.
+func (m *Machine) finish(now time.Duration, when putOff, fx *Effects) {
 	for {
 		m.rise(now, fx)
-		if !all && len(fx.Sends) > 0 && m.order.More() {
+		if m.order.More() && (when == always || when == forSends && len(fx.Sends) > 0) {
 			m.owing = true
 			m.unlist(fx)
 			return

@@ -51,7 +51,7 @@ func (m *Machine) Reconfigure(now time.Duration, next Config, fx *Effects) error
 	m.cfg = next
 	m.setSessions(new(next.Session))
 	m.pressureChanged(now, blocked)
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 	return nil
 }
 
@@ -88,7 +88,7 @@ func (m *Machine) SetPeers(now time.Duration, peers []netip.AddrPort, fx *Effect
 	m.begin(now, fx)
 	m.order.Reconfigure(now, next.Ring, next.Membership, &m.ofx)
 	m.cfg.Peers, m.cfg.Membership = next.Peers, next.Membership
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 	return true, nil
 }
 

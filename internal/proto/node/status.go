@@ -189,7 +189,7 @@ func (m *Machine) CloseSession(now time.Duration, id uint64, fx *Effects) bool {
 	}
 	c.session.Close(now, session.ReasonEvicted, &m.sfx)
 	m.perform(now, c, fx)
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 	return true
 }
 
@@ -198,12 +198,12 @@ func (m *Machine) CloseSession(now time.Duration, id uint64, fx *Effects) bool {
 func (m *Machine) Partition(now, until time.Duration, components map[string]int, fx *Effects) {
 	m.begin(now, fx)
 	m.order.Partition(now, until, components, &m.ofx)
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 }
 
 // Heal ends a partition before its time.
 func (m *Machine) Heal(now time.Duration, fx *Effects) {
 	m.begin(now, fx)
 	m.order.Heal(now, &m.ofx)
-	m.finish(now, fx)
+	m.finish(now, forSends, fx)
 }

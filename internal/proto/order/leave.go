@@ -42,6 +42,7 @@ func (m *Machine) maybeLeave(now time.Duration, fx *Effects) {
 	if m.membership.State() != membership.StateLeft {
 		return
 	}
+	m.handUpAll(fx)
 	m.stopped = true
 	if m.cfg.Trace {
 		m.trace(fx, evs.Trace{Kind: evs.TraceStop})

@@ -149,8 +149,8 @@ type Machine struct {
 	pace       membership.Pace // by which the rings turn
 	nothing    rebroadcast
 
-	visited bool
-	more bool // the data of this input has made more deliverable than was handed up: HandUp
+	more bool // there may be something to hand up: HandUp
+	trim bool // a visit has moved the stable line: when all is handed up, packets can go
 
 	leaving      bool
 	leaveAt      time.Duration // give up waiting
@@ -212,8 +212,6 @@ func (m *Machine) Start(now time.Duration, fx *Effects) {
 func (m *Machine) Settle() {
 	m.pool.Settle()
 	m.parts.settle()
-	if m.more { panic("more left") }
-	m.more, m.visited = false, false
 }
 
 // HandleDatagram handles one packet of another daemon. b is borrowed, and writable until the call returns.
@@ -305,8 +303,8 @@ func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 			return
 		}
 		m.stats.Received++
-		m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), fx)
-		if m.backlog.open && m.ring.Phase() == ring.Operational && d.Seq > m.cursor.pos+1 {
+		m.more = m.more || d.Seq <= m.ring.ARU()
+		if m.backlog.open && m.ring.Phase() == ring.Operational && d.Seq > m.ring.ARU() {
 			m.deliverEarly(&m.cursor, m.ring.Packet(d.Seq), fx)
 		}
 	default:
@@ -314,24 +312,35 @@ func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 	}
 }
 
-// HandUp goes on with what the data of the present input made deliverable, and reports whether there was anything left. The owner
-// calls it until there is not, each time when nothing refers to the events before. When a gap closes, hundreds of messages follow:
-// put together all at once they would have left the processor's caches when somebody looks at them.
+// HandUp hands up a portion of what data and visits have made deliverable, and reports whether there was anything left. The owner
+// calls it, each time when nothing refers to the events before, until there is not; datagrams may come in between, all other inputs must
+// wait. So what an input has to send is known before anything that it makes deliverable, which may be hundreds of messages, is
+// looked at; and put together all at once those would have left the processor's caches when somebody reads them.
 func (m *Machine) HandUp(fx *Effects) bool {
 	if !m.more {
 		return false
 	}
 	m.parts.settle()
-	m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), fx)
-	if !m.more && m.visited {
-		m.visited = false
-		m.ring.Discard(min(m.cursor.pos, m.ring.Stable()))
-	}
+	m.handUp(fx)
 	return true
 }
 
-// More reports whether HandUp has something to do.
+// More reports whether HandUp would return true.
 func (m *Machine) More() bool { return m.more }
+
+func (m *Machine) handUp(fx *Effects) {
+	if m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), fx); !m.more && m.trim {
+		m.trim = false
+		m.ring.Discard(min(m.cursor.pos, m.ring.Stable()))
+	}
+}
+
+// handUpAll is HandUp for everything, before something that must come behind it.
+func (m *Machine) handUpAll(fx *Effects) {
+	for m.more {
+		m.handUp(fx)
+	}
+}
 
 func (m *Machine) handleToken(now time.Duration, body []byte, fx *Effects) {
 	t := &m.token
@@ -377,7 +386,8 @@ func (m *Machine) accepted(now time.Duration, r *ring.Machine, verdict ring.Verd
 	}
 }
 
-// visit lets ring r, which has the token, do its part, and hands up what has become deliverable by it.
+// visit lets ring r, which has the token, do its part. What has become deliverable by it is handed up at once if the token stays, and
+// else by HandUp.
 func (m *Machine) visit(now time.Duration, r *ring.Machine, fx *Effects) {
 	// A ring of one has its token back at once; after a few rounds other inputs get their turn.
 	for round := 1; ; round++ {
@@ -399,8 +409,8 @@ func (m *Machine) visit(now time.Duration, r *ring.Machine, fx *Effects) {
 			m.deliver(&m.next.cursor, 0, fx)
 			r.Discard(min(m.next.cursor.pos, r.Stable())) // everybody has unwrapped these; there may be more than a ring stores
 		} else if r == m.ring {
-			if r.Gone() {
-				m.more, m.visited = true, true
+			if r.Away() { // and goes before what it has made deliverable
+				m.more, m.trim = true, true
 				return
 			}
 			m.deliver(&m.cursor, r.Stable(), fx)
@@ -476,8 +486,8 @@ func (m *Machine) finish(now time.Duration, fx *Effects) {
 		if len(e.Sends)+len(e.Stores)+len(e.Steps)+len(e.Notes) == 0 {
 			break
 		}
-		for m.more && len(e.Steps) > 0 {
-			m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), fx)
+		if len(e.Steps) > 0 {
+			m.handUpAll(fx) // in the configuration that it belongs to
 		}
 		fx.Sends = append(fx.Sends, e.Sends...)
 		for _, s := range e.Stores {

@@ -57,7 +57,7 @@ func newTeam(t *testing.T, packetBytes ...int) *team {
 	for i, n := range packetBytes {
 		cfg := Config{
 			Me: evs.ProcID{Rank: uint16(i), Name: fmt.Sprintf("d%d", i), Inc: evs.Incarnation(100 + i)}, Cluster: "team",
-			Ring: ring.Config{PacketBytes: n}, Membership: membership.Config{Peers: peers, Accelerated: true},
+			Ring: ring.Config{PacketBytes: n, WholeVisit: 1}, Membership: membership.Config{Peers: peers, Accelerated: true},
 		}
 		m, err := New(cfg, rand.New(rand.NewPCG(1, uint64(i))), 0)
 		if err != nil {
@@ -109,6 +109,9 @@ func (w *team) after(i int) {
 	if err := p.m.CheckInvariants(); err != nil {
 		w.t.Fatalf("daemon %d: %v", i, err)
 	}
+	if p.m.HandUp(&p.fx) {
+		w.after(i)
+	}
 }
 
 func (w *team) pass(d time.Duration) {
@@ -135,8 +138,7 @@ func (w *team) pass(d time.Duration) {
 			if p := w.players[who]; !p.dead {
 				p.m.Settle()
 				p.m.HandleDatagram(w.now, teamAddr(d.from), d.b, &p.fx)
-				for w.after(who); p.m.HandUp(&p.fx); w.after(who) {
-				}
+				w.after(who)
 			}
 			continue
 		}

@@ -40,6 +40,7 @@ type Config struct {
 	PersonalWindow    int           // new packets per member and visit; default 40
 	GlobalWindow      int           // packets per rotation by all; default 160
 	AcceleratedWindow int           // packets sent after the token; default 20; at most PersonalWindow
+	WholeVisit        int           // packets of a visit that may be so many bytes together all go before the token; default 65535: what the system takes as one piece
 	Tune              int           // how far the personal window goes by itself, and the accelerated one with it; zero: all stay
 	TuneGlobal        int           // the global window while Tune is in force; default GlobalWindow in proportion
 	MaxGap            int           // how far the newest packet may be ahead of the ring's aru, in packets; default 2048, at most MaxSpan/2
@@ -71,6 +72,7 @@ func (c Config) WithDefaults() Config {
 	def(&c.PersonalWindow, 40)
 	def(&c.GlobalWindow, max(160, c.PersonalWindow))
 	def(&c.AcceleratedWindow, min(20, c.PersonalWindow))
+	def(&c.WholeVisit, 65535)
 	def(&c.TuneGlobal, c.GlobalWindow*c.Tune/c.PersonalWindow)
 	def(&c.MaxGap, 2048)
 	def(&c.PacketBytes, 1472)
@@ -113,6 +115,7 @@ func (c Config) Validate() error {
 	bad(c.Tune == 0 || c.TuneGlobal >= c.Tune && c.TuneGlobal <= c.MaxGap, "tuning up to %d: the window of all, %d, must be at least that and at most the maximal gap %d", c.Tune, c.TuneGlobal, c.MaxGap)
 	bad(c.MaxGap >= c.GlobalWindow && c.MaxGap <= MaxSpan/2, "maximal gap %d: must be %d (the window) to %d", c.MaxGap, c.GlobalWindow, MaxSpan/2)
 	bad(c.PacketBytes >= 512 && c.PacketBytes <= packet.MaxDatagram, "packet size %d: must be 512 to %d bytes", c.PacketBytes, packet.MaxDatagram)
+	bad(c.WholeVisit > 0, "visits of %d bytes before the token: must be positive", c.WholeVisit)
 	bad(c.TokenTimeout >= time.Millisecond, "token timeout %v: must be at least 1 ms", c.TokenTimeout)
 	bad(2*c.TokenRetransmit <= c.TokenTimeout, "token retransmission %v: must be at most half the token timeout %v", c.TokenRetransmit, c.TokenTimeout)
 	bad(c.Hold > 0 && 2*c.Hold <= c.TokenTimeout, "hold time %v: must be positive and at most half the token timeout %v, or a lost token ends an idle ring", c.Hold, c.TokenTimeout)

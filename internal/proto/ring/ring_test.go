@@ -75,6 +75,9 @@ type flight struct {
 
 func newNet(t *testing.T, seed uint64, n int, cfg Config, accelerated bool) *net {
 	w := &net{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), cluster: "test", tokens: map[uint64]int{}}
+	if cfg.WholeVisit == 0 {
+		cfg.WholeVisit = 1 // visits here are short, and shall have packets behind the token
+	}
 	cfg = cfg.WithDefaults()
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)

@@ -10,9 +10,6 @@ import (
 	"evensong/internal/proto/seq"
 )
 
-// systemPiece is how many bytes of packets the system takes as one piece where it can.
-const systemPiece = 65535
-
 // Verdict is what Accept makes of a token.
 type Verdict uint8
 
@@ -180,8 +177,8 @@ func (m *Machine) Pass(now time.Duration) bool {
 // Passing reports whether Pass would return true.
 func (m *Machine) Passing() bool { return m.self && m.phase != Lost }
 
-// Gone reports whether the token has been sent to another member.
-func (m *Machine) Gone() bool { return m.n > 1 && !m.held && !m.waiting }
+// Away reports whether the token is not here.
+func (m *Machine) Away() bool { return m.n > 1 && !m.held && !m.waiting }
 
 // PassVerdict is Accept for the token of a ring of one, after Pass.
 func (m *Machine) PassVerdict(now time.Duration) Verdict { return m.judge(now) }
@@ -265,7 +262,8 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	loaded := m.visitNew > 0 || m.arrivedSeq > m.prevSeq+lingerPackets
 	m.prevSeq = m.arrivedSeq
 
-	// 9, and 8.2.2: all but the last packets of the accelerated window, the token, the rest.
+	// 9, and 8.2.2: all but the last packets of the accelerated window, the token, the rest. Deviation: what the system takes as one
+	// piece is not cut in two, which would cost more than the next member gains, and the aru a rotation.
 	hops := 1
 	if m.handsOver() {
 		hops = (m.asker + m.n - m.me) % m.n
@@ -283,7 +281,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		return
 	}
 	before := sent // with the windows of this visit
-	if !m.noAccel && sent > systemPiece/m.cfg.PacketBytes {
+	if !m.noAccel && sent > m.cfg.WholeVisit/m.cfg.PacketBytes {
 		before -= min(m.flow.accelerated, sent)
 	}
 	m.sealNew(fx.Sends[first:], before)

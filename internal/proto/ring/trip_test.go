@@ -191,7 +191,7 @@ func TestTokenTwiceAfterLoss(t *testing.T) {
 func TestSecondTokenIsLast(t *testing.T) {
 	for sound, want := range map[int]int{0: 2, soundVisits: 1} {
 		procs := []evs.ProcID{{Name: "a", Inc: 1}, {Name: "b", Inc: 2}}
-		m := New(Config{}.WithDefaults(), evs.RingID{Seq: 1, Rep: 1}, procs, make([]netip.AddrPort, 2), 0, true, packet.NewSealer("t", procs[0]), NewPool(1472), 0)
+		m := New(Config{WholeVisit: 1}.WithDefaults(), evs.RingID{Seq: 1, Rep: 1}, procs, make([]netip.AddrPort, 2), 0, true, packet.NewSealer("t", procs[0]), NewPool(1472), 0)
 		m.Operational()
 		m.sound = sound
 		m.Start(0)
