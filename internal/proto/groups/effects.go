@@ -237,10 +237,9 @@ func (e *Effects) Reset() {
 	clear(e.Deliveries)
 	clear(e.Notes)
 	clear(e.names)
-	*e = Effects{
-		Submits: e.Submits[:0], Deliveries: e.Deliveries[:0], Gone: e.Gone[:0], Notes: e.Notes[:0],
-		sessions: e.sessions[:0], names: e.names[:0],
-	}
+	// One by one, since that writes lengths only.
+	e.Submits, e.Deliveries, e.Gone, e.Notes = e.Submits[:0], e.Deliveries[:0], e.Gone[:0], e.Notes[:0]
+	e.sessions, e.names, e.Ready = e.sessions[:0], e.names[:0], false
 }
 
 // since returns the recipients noted from position first on.

@@ -129,10 +129,9 @@ func (e *Effects) Reset() {
 	clear(e.Sends)
 	clear(e.Notes)
 	clear(e.Trace)
-	*e = Effects{
-		Sends: e.Sends[:0], Outputs: e.Outputs[:0], Resumes: e.Resumes[:0], Closes: e.Closes[:0],
-		Stores: e.Stores[:0], Trace: e.Trace[:0], Notes: e.Notes[:0],
-	}
+	// One by one, since that writes lengths only.
+	e.Sends, e.Outputs, e.Resumes, e.Closes = e.Sends[:0], e.Outputs[:0], e.Resumes[:0], e.Closes[:0]
+	e.Stores, e.Trace, e.Notes, e.Stopped = e.Stores[:0], e.Trace[:0], e.Notes[:0], false
 }
 
 // Stats counts what happened since the start.
@@ -252,6 +251,10 @@ func (m *Machine) Start(now time.Duration, fx *Effects) {
 func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects) {
 	m.order.Settle()
 	m.order.HandleDatagram(now, from, b, &m.ofx)
+	if m.order.More() && m.ofx.None() {
+		m.owing = true // nothing but data: the usual case, and nothing to do for it now
+		return
+	}
 	m.finish(now, always, fx)
 }
 
@@ -413,7 +416,7 @@ func (m *Machine) rise(now time.Duration, fx *Effects) {
 		fx.Stores = append(fx.Stores, s)
 	}
 	fx.Stopped = fx.Stopped || o.Stopped
-	*o = order.Effects{Sends: o.Sends[:0], Events: o.Events[:0], Stores: o.Stores[:0], Trace: o.Trace[:0], Notes: o.Notes[:0]}
+	o.Reset()
 }
 
 // groupNote turns a note of the group layer into one for operators.

@@ -254,6 +254,18 @@ func (m *Machine) take(c *cursor, p *ring.Packet, piece packet.Piece, fx *Effect
 	c.index++
 }
 
+// mayBeEarly reports whether pieces have something for deliverEarly: it reads them in the datagram, which the checksum has just brought
+// into the processor's caches.
+func mayBeEarly(pieces []byte) bool {
+	for len(pieces) > 0 {
+		var p packet.Piece
+		if p, pieces = packet.NextPiece(pieces); p.Service <= evs.Reliable && p.First && p.Last && !p.Recovery {
+			return true
+		}
+	}
+	return false
+}
+
 // deliverEarly hands up the Reliable and Unreliable messages that lie whole in a packet which has arrived ahead of a
 // gap. The packet remembers that, so that its place in the order passes them over. EVS-10 says what recovery owes to
 // them.

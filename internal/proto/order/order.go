@@ -91,6 +91,17 @@ type Effects struct {
 	Stopped bool // after Leave: all is said
 }
 
+// None reports whether nothing is to be done.
+func (e *Effects) None() bool {
+	return len(e.Sends)+len(e.Events)+len(e.Stores)+len(e.Trace)+len(e.Notes) == 0 && !e.Stopped
+}
+
+// Reset empties e and keeps its memory.
+func (e *Effects) Reset() {
+	e.Sends, e.Events, e.Stores, e.Trace, e.Notes = e.Sends[:0], e.Events[:0], e.Stores[:0], e.Trace[:0], e.Notes[:0]
+	e.Stopped = false
+}
+
 // Drop is a reason for ignoring something that came over the network.
 type Drop uint8
 
@@ -304,7 +315,7 @@ func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 		}
 		m.stats.Received++
 		m.more = m.more || d.Seq <= m.ring.ARU()
-		if m.backlog.open && m.ring.Phase() == ring.Operational && d.Seq > m.ring.ARU() {
+		if d.Seq > m.ring.ARU() && m.backlog.open && m.ring.Phase() == ring.Operational && mayBeEarly(d.Pieces) {
 			m.deliverEarly(&m.cursor, m.ring.Packet(d.Seq), fx)
 		}
 	default:
