@@ -655,7 +655,7 @@ func (m *Machine) Deadline() time.Duration {
 // TokenNear reports whether the ring's token should be here in a moment, so that what is submitted before it comes is as good as
 // what is submitted now.
 func (m *Machine) TokenNear(now time.Duration) bool {
-	return m.ring != nil && m.next == nil && m.ring.Near(now)
+	return m.ring != nil && m.next == nil && m.ring.TokenNear(now)
 }
 
 func (m *Machine) nextRing() *ring.Machine {

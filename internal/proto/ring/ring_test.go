@@ -403,7 +403,7 @@ func TestLoneSenderKeepsTheToken(t *testing.T) {
 
 // The token is near while a ring with a little to do turns: not on one that rests or is under load, not when the token is late, and
 // not where a rotation takes long.
-func TestTokenIsNear(t *testing.T) {
+func TestTokenNear(t *testing.T) {
 	for _, r := range []struct {
 		what     string
 		each     int           // messages that each member submits every 100 µs
@@ -439,7 +439,7 @@ func TestTokenIsNear(t *testing.T) {
 			}
 			for _, m := range w.members {
 				looks++
-				if m.m.Near(w.now) {
+				if m.m.TokenNear(w.now) {
 					near++
 				}
 			}

@@ -157,9 +157,9 @@ func (m *Machine) expectSign(now time.Duration) {
 // nearTime is how long a rotation may take so that who has something to send need not hurry to say so.
 const nearTime = 2 * time.Millisecond
 
-// Near reports whether the token is under way and should be here within nearTime by itself, on a ring that has something to
+// TokenNear reports whether the token is under way and should be here within nearTime by itself, on a ring that has something to
 // do but not much: a visit under load has better things to do than to look for more.
-func (m *Machine) Near(now time.Duration) bool {
+func (m *Machine) TokenNear(now time.Duration) bool {
 	return m.phase == Operational && m.n > 1 && !m.held && !m.waiting && !m.quiet && m.visitSent <= lingerBurst &&
 		m.rotation <= nearTime && now-m.releasedAt <= nearTime
 }
