@@ -16,7 +16,8 @@
 //	profile.go  schedules from seeds; fault.go performs their faults
 //	tail.go     the quiet end, and what must hold there
 //	run.go      one run; batch.go many, added up
-//	script.go   schedules written by hand
+//	script.go   schedules written by hand: their language and a run; script_command.go what the commands do,
+//	            script_expect.go what must be so
 //
 // Everything is single-threaded and never ranges over a map into effects. Batch runs many worlds side by side.
 package sim
