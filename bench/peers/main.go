@@ -164,6 +164,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	if o.packets, err = choices("sweep-packets", *packets, preset, minPacket, packet.MaxDatagram); err != nil {
 		return o, err
 	}
+	for _, list := range []struct{ name, text string }{{"what", *what}, {"against", *against}, {"measure", *measures}, {"sweep", *sweep}} {
+		if err := once(list.name, strings.Split(list.text, ",")); err != nil {
+			return o, err
+		}
+	}
 	for _, list := range []struct {
 		name, text string
 		to         *[]system
@@ -212,8 +217,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, errors.New("-sweep-windows, -sweep-packets: they only repeat the defaults; add a number")
 	case o.scale && given["against"]:
 		return o, errors.New("-scale: each of -what is compared with itself; leave -against out")
-	case o.scale && (len(o.nodes) < 2 || slices.Contains(o.nodes[1:], o.nodes[0])):
-		return o, fmt.Errorf("-scale: want two numbers of -nodes at least, and others than the first; for example -nodes 4,8")
+	case o.scale && len(o.nodes) < 2:
+		return o, errors.New("-scale: want two numbers of -nodes at least; for example -nodes 4,8")
+	case o.scale && !slices.Contains(o.measures, load):
+		return o, fmt.Errorf("-scale: the verdict is about deliveries under load; add %s to -measure", load)
 	case o.rounds < 1:
 		return o, fmt.Errorf("-sweep-rounds %d: want at least 1", o.rounds)
 	case o.members < 0 || o.members > run.MaxMembers:
@@ -243,7 +250,17 @@ func numbers(name, list string, low, high int) ([]int, error) {
 		}
 		out = append(out, n)
 	}
-	return out, nil
+	return out, once(name, out)
+}
+
+// once refuses a list of a flag in which something stands twice: it would be measured again, into rows that look the same.
+func once[T comparable](name string, list []T) error {
+	for i, v := range list {
+		if slices.Contains(list[:i], v) {
+			return fmt.Errorf("-%s: %v stands there twice; leave one out (-pairs has more runs of the same)", name, v)
+		}
+	}
+	return nil
 }
 
 // words is the command that repeats this measurement.
@@ -308,8 +325,16 @@ func measure(ctx context.Context, o options, stdout io.Writer, stderr *os.File) 
 			return err
 		}
 	}
-	b := &bench{o: &o, dir: dir, p: p}
+	b := &bench{o: &o, dir: dir, p: p, once: (*duel).once}
 	b.r = result{Machine: run.Machine(), Commit: run.Commit(ctx), Options: o.words(), Time: time.Now().UTC().Truncate(time.Second)}
+	err = b.all(ctx)
+	p.Done()
+	return b.end(ctx, err, stdout)
+}
+
+// all makes the comparisons that were asked for.
+func (b *bench) all(ctx context.Context) error {
+	o := b.o
 	if o.scale {
 		for _, n := range o.nodes[1:] {
 			for _, what := range o.what {
@@ -328,8 +353,15 @@ func measure(ctx context.Context, o options, stdout io.Writer, stderr *os.File) 
 			}
 		}
 	}
-	p.Done()
-	if err := b.r.write(stdout, o.output); err != nil {
+	return nil
+}
+
+// end writes what was measured until all came to its end with err. After an interrupt that is what is complete.
+func (b *bench) end(ctx context.Context, err error, stdout io.Writer) error {
+	if b.r.Interrupted = err != nil && ctx.Err() != nil; err != nil && (!b.r.Interrupted || b.r.empty()) {
+		return err
+	}
+	if err := errors.Join(err, b.r.write(stdout, b.o.output)); err != nil {
 		return err
 	}
 	if len(b.r.Failed) > 0 {

@@ -21,6 +21,8 @@ type bench struct {
 	p       *run.Progress
 	r       result
 	started int // clusters
+	// once measures a side of a duel once; it is the method of that name, but in tests.
+	once func(d *duel, ctx context.Context, side int, way string, bytes int, rate float64) (sample, error)
 
 	bests map[[2]int]system // of the sweeps, by nodes and bytes
 }
@@ -206,7 +208,7 @@ func (d *duel) compare(ctx context.Context, bytes int) error {
 			rates = [2]float64{b.o.low, b.o.low}
 		case half:
 			if most == nil {
-				s, err := d.once(ctx, 1, load, bytes, 0)
+				s, err := b.once(d, ctx, 1, load, bytes, 0)
 				if err != nil {
 					return err
 				}
@@ -220,13 +222,19 @@ func (d *duel) compare(ctx context.Context, bytes int) error {
 			}
 		}
 		rows := make([]row, len(figures[way]))
+		for i := range rows {
+			d.label(&rows[i], bytes, figures[way][i].name)
+		}
 		for i := range b.o.pairs {
 			b.p.Say("%v, %d bytes, %s, pair %d of %d", d, bytes, way, i+1, b.o.pairs)
 			var s [2]sample
 			for k := range 2 {
 				side := (i + k) % 2 // each is first in turn
 				var err error
-				if s[side], err = d.once(ctx, side, way, bytes, rates[side]); err != nil {
+				if s[side], err = b.once(d, ctx, side, way, bytes, rates[side]); err != nil {
+					if ctx.Err() != nil { // the pairs before this one are as good as ever
+						b.keep(rows, i)
+					}
 					return err
 				}
 			}
@@ -243,17 +251,26 @@ func (d *duel) compare(ctx context.Context, bytes int) error {
 				}
 			}
 		}
-		for k, f := range figures[way] {
-			r := &rows[k]
-			d.label(r, bytes, f.name)
-			if slices.Max(r.First) == 0 || slices.Max(r.Second) == 0 {
-				continue // raw sockets have no daemons
-			}
-			r.ratio()
-			b.r.Rows = append(b.r.Rows, *r)
-		}
+		b.keep(rows, b.o.pairs)
 	}
 	return nil
+}
+
+// keep takes the figures of as many pairs as are complete into the result.
+func (b *bench) keep(rows []row, complete int) {
+	if complete == 0 {
+		return
+	}
+	for _, r := range rows {
+		if slices.Max(r.First) == 0 || slices.Max(r.Second) == 0 {
+			continue // raw sockets have no daemons
+		}
+		if complete < b.o.pairs {
+			r.Wanted = b.o.pairs
+		}
+		r.ratio()
+		b.r.Rows = append(b.r.Rows, r)
+	}
 }
 
 // label says what a row is about.

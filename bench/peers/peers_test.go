@@ -45,7 +45,13 @@ func TestOptions(t *testing.T) {
 			"-what evensong -scale -nodes 4,8 -bytes 100 -measure load -pairs 9 -window 200 -lead 2097152 -warm 300ms -time 1s",
 		},
 		{"-scale -nodes 4", "-scale: want two numbers of -nodes at least"},
-		{"-scale -nodes 4,8,4", "-scale: want two numbers of -nodes at least, and others than the first"},
+		{"-scale -nodes 4,8,4", "-nodes: 4 stands there twice; leave one out"},
+		{"-scale -nodes 4,8 -measure ping,low", "-scale: the verdict is about deliveries under load; add load to -measure"},
+		{"-bytes 100,1350,0100", "-bytes: 100 stands there twice; leave one out (-pairs has more runs of the same)"},
+		{"-what evensong+safe,evensong,evensong+safe", "-what: evensong+safe stands there twice"},
+		{"-against raw-unix,raw-unix", "-against: raw-unix stands there twice"},
+		{"-measure ping,ping", "-measure: ping stands there twice"},
+		{"-sweep default,default", "-sweep: default stands there twice"},
 		{"-scale -nodes 4,8 -against evensong", "-scale: each of -what is compared with itself; leave -against out"},
 		{"-what evensong-best", "-what evensong-best: the best of a sweep can only be on the other side"},
 		{"-against evensong-best+--window=80", "-against evensong-best+--window=80: --window is what the sweep chooses; leave it out, or compare with evensong+--window=80"},
@@ -54,6 +60,7 @@ func TestOptions(t *testing.T) {
 		{"-against evensong-best -sweep-windows tuned -sweep-packets 1472", "-sweep-windows, -sweep-packets: they only repeat the defaults"},
 		{"-sweep-windows 0", "-sweep-windows 0: want tuned and numbers from 1 to 999999"},
 		{"-sweep-windows 20,20", "-sweep-windows: 20 stands there twice"},
+		{"-sweep-windows tuned,80,tuned", "-sweep-windows: tuned stands there twice"},
 		{"-sweep-packets 100", "-sweep-packets 100: want default and numbers from 512 to 65507"},
 		{"-sweep-rounds 0", "-sweep-rounds 0: want at least 1"},
 		{"-what evensong+loss=1", "-what evensong+loss=1: loss=1: want a share, at least 0 and below 1"},
@@ -223,6 +230,57 @@ func TestSweepFails(t *testing.T) {
 	cancel()
 	if err := b.compare(ctx, system{text: evensong}, system{text: corosync, name: corosync}, 4); !errors.Is(err, context.Canceled) {
 		t.Errorf("after an interrupt: %v", err)
+	}
+}
+
+// TestInterrupt: an interrupt costs the pair that is measured, and no other.
+func TestInterrupt(t *testing.T) {
+	twos := []string{"-what", "evensong", "-against", "raw-unix,nats", "-pairs", "9", "-bytes", "100,1350"}
+	for _, c := range []struct {
+		args  []string
+		after int // runs that are complete
+		want  []string
+		not   []string
+	}{
+		{twos, 1, nil, []string{"nodes"}}, // not one pair
+		{twos, 7, []string{" 2.00 to 2.00 (3 of 9 pairs, interrupted)", "messages/s-per-receiver=2.00(3-of-9)", interrupted}, []string{"1350", "nats"}},
+		{twos, 18 + 4, []string{" (9)", "1350", " (2 of 9 pairs, interrupted)", interrupted}, []string{"nats"}},
+		{twos, 4 * 18, []string{" (9)", "1350", "nats"}, []string{"of 9", interrupted}},
+		{[]string{"-scale", "-nodes", "4,8", "-pairs", "3"}, 5, []string{"verdict", "deliveries/s, 2·T(8)/T(4)", " (2 of 3 pairs, interrupted)", interrupted}, nil},
+		{
+			[]string{"-against", "evensong-best", "-sweep-windows", "tuned,40", "-sweep-packets", "8192", "-sweep-rounds", "2"}, 7,
+			[]string{"1 of 2 pairs, interrupted", "(2)", interrupted}, []string{"verdict"},
+		},
+	} {
+		o, err := parse(c.args, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		runs := 0
+		b := &bench{o: &o, p: &run.Progress{W: io.Discard}, once: func(_ *duel, _ context.Context, side int, _ string, _ int, _ float64) (sample, error) {
+			if runs++; runs > c.after {
+				cancel()
+				return sample{}, errors.New("a child has ended")
+			}
+			return sample{rate: float64(200 / (1 + side))}, nil
+		}}
+		var out bytes.Buffer
+		err = b.end(ctx, b.all(ctx), &out)
+		if whole := !slices.Contains(c.want, interrupted) && len(c.want) > 0; whole != (err == nil) {
+			t.Errorf("%q, interrupted after %d: %v", c.args, c.after, err)
+		}
+		for _, w := range c.want {
+			if !strings.Contains(out.String(), w) {
+				t.Errorf("%q, interrupted after %d: no %q in\n%s", c.args, c.after, w, &out)
+			}
+		}
+		for _, n := range c.not {
+			if strings.Contains(out.String(), n) {
+				t.Errorf("%q, interrupted after %d: %q in\n%s", c.args, c.after, n, &out)
+			}
+		}
+		cancel()
 	}
 }
 

@@ -20,6 +20,7 @@ type row struct {
 	First, Second []float64 // of each pair
 	Ratio         []float64
 	Median        float64 // of the ratios
+	Wanted        int     `json:",omitempty"` // how many pairs there should be, where an interrupt left fewer
 }
 
 // ratio counts the ratios of all pairs.
@@ -53,7 +54,11 @@ func versus(first, second int) string {
 
 // spread is the range of the ratios.
 func (r *row) spread() string {
-	return fmt.Sprintf("%s to %s (%d)", number(slices.Min(r.Ratio)), number(slices.Max(r.Ratio)), len(r.Ratio))
+	of := fmt.Sprint(len(r.Ratio))
+	if r.Wanted > 0 {
+		of += fmt.Sprintf(" of %d pairs, interrupted", r.Wanted)
+	}
+	return fmt.Sprintf("%s to %s (%s)", number(slices.Min(r.Ratio)), number(slices.Max(r.Ratio)), of)
 }
 
 // swept is what settings of corosync gave in the sweep.
@@ -74,7 +79,14 @@ type result struct {
 	// Tried are the short runs of our own sweep, the best of each size first; Verdicts are what the comparison was made for.
 	Tried, Verdicts []row    `json:",omitempty"`
 	Failed          []string `json:",omitempty"` // what could not be measured
+	Interrupted     bool     `json:",omitempty"` // there should be more
 }
+
+// interrupted is what a reader of such a result must know.
+const interrupted = "interrupted: what should follow is missing"
+
+// empty reports whether nothing was measured.
+func (r *result) empty() bool { return len(r.Rows)+len(r.Sweep)+len(r.Tried) == 0 }
 
 // median is the middle, or the mean of both middles.
 func median(values []float64) float64 {
@@ -131,11 +143,11 @@ func (r *result) tables() [][][]string {
 	}
 	verdicts := slices.Clone(titles)
 	verdicts[4] = "verdict"
-	tables := [][][]string{append([][]string{titles}, rows(r.Rows)...)}
+	var tables [][][]string
 	for _, t := range []struct {
 		titles []string
 		rows   [][]string
-	}{{sweepTitles, sweep}, {triedTitles, rows(r.Tried)}, {verdicts, rows(r.Verdicts)}} {
+	}{{titles, rows(r.Rows)}, {sweepTitles, sweep}, {triedTitles, rows(r.Tried)}, {verdicts, rows(r.Verdicts)}} {
 		if len(t.rows) > 0 {
 			tables = append(tables, append([][]string{t.titles}, t.rows...))
 		}
@@ -159,6 +171,9 @@ func (r *result) markdown(w io.Writer) error {
 	}
 	for _, f := range r.Failed {
 		fmt.Fprintf(&b, "\nNot measured: %s.\n", f)
+	}
+	if r.Interrupted {
+		fmt.Fprintf(&b, "\nThis run was %s.\n", interrupted)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -184,6 +199,9 @@ func (r *result) text(w io.Writer) error {
 	}
 	for _, f := range r.Failed {
 		fmt.Fprintf(&b, "\nnot measured: %s\n", f)
+	}
+	if r.Interrupted {
+		b.WriteString("\n" + interrupted + "\n")
 	}
 	b.WriteString("\n" + r.line() + "\n")
 	_, err := io.WriteString(w, b.String())
@@ -214,6 +232,9 @@ func (r *result) line() string {
 			x := &list[i]
 			figure := strings.ReplaceAll(strings.ReplaceAll(x.Figure, ",", ""), " ", "-")
 			fmt.Fprintf(&b, " %s/%d/%s:%s/%s=%s", x.nodes(), x.Bytes, x.What, x.Against, figure, strings.ReplaceAll(number(x.Median), " ", ""))
+			if x.Wanted > 0 {
+				fmt.Fprintf(&b, "(%d-of-%d)", len(x.Ratio), x.Wanted)
+			}
 		}
 	}
 	return b.String()

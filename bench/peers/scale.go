@@ -12,15 +12,13 @@ import (
 func (b *bench) scale(ctx context.Context, what system, many, few int) error {
 	from := len(b.r.Rows)
 	d := &duel{b: b, systems: [2]system{what, what}, nodes: [2]int{many, few}, alone: true, prime: true, time: b.o.time}
-	if err := b.duel(ctx, d, b.o.bytes); err != nil {
-		return err
-	}
+	err := b.duel(ctx, d, b.o.bytes)
 	for _, r := range b.r.Rows[from:] {
 		if r.Figure == rateFigure {
 			b.r.Verdicts = append(b.r.Verdicts, deliveries(r, b.members(many), b.members(few)))
 		}
 	}
-	return nil
+	return err
 }
 
 // deliveries is a row of rates as deliveries to all receivers, of which the first side has m and the second k. Where all

@@ -39,12 +39,9 @@ func choices(name, list, word string, low, high int) ([]int, error) {
 		case err != nil || n < low || n > high:
 			return nil, fmt.Errorf("-%s %s: want %s and numbers from %d to %d, separated by commas", name, s, word, low, high)
 		}
-		if slices.Contains(out, n) {
-			return nil, fmt.Errorf("-%s: %s stands there twice", name, s)
-		}
 		out = append(out, n)
 	}
-	return out, nil
+	return out, once(name, strings.Split(join(out, word), ","))
 }
 
 // join is what choices reads.
@@ -145,6 +142,20 @@ func (f *field) halve() {
 	f.left = min(f.left, max(finalists, (f.left+1)/2))
 }
 
+// tried are the rows of all that had a turn. Who is left lacks rounds only after an interrupt.
+func (f *field) tried(rounds int) (rows []row) {
+	for i, e := range f.list {
+		if len(e.row.First) == 0 {
+			continue
+		}
+		if i < f.left && len(e.row.First) < rounds {
+			e.row.Wanted = rounds
+		}
+		rows = append(rows, e.row)
+	}
+	return rows
+}
+
 // rival compares a system with the best of our own settings at each size.
 func (b *bench) rival(ctx context.Context, what, against system, n int) error {
 	list := b.o.candidates(against)
@@ -194,6 +205,11 @@ func (b *bench) choose(ctx context.Context, what system, list []system, n int) (
 	d := &duel{b: b, systems: [2]system{what}, nodes: [2]int{n, n}, prime: true, time: b.o.sweeps}
 	defer d.stop()
 	fields := map[int]*field{}
+	defer func() { // what was tried is told also after an interrupt
+		for _, bytes := range b.o.bytes {
+			b.r.Tried = append(b.r.Tried, fields[bytes].tried(b.o.rounds)...)
+		}
+	}()
 	for _, bytes := range b.o.bytes {
 		f := &field{left: len(list)}
 		for _, s := range list {
@@ -236,11 +252,8 @@ func (b *bench) choose(ctx context.Context, what system, list []system, n int) (
 		if len(f.list) == 0 {
 			return nil, errors.New("sweep: no settings work; see the notes above, or try a longer -sweep-time")
 		}
-		for i, e := range f.list {
-			b.r.Tried = append(b.r.Tried, e.row)
-			if i < min(finalists, f.left) {
-				best[bytes] = append(best[bytes], e.s)
-			}
+		for _, e := range f.list[:min(finalists, f.left)] {
+			best[bytes] = append(best[bytes], e.s)
 		}
 	}
 	return best, nil
@@ -252,7 +265,7 @@ func (d *duel) short(ctx context.Context, e *entrant, bytes, first int) error {
 	for k := range 2 {
 		side := (first + k) % 2
 		var err error
-		if s[side], err = d.once(ctx, side, load, bytes, 0); err != nil {
+		if s[side], err = d.b.once(d, ctx, side, load, bytes, 0); err != nil {
 			return err
 		}
 	}
