@@ -188,7 +188,7 @@ func measure(ctx context.Context, o options, stdout io.Writer, stderr *os.File) 
 			return err
 		}
 	}
-	r := result{Machine: run.Machine(), Commit: run.Commit(ctx), Options: o.words(), Time: time.Now().UTC().Truncate(time.Second)}
+	r := result{Origin: run.From(ctx, o.words())}
 	cells := newCells(o)
 	for i := range o.repeat {
 		for _, n := range o.daemons {
@@ -201,7 +201,7 @@ func measure(ctx context.Context, o options, stdout io.Writer, stderr *os.File) 
 		r.Rows = append(r.Rows, c.median())
 	}
 	p.Done()
-	return r.write(stdout, o.output)
+	return run.Write(stdout, o.output, &r)
 }
 
 // tries is how often a row is begun again, with new daemons, before the run gives up. On a machine that is busy with other

@@ -3,12 +3,11 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"time"
+
+	"evensong/bench/run"
 )
 
 // key is what a row is about.
@@ -76,23 +75,8 @@ func (c *cell) median() row {
 
 // result is everything that is needed to judge the figures.
 type result struct {
-	Machine string
-	Commit  string
-	Options string // the command
-	Time    time.Time
-	Rows    []row
-}
-
-func (r *result) write(w io.Writer, format string) error {
-	switch format {
-	case "json":
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
-	case "markdown":
-		return r.markdown(w)
-	}
-	return r.text(w)
+	run.Origin
+	Rows []row
 }
 
 // columns are the same in all tables.
@@ -103,7 +87,7 @@ var columns = []struct {
 	{"daemons", "daemons", func(r *row) string { return fmt.Sprint(r.Daemons) }},
 	{"service", "service", func(r *row) string { return r.Service }},
 	{"bytes", "bytes", func(r *row) string { return fmt.Sprint(r.Bytes) }},
-	{"messages/s per receiver", "msg/s", func(r *row) string { return thousands(r.Rate) }},
+	{"messages/s per receiver", "msg/s", func(r *row) string { return run.Thousands(r.Rate) }},
 	{"MB/s", "MB/s", func(r *row) string { return fmt.Sprintf("%.1f", r.Rate*float64(r.Bytes)/1e6) }},
 	{"latency under load, µs p50 / p99", "load p50/p99 µs", func(r *row) string { return pair(r.LoadP50, r.LoadP99) }},
 	{"one in flight, µs p50 / p99", "ping p50/p99 µs", func(r *row) string { return pair(r.PingP50, r.PingP99) }},
@@ -144,15 +128,6 @@ func syscalls(r *row) string {
 		k(c.sum()), k(c.Waits), k(c.Receives), k(c.Sends), k(c.Reads), k(c.Writes), k(c.DatagramsIn), k(c.DatagramsOut), k(c.RunsIn), k(c.RunsOut))
 }
 
-// thousands writes a whole number with spaces between groups of three digits.
-func thousands(v float64) string {
-	s := fmt.Sprintf("%.0f", v)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + " " + s[i:]
-	}
-	return s
-}
-
 // shown leaves out columns in which nothing was measured.
 func (r *result) shown() (titles, shorts []string, rows [][]string) {
 	rows = make([][]string, len(r.Rows))
@@ -172,39 +147,16 @@ func (r *result) shown() (titles, shorts []string, rows [][]string) {
 	return titles, shorts, rows
 }
 
-func (r *result) markdown(w io.Writer) error {
+// Markdown implements run.Result.
+func (r *result) Markdown() string {
 	titles, _, rows := r.shown()
-	var b strings.Builder
-	line := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
-	fmt.Fprintf(&b, "Machine: %s. Commit %s, %s. Command:\n\n    %s\n\n", r.Machine, r.Commit, r.Time.Format(time.DateOnly), r.Options)
-	line(titles)
-	line(slices.Repeat([]string{"---"}, len(titles)))
-	for _, c := range rows {
-		line(c)
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return r.InMarkdown(append(run.Table{titles}, rows...))
 }
 
-func (r *result) text(w io.Writer) error {
+// Text implements run.Result.
+func (r *result) Text() string {
 	_, titles, rows := r.shown()
-	width := make([]int, len(titles))
-	for _, cells := range append([][]string{titles}, rows...) {
-		for i, c := range cells {
-			width[i] = max(width[i], len([]rune(c)))
-		}
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s; commit %s\n\n", r.Machine, r.Commit)
-	for _, cells := range append([][]string{titles}, rows...) {
-		for i, c := range cells {
-			fmt.Fprintf(&b, "%*s  ", width[i], c)
-		}
-		b.WriteString("\n")
-	}
-	b.WriteString("\n" + r.line() + "\n")
-	_, err := io.WriteString(w, b.String())
-	return err
+	return r.InText(run.Right, append(run.Table{titles}, rows...)) + "\n" + r.line() + "\n"
 }
 
 // line is all in one line, to compare two runs by eye or with diff.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"evensong/bench/run"
 )
 
 func TestOptions(t *testing.T) {
@@ -40,9 +42,9 @@ func TestReport(t *testing.T) {
 	for _, rate := range []float64{900, 1_234_567, 1000} {
 		cells[0].rows = append(cells[0].rows, row{key: cells[0].key, Rate: 1000 * rate, LoadP50: rate, LoadP99: 2 * rate, DaemonCPU: 1.5, ClientCPU: 0.25})
 	}
-	r := result{Machine: "2 cores", Commit: "abc", Options: "go run", Time: time.Unix(0, 0).UTC(), Rows: []row{cells[0].median()}}
+	r := result{Origin: run.Origin{Machine: "2 cores", Commit: "abc", Options: "go run", Time: time.Unix(0, 0).UTC()}, Rows: []row{cells[0].median()}}
 	var b bytes.Buffer
-	if err := r.write(&b, "markdown"); err != nil {
+	if err := run.Write(&b, "markdown", &r); err != nil {
 		t.Fatal(err)
 	}
 	const want = `Machine: 2 cores. Commit abc, 1970-01-01. Command:

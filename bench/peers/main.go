@@ -326,7 +326,7 @@ func measure(ctx context.Context, o options, stdout io.Writer, stderr *os.File) 
 		}
 	}
 	b := &bench{o: &o, dir: dir, p: p, once: (*duel).once}
-	b.r = result{Machine: run.Machine(), Commit: run.Commit(ctx), Options: o.words(), Time: time.Now().UTC().Truncate(time.Second)}
+	b.r = result{Origin: run.From(ctx, o.words())}
 	err = b.all(ctx)
 	p.Done()
 	return b.end(ctx, err, stdout)
@@ -361,7 +361,7 @@ func (b *bench) end(ctx context.Context, err error, stdout io.Writer) error {
 	if b.r.Interrupted = err != nil && ctx.Err() != nil; err != nil && (!b.r.Interrupted || b.r.empty()) {
 		return err
 	}
-	if err := errors.Join(err, b.r.write(stdout, b.o.output)); err != nil {
+	if err := errors.Join(err, run.Write(stdout, b.o.output, &b.r)); err != nil {
 		return err
 	}
 	if len(b.r.Failed) > 0 {

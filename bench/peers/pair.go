@@ -215,7 +215,7 @@ func (d *duel) compare(ctx context.Context, bytes int) error {
 				most = []float64{s.rate}
 			}
 			for side := range rates {
-				rates[side] = median(most) / 2
+				rates[side] = run.Median(most) / 2
 				if !b.o.one {
 					rates[side] /= float64(b.members(d.nodes[side]))
 				}

@@ -109,7 +109,7 @@ func TestCorosyncConf(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	r := result{Machine: "m", Commit: "c", Options: "go run", Time: time.Unix(0, 0).UTC(), Sweep: []swept{{4, 100, "corosync-udp", 12345}}}
+	r := result{Origin: run.Origin{Machine: "m", Commit: "c", Options: "go run", Time: time.Unix(0, 0).UTC()}, Sweep: []swept{{4, 100, "corosync-udp", 12345}}}
 	x := row{Nodes: 4, Bytes: 100, What: "evensong", Against: "corosync-udp", Figure: "messages/s per receiver", First: []float64{300000, 100000, 200000}, Second: []float64{100000, 50000, 100000}}
 	x.ratio()
 	r.Rows = append(r.Rows, x)
@@ -130,7 +130,7 @@ func TestReport(t *testing.T) {
 		"json": {"\"Median\": 2\n", "\"AgainstNodes\": 4,", "\"Median\": 4\n"},
 	} {
 		var b bytes.Buffer
-		if err := r.write(&b, format); err != nil {
+		if err := run.Write(&b, format, &r); err != nil {
 			t.Fatal(err)
 		}
 		for _, w := range want {

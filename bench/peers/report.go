@@ -3,12 +3,11 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"time"
+
+	"evensong/bench/run"
 )
 
 // row is one figure of two systems that were measured in turn.
@@ -33,7 +32,7 @@ func (r *row) ratio() {
 		}
 		r.Ratio = append(r.Ratio, q)
 	}
-	r.Median = median(r.Ratio)
+	r.Median = run.Median(r.Ratio)
 }
 
 // nodes are those of both.
@@ -70,12 +69,9 @@ type swept struct {
 
 // result is everything that is needed to judge the figures.
 type result struct {
-	Machine string
-	Commit  string
-	Options string // the command
-	Time    time.Time
-	Rows    []row
-	Sweep   []swept `json:",omitempty"`
+	run.Origin
+	Rows  []row
+	Sweep []swept `json:",omitempty"`
 	// Tried are the short runs of our own sweep, the best of each size first; Verdicts are what the comparison was made for.
 	Tried, Verdicts []row    `json:",omitempty"`
 	Failed          []string `json:",omitempty"` // what could not be measured
@@ -88,95 +84,44 @@ const interrupted = "interrupted: what should follow is missing"
 // empty reports whether nothing was measured.
 func (r *result) empty() bool { return len(r.Rows)+len(r.Sweep)+len(r.Tried) == 0 }
 
-// median is the middle, or the mean of both middles.
-func median(values []float64) float64 {
-	v := slices.Sorted(slices.Values(values))
-	n := len(v)
-	return (v[(n-1)/2] + v[n/2]) / 2
-}
-
 // number shows three digits at least, and groups of three.
 func number(v float64) string {
-	switch {
-	case v >= 100:
-		s := fmt.Sprintf("%.0f", v)
-		for i := len(s) - 3; i > 0; i -= 3 {
-			s = s[:i] + " " + s[i:]
-		}
-		return s
-	case v >= 10:
-		return fmt.Sprintf("%.1f", v)
+	if v >= 100 {
+		return run.Thousands(v)
 	}
-	return fmt.Sprintf("%.2f", v)
-}
-
-func (r *result) write(w io.Writer, format string) error {
-	switch format {
-	case "json":
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		return e.Encode(r)
-	case "markdown":
-		return r.markdown(w)
-	}
-	return r.text(w)
+	return run.Number(v)
 }
 
 var titles = []string{"nodes", "bytes", "first", "second", "figure", "first", "second", "ratio", "least to most (of)"}
 
 func (r *row) cells() []string {
-	return []string{r.nodes(), fmt.Sprint(r.Bytes), r.What, r.Against, r.Figure, number(median(r.First)), number(median(r.Second)), number(r.Median), r.spread()}
+	return []string{r.nodes(), fmt.Sprint(r.Bytes), r.What, r.Against, r.Figure, number(run.Median(r.First)), number(run.Median(r.Second)), number(r.Median), r.spread()}
 }
 
 // tables are all that there is to show, each with its titles.
-func (r *result) tables() [][][]string {
-	rows := func(list []row) (t [][]string) {
+func (r *result) tables() []run.Table {
+	rows := func(list []row) (t run.Table) {
 		for i := range list {
 			t = append(t, list[i].cells())
 		}
 		return t
 	}
-	var sweep [][]string
+	var sweep run.Table
 	for i := range r.Sweep {
 		sweep = append(sweep, r.Sweep[i].cells())
 	}
 	verdicts := slices.Clone(titles)
 	verdicts[4] = "verdict"
-	var tables [][][]string
+	var tables []run.Table
 	for _, t := range []struct {
 		titles []string
-		rows   [][]string
+		rows   run.Table
 	}{{titles, rows(r.Rows)}, {sweepTitles, sweep}, {triedTitles, rows(r.Tried)}, {verdicts, rows(r.Verdicts)}} {
 		if len(t.rows) > 0 {
-			tables = append(tables, append([][]string{t.titles}, t.rows...))
+			tables = append(tables, append(run.Table{t.titles}, t.rows...))
 		}
 	}
 	return tables
-}
-
-func (r *result) markdown(w io.Writer) error {
-	var b strings.Builder
-	line := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
-	fmt.Fprintf(&b, "Machine: %s. Commit %s, %s. Command:\n\n    %s\n\n", r.Machine, r.Commit, r.Time.Format(time.DateOnly), r.Options)
-	for i, t := range r.tables() {
-		if i > 0 {
-			b.WriteString("\n")
-		}
-		line(t[0])
-		line(slices.Repeat([]string{"---"}, len(t[0])))
-		for _, cells := range t[1:] {
-			line(cells)
-		}
-	}
-	for _, f := range r.Failed {
-		fmt.Fprintf(&b, "\nNot measured: %s.\n", f)
-	}
-	if r.Interrupted {
-		fmt.Fprintf(&b, "\nThis run was %s.\n", interrupted)
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
 var (
@@ -188,39 +133,28 @@ func (s *swept) cells() []string {
 	return []string{fmt.Sprint(s.Nodes), fmt.Sprint(s.Bytes), s.System, number(s.Rate)}
 }
 
-func (r *result) text(w io.Writer) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s; commit %s\n\n", r.Machine, r.Commit)
-	for i, t := range r.tables() {
-		if i > 0 {
-			b.WriteString("\n")
-		}
-		align(&b, t)
-	}
+// Markdown implements run.Result.
+func (r *result) Markdown() string {
+	s := r.InMarkdown(r.tables()...)
 	for _, f := range r.Failed {
-		fmt.Fprintf(&b, "\nnot measured: %s\n", f)
+		s += fmt.Sprintf("\nNot measured: %s.\n", f)
 	}
 	if r.Interrupted {
-		b.WriteString("\n" + interrupted + "\n")
+		s += "\nThis run was " + interrupted + ".\n"
 	}
-	b.WriteString("\n" + r.line() + "\n")
-	_, err := io.WriteString(w, b.String())
-	return err
+	return s
 }
 
-func align(b *strings.Builder, table [][]string) {
-	width := make([]int, len(table[0]))
-	for _, cells := range table {
-		for i, c := range cells {
-			width[i] = max(width[i], len([]rune(c)))
-		}
+// Text implements run.Result.
+func (r *result) Text() string {
+	s := r.InText(run.Left, r.tables()...)
+	for _, f := range r.Failed {
+		s += fmt.Sprintf("\nnot measured: %s\n", f)
 	}
-	for _, cells := range table {
-		for i, c := range cells {
-			fmt.Fprintf(b, "%-*s  ", width[i], c)
-		}
-		b.WriteString("\n")
+	if r.Interrupted {
+		s += "\n" + interrupted + "\n"
 	}
+	return s + "\n" + r.line() + "\n"
 }
 
 // line is all in one line, to compare two runs by eye or with diff.

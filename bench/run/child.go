@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package run is what the measuring programs of this directory have in common: building evensong, starting and ending
-// processes, showing progress, and saying on which machine and commit a figure was taken.
+// processes, showing progress, and reports, which say on which machine and commit a figure was taken.
 package run
 
 import (

@@ -163,7 +163,7 @@ func measure(ctx context.Context, o options, stdout io.Writer, stderr *os.File) 
 			return err
 		}
 	}
-	r := result{Machine: run.Machine(), Commit: run.Commit(ctx), Options: o.words(), Time: time.Now().UTC().Truncate(time.Second)}
+	r := result{Origin: run.From(ctx, o.words())}
 	b := &bench{o: &o, dir: dir, p: p, r: &r}
 	for _, part := range o.parts {
 		var err error
@@ -180,7 +180,7 @@ func measure(ctx context.Context, o options, stdout io.Writer, stderr *os.File) 
 		}
 	}
 	p.Done()
-	return r.write(stdout, o.output)
+	return run.Write(stdout, o.output, &r)
 }
 
 // bench is one run of this program.

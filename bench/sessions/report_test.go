@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"evensong/bench/run"
 )
 
 func TestOptions(t *testing.T) {
@@ -38,12 +40,12 @@ func TestOptions(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	r := result{Machine: "m", Commit: "c", Options: "go run", Time: time.Unix(0, 0).UTC()}
+	r := result{Origin: run.Origin{Machine: "m", Commit: "c", Options: "go run", Time: time.Unix(0, 0).UTC()}}
 	r.add("one", "KiB", "<32", 2.5)
 	r.add("several", "%", ">95", 90, 99, 94, 96)
 	r.add("even", "%", ">95", 90, 99, 94, 95.5)
 	var b bytes.Buffer
-	if err := r.write(&b, "markdown"); err != nil {
+	if err := run.Write(&b, "markdown", &r); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -57,11 +59,11 @@ func TestReport(t *testing.T) {
 		}
 	}
 	b.Reset()
-	if err := r.write(&b, "json"); err != nil || !strings.Contains(b.String(), `"Bar": "<32"`) {
+	if err := run.Write(&b, "json", &r); err != nil || !strings.Contains(b.String(), `"Bar": "<32"`) {
 		t.Errorf("%v %s", err, b.String())
 	}
 	b.Reset()
-	if err := r.write(&b, "text"); err != nil || !strings.Contains(b.String(), "90.0 to 99.0 (4)") {
+	if err := run.Write(&b, "text", &r); err != nil || !strings.Contains(b.String(), "90.0 to 99.0 (4)") {
 		t.Errorf("%v %s", err, b.String())
 	}
 }
