@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,6 +94,19 @@ func TestDirectWriteAllocatesNothing(t *testing.T) {
 	}
 }
 
+// awaitReader waits until a goroutine with such a call waits for the network.
+func awaitReader(t *testing.T, call string) {
+	stacks := make([]byte, 1<<20)
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if state, _, _ := strings.Cut(stack, "\n"); strings.Contains(state, "[IO wait") && strings.Contains(stack, call) {
+				return
+			}
+		}
+	}
+	t.Error("nobody waits in ", call)
+}
+
 // TestDirectRead: reading past the runtime says what reading says: bytes, the end, a deadline, a closed connection.
 func TestDirectRead(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
@@ -134,7 +149,7 @@ func TestDirectRead(t *testing.T) {
 		want("abcd", nil)
 		want("ef", nil)
 		go func() {
-			time.Sleep(10 * time.Millisecond)
+			awaitReader(t, "client.TestDirectRead(")
 			peer.Write([]byte("g"))
 		}()
 		want("g", nil) // it waits

@@ -3,9 +3,13 @@
 package host
 
 import (
+	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -184,10 +188,21 @@ func TestTokenNear(t *testing.T) {
 	}
 	say("a")
 	hear("a")
-	do(t, h, func() { m.near = true })
+	var own, clients int // the epoll that the loop sleeps in, and the one of clients in it
+	do(t, h, func() {
+		m.near = true
+		l := h.core.shell.(*epollLoop)
+		own, clients = l.ep, l.clientsEP
+	})
+	awaitGate(t, own, clients) // the loop has read what it will before it sleeps
 	in := h.Stats().ClientBytesIn.Load()
 	say("bcd")
-	time.Sleep(50 * time.Millisecond) // time enough for a wake-up that should not be
+	if !readable(t, clients, 10000) {
+		t.Fatal("what the client said did not come")
+	}
+	if readable(t, own, 0) {
+		t.Error("what the client said wakes the loop")
+	}
 	if n := h.Stats().ClientBytesIn.Load() - in; n != 0 {
 		t.Errorf("%d bytes were read although nothing woke the loop", n)
 	}
@@ -207,6 +222,42 @@ func TestTokenNear(t *testing.T) {
 	do(t, h, func() { m.near = true })
 	c.Close()
 	eventually(t, h, "the end of the client is noticed", func() bool { return m.closed == 1 })
+}
+
+// readable reports whether a descriptor has something for a reader, at the latest after so many milliseconds.
+func readable(t *testing.T, fd, milliseconds int) bool {
+	t.Helper()
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, milliseconds)
+		if err == nil {
+			return n > 0
+		}
+		if err != unix.EINTR {
+			t.Fatal(err)
+		}
+	}
+}
+
+// awaitGate waits until an epoll does not ask whether another one is readable. The kernel says so; asking the loop would wake it.
+func awaitGate(t *testing.T, ep, other int) {
+	t.Helper()
+	gated := regexp.MustCompile(fmt.Sprintf(`(?m)^tfd: +%d events: +([0-9a-f]+) `, other))
+	var info []byte
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		var err error
+		if info, err = os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", ep)); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(info, []byte("tfd:")) {
+			t.Skip("this kernel does not tell what an epoll waits for")
+		}
+		if found := gated.FindSubmatch(info); found != nil {
+			if mask, err := strconv.ParseUint(string(found[1]), 16, 32); err == nil && mask&unix.EPOLLIN == 0 {
+				return
+			}
+		}
+	}
+	t.Fatalf("clients still wake the loop:\n%s", info)
 }
 
 func TestLoopAllocatesNothingPerDatagram(t *testing.T) {
