@@ -44,7 +44,9 @@ func FlushMain(ctx context.Context, o Options, receive bool, in io.Reader, out, 
 }
 
 func newFlushSession(vs *vsync.Conn, scr screen) *session {
-	s := newSession(flushConn{vs}, scr)
+	known := &roll{}
+	s := newSession(flushConn{vs, known}, scr)
+	s.roll = known
 	s.commands = flushCommands
 	words := &narrator{me: vs.PrivateGroup()}
 	s.next = func(ctx context.Context) (told, error) {
@@ -52,6 +54,7 @@ func newFlushSession(vs *vsync.Conn, scr screen) *session {
 		if err != nil {
 			return told{}, err
 		}
+		known.sawFlush(ev)
 		switch ev := ev.(type) {
 		case *vsync.Message:
 			if isFarewell(&client.Message{Sender: ev.Sender, Type: ev.Type, Data: ev.Data}, words.me) {
@@ -65,15 +68,19 @@ func newFlushSession(vs *vsync.Conn, scr screen) *session {
 	return s
 }
 
-// flushConn is a session with view synchrony in the shape of one without. Its Next is not used.
-type flushConn struct{ *vsync.Conn }
+// flushConn is a session with view synchrony in the shape of one without. Its Next is not used. Of what
+// it refuses, messages are told in the words of this program here; joins, leaves and flushes where they are asked for.
+type flushConn struct {
+	*vsync.Conn
+	roll *roll
+}
 
 // Multicast sends to one group: messages of two groups have no common view.
 func (f flushConn) Multicast(ctx context.Context, service client.Service, messType int16, data []byte, groups ...string) error {
 	if len(groups) != 1 {
 		return mistake("with view synchrony a message goes to one group")
 	}
-	return f.Conn.Multicast(ctx, groups[0], service, messType, data)
+	return f.roll.plainly("send", groups[0], f.Conn.Multicast(ctx, groups[0], service, messType, data))
 }
 
 func (f flushConn) Next(context.Context) (client.Event, error) {
@@ -112,11 +119,12 @@ func (s *session) sendSubgroup(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	return s.conn.(flushConn).Subgroupcast(ctx, words[0], words[1:], lineService, lineType, []byte(text))
+	f := s.conn.(flushConn)
+	return f.roll.plainly("send", words[0], f.Subgroupcast(ctx, words[0], words[1:], lineService, lineType, []byte(text)))
 }
 
 func (s *session) flush(ctx context.Context, groups []string) error {
-	return s.conn.(flushConn).Flush(ctx, groups[0])
+	return s.roll.plainly("flush", groups[0], s.conn.(flushConn).Flush(ctx, groups[0]))
 }
 
 // pollFlush counts what this side has received and not delivered.

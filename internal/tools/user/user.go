@@ -75,7 +75,11 @@ func (s *session) run(ctx context.Context, receive bool) error {
 	scr, conn := s.scr, s.conn
 	go s.readLines(ctx)
 	if scr.interactive() {
-		scr.print("h shows the commands, q ends")
+		hint := "h shows the commands, q ends"
+		if !receive {
+			hint += "; r waits for the next event, e has them appear by themselves"
+		}
+		scr.print(hint)
 	}
 	if receive {
 		s.receiveOn(ctx)
@@ -161,6 +165,7 @@ func newSession(conn Conn, scr screen) *session {
 		conn:     conn,
 		scr:      scr,
 		commands: commands,
+		roll:     &roll{},
 		tell:     words.tell,
 		want:     make(chan struct{}),
 		lines:    make(chan line, 1),
@@ -174,6 +179,7 @@ func newSession(conn Conn, scr screen) *session {
 		if isFarewell(ev, words.me) {
 			return told{end: true}, nil
 		}
+		s.roll.saw(ev)
 		_, refused := ev.(*client.Rejected)
 		return told{text: s.tell(ev), refused: refused}, nil
 	}
@@ -198,6 +204,7 @@ type session struct {
 	conn     Conn
 	scr      screen
 	commands []command
+	roll     *roll
 	// next waits for an event and puts it into words; tell is its second half. Only one goroutine receives at any time,
 	// and that one calls them.
 	next func(ctx context.Context) (told, error)
@@ -357,11 +364,20 @@ func (s *session) obey(ctx context.Context, text string) error {
 }
 
 func (s *session) join(ctx context.Context, groups []string) error {
-	return s.conn.Join(ctx, groups[0])
+	return s.roll.joins(groups[0], func() error { return s.conn.Join(ctx, groups[0]) })
 }
 
 func (s *session) leave(ctx context.Context, groups []string) error {
-	return s.conn.Leave(ctx, groups[0])
+	// With view synchrony the library refuses by itself; else the daemon would say nothing.
+	if _, flushes := s.conn.(flushConn); !flushes {
+		switch s.roll.of(groups[0]) {
+		case outside:
+			return notMember(groups[0])
+		case leaving:
+			return isLeaving(groups[0])
+		}
+	}
+	return s.roll.leaves(groups[0], func() error { return s.conn.Leave(ctx, groups[0]) })
 }
 
 func (s *session) sendLine(ctx context.Context, groups []string) error {

@@ -115,6 +115,8 @@ func TestCommands(t *testing.T) {
 		out          string
 	}{
 		{"join and leave", "j chat\nl chat\nq\n", nil, []string{"join chat", "leave chat"}, "bye\n"},
+		{"leave of another", "j chat\nl char\nl chat\nl chat\nj chat\nl chat\n", nil, []string{"join chat", "leave chat", "join chat", "leave chat"},
+			"not a member of char\nyou are about to leave chat\nbye\n"},
 		{"words", "join chat\nleave chat\nquit\n", nil, []string{"join chat", "leave chat"}, "bye\n"},
 		{"send", "s chat #you#there\nhello all\nq\n", nil, []string{`safe 1 "hello all" [chat #you#there]`}, "bye\n"},
 		{"send an empty line", "s chat\n\nq\n", nil, []string{`safe 1 "" [chat]`}, "bye\n"},
@@ -137,7 +139,7 @@ func TestCommands(t *testing.T) {
 			f := newFakeConn(tt.events...)
 			out, err := play(t, f, tt.script)
 			mistakes := 0 // a script learns of them by the status
-			for _, text := range []string{"unknown command", "usage: ", "; nothing was sent", "the line is longer"} {
+			for _, text := range []string{"unknown command", "usage: ", "; nothing was sent", "the line is longer", "not a member of", "about to leave"} {
 				mistakes += strings.Count(out, text)
 			}
 			if tt.name == "help" {
@@ -282,7 +284,7 @@ func TestMistakesDoNotEndTheProgram(t *testing.T) {
 	f := newFakeConn()
 	f.refuse = &client.Error{Op: `join "a b"`, Code: client.ErrIllegalGroup}
 	out, err := play(t, f, "j a\nl a\nq\n")
-	if exit, _ := errors.AsType[*ExitError](err); exit == nil || exit.Code != exitUsage || !strings.Contains(out, "ILLEGAL_GROUP") || len(f.calls) != 2 {
+	if exit, _ := errors.AsType[*ExitError](err); exit == nil || exit.Code != exitUsage || !strings.Contains(out, "ILLEGAL_GROUP") || !strings.Contains(out, "not a member of a\nbye") || len(f.calls) != 1 {
 		t.Errorf("%q, %v, calls %v", out, err, f.calls)
 	}
 	f = newFakeConn()
