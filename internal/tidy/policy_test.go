@@ -23,11 +23,12 @@ const everything = "everything above"
 //
 // Tests are free, except that the language forbids cycles: a test of the client may start a daemon.
 var policy = []struct{ name, dir, may string }{
+	{"prefetch", "internal/proto/prefetch", ""},
 	{"seq", "internal/proto/seq", ""},
 	{"evs", "internal/proto/evs", "seq"},
 	{"packet", "internal/proto/packet", "evs"},
 	{"frame", "internal/proto/frame", "evs"},
-	{"ring", "internal/proto/ring", "packet"},
+	{"ring", "internal/proto/ring", "packet prefetch"},
 	{"membership", "internal/proto/membership", "packet"},
 	{"order", "internal/proto/order", "ring membership"},
 	{"groups", "internal/proto/groups", "packet"},

@@ -8,6 +8,7 @@ import (
 
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/packet"
+	"evensong/internal/proto/prefetch"
 	"evensong/internal/proto/ring"
 	"evensong/internal/proto/seq"
 )
@@ -20,7 +21,6 @@ type cursor struct {
 	index uint32  // messages that ended in them
 	parts map[uint32]*assembly
 	mem   *assemblies // of the machine; nil: every part allocates
-	read  byte        // what fetch read: nothing, but reads without a result would be left out
 	// Per sender, for delivery behind holes: the count of its last packet that was passed.
 	counts []uint64
 }
@@ -210,13 +210,11 @@ func (m *Machine) deliverSome(c *cursor, stable seq.Num, fx *Effects) bool {
 	return true
 }
 
-// fetch reads the beginning of the packets up to last, which exist. Those that have waited behind a gap have left the processor's
-// caches. Read one after the other, each would wait for memory by itself; these reads do not depend on each other and wait together.
+// fetch asks for the memory of the packets up to last, which exist. Those that have waited behind a gap have left the processor's
+// caches; read one line after the other, each would wait for memory by itself.
 func (c *cursor) fetch(last seq.Num) {
 	for n := c.pos + 1; n <= last; n++ {
-		if pieces := c.r.Packet(n).Pieces(); len(pieces) > 0 {
-			c.read += pieces[0]
-		}
+		prefetch.Read(c.r.Packet(n).Pieces())
 	}
 }
 

@@ -4,6 +4,7 @@ package ring
 
 import (
 	"evensong/internal/proto/packet"
+	"evensong/internal/proto/prefetch"
 	"evensong/internal/proto/seq"
 )
 
@@ -41,6 +42,10 @@ const (
 	maxFreeBytes = 16 << 20
 )
 
+// ahead is the place of the packet whose memory is asked for when one is lent, counted from the end of those that are free: it has not
+// been used for a rotation or two, and will be in a moment.
+const ahead = 3
+
 // NewPool returns a pool whose buffers hold size bytes; larger ones are made as needed and not kept.
 func NewPool(size int) *Pool { return &Pool{size: size} }
 
@@ -49,6 +54,9 @@ func (p *Pool) Get(n int) *Packet {
 	if k := len(p.free); k > 0 && n <= p.size {
 		q := p.free[k-1]
 		p.free = p.free[:k-1]
+		if k >= ahead {
+			prefetch.Write(p.free[k-ahead].Buf[:min(n, p.size)])
+		}
 		return q
 	}
 	return &Packet{Buf: make([]byte, 0, max(n, p.size))}
