@@ -15,7 +15,7 @@ func newGroupsCommand() *cobra.Command {
 		Use:   "groups [NAME]",
 		Short: "List the groups with their sizes, or the members of one",
 		Long: `List the groups of the configuration with their sizes and how many of the members are at the daemon that is asked. With a
-name: the members of that group, in the order of its views.
+name: the members of that group, in the order of its views. The daemons are listed by "evensong members".
 
 ` + reachHelp + `
 

@@ -15,7 +15,7 @@ func newMembersCommand() *cobra.Command {
 		Use:   "members",
 		Short: "List the daemons of the configuration, and those that are missing",
 		Long: `List the daemons of the configuration that is installed, in ring order, with the daemons of the configuration file that
-are not in it.
+are not in it. The members of a group are listed by "evensong groups NAME", and all groups by "evensong groups".
 
 ` + reachHelp + `
 

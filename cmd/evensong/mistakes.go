@@ -73,6 +73,9 @@ func arguments(low, high int) cobra.PositionalArgs {
 		case n <= high:
 			return nil
 		case high == 0:
+			if cmd.Name() == "members" && cmd.Parent() == cmd.Root() { // of a group, perhaps
+				hint += "; \"evensong groups " + args[0] + "\" lists the members of a group"
+			}
 			if cmd.Flags().Lookup("admin") != nil { // the most likely reason
 				hint += "; --admin chooses a daemon"
 			}

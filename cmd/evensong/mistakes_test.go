@@ -55,6 +55,7 @@ func TestMistyped(t *testing.T) {
 		{"sim --seed -1", `--seed "-1": want a whole number that is not negative`},
 		{"pub --rate x g", `--rate "x": want a number`},
 		{"status a", `"evensong status" takes no arguments, and has "a"; usage: evensong status [flags]; --admin chooses a daemon`},
+		{"members a", `"evensong members" takes no arguments, and has "a"; usage: evensong members [flags]; "evensong groups a" lists the members of a group; --admin chooses a daemon`},
 		{"version a", `"evensong version" takes no arguments, and has "a"; usage: evensong version [flags]`},
 		{"config diff a", `"evensong config diff" needs 2 arguments, and has 1; usage: evensong config diff FILE FILE [flags]`},
 		{"monitor partition a b", `"evensong monitor partition" takes 1 argument, and has 2: "b" is too many; usage: evensong monitor partition COMPONENTS [flags]`},
