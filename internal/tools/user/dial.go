@@ -110,12 +110,30 @@ func (e *ExitError) Unwrap() error { return e.Err }
 // ExitCode is 1 for a failure, 2 for wrong usage, 5 for a refusal by the daemon.
 func (e *ExitError) ExitCode() int { return e.Code }
 
-// Explain adds exit code and next step to an error of a session that o described. An *ExitError is returned as it is.
+// advice is what errors of the Go library tell programs to write. Who typed a command is told by the hint what to type instead.
+var advice = strings.NewReplacer(
+	"; give the authority's certificate as RootCAs of WithTLS", "",
+	", or set ServerName of WithTLS", "",
+	"; give it as Certificates of WithTLS", "",
+	": see WithTLS", "",
+)
+
+// forCommands is an error of the library without its advice for programs.
+type forCommands struct{ error }
+
+// Error implements error.
+func (e forCommands) Error() string { return advice.Replace(e.error.Error()) }
+
+// Unwrap is the error with its advice.
+func (e forCommands) Unwrap() error { return e.error }
+
+// Explain adds exit code and next step to an error of a session that o described, and leaves out what only the source of a program
+// can do. An *ExitError is returned as it is.
 func Explain(err error, o Options) error {
 	if e, ok := errors.AsType[*ExitError](err); ok {
 		return e
 	}
-	e := &ExitError{Code: exitFailure, Err: err}
+	e := &ExitError{Code: exitFailure, Err: forCommands{err}}
 	own := IsOwn(o.Address)
 	another := "choose another name with -u, or give none: then the daemon invents one"
 	if o.Named {

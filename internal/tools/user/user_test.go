@@ -7,7 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -375,6 +381,47 @@ func (w *watchedBuffer) waitFor(t *testing.T, part string) {
 			t.Fatalf("waited for %q, have %q", part, w.text.String())
 		}
 		w.cond.Wait()
+	}
+}
+
+// TestAdvice: no command tells to write Go. What the libraries advise about is either translated, or about options that no command has.
+func TestAdvice(t *testing.T) {
+	ours := regexp.MustCompile(`WithMaxMessage\(|WithFlushTimeout\(|WithMembership\(`)
+	option := regexp.MustCompile(`\bWith[A-Z]`)
+	found := 0
+	for _, dir := range []string{"client", "vsync"} {
+		files, err := filepath.Glob("../../../" + dir + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatal(files, err)
+		}
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				lit, ok := n.(*ast.BasicLit)
+				if !ok || lit.Kind != token.STRING || !option.MatchString(lit.Value) || ours.MatchString(lit.Value) {
+					return true
+				}
+				found++
+				text, err := strconv.Unquote(lit.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				cause := &client.Error{Op: "dial", Code: client.ErrAuth, Detail: text}
+				if got := Explain(cause, Options{}); option.MatchString(got.Error()) || !errors.Is(got, cause) {
+					t.Errorf("%s: a command says %q", name, got)
+				}
+				return true
+			})
+		}
+	}
+	if found == 0 {
+		t.Error("nothing was found: is this test of any use?")
 	}
 }
 
