@@ -205,6 +205,8 @@ type Boot struct {
 	RingSeq uint64           // stored ring sequence number, zero if none
 	Stable  bool             // Stores will be performed
 	Listen  []netip.AddrPort // TCP addresses for clients
+	// Segments says that runs of datagrams are sent as one (transport.PathSegment). A route may refuse them later.
+	Segments bool
 }
 
 // Host is a running machine. Its methods may be called concurrently.
@@ -304,7 +306,7 @@ func Start(cfg Config, build func(Boot) (Machine, error)) (_ *Host, err error) {
 			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 	}
-	boot := Boot{Addr: h.addr, Stable: st != nil, Listen: h.tcp}
+	boot := Boot{Addr: h.addr, Stable: st != nil, Listen: h.tcp, Segments: h.stats.Transport.Path() == transport.PathSegment}
 	if st != nil {
 		boot.RingSeq = st.last
 	}

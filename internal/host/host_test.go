@@ -908,6 +908,34 @@ func TestSocketForbidden(t *testing.T) {
 	}
 }
 
+// Who builds the machine knows whether runs of datagrams are sent as one.
+func TestBootSegments(t *testing.T) {
+	forEachLoop(t, func(t *testing.T, cfg Config) {
+		for path, want := range map[transport.Path]bool{transport.PathSegment: true, transport.PathBatch: false, transport.PathSingle: false, transport.PathAuto: false} {
+			if path == transport.PathAuto && cfg.Loop == LoopEpoll {
+				continue // what that is depends on the system
+			}
+			cfg.Transport.Path = path
+			var boot Boot
+			h, err := Start(cfg, func(b Boot) (Machine, error) {
+				boot = b
+				return &echo{}, nil
+			})
+			if errors.Is(err, transport.ErrPath) {
+				t.Logf("%v: %v", path, err)
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if boot.Segments != want {
+				t.Errorf("path %v: Segments = %v, want %v", path, boot.Segments, want)
+			}
+			h.Close()
+		}
+	})
+}
+
 func TestUnixSocketFile(t *testing.T) {
 	forEachLoop(t, func(t *testing.T, cfg Config) {
 		build := func(Boot) (Machine, error) { return &echo{}, nil }

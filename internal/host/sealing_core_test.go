@@ -73,7 +73,7 @@ func TestSealedSends(t *testing.T) {
 		case 60:
 			b = bytes.Repeat(b, 45) // more than a piece by itself
 		}
-		sends = append(sends, packet.Send{To: addrs[:1+i%2], Bytes: b, Kind: packet.KindData, Ring: i%2 == 1})
+		sends = append(sends, packet.Send{To: addrs[:1+i%2], Bytes: b, Kind: packet.KindData, Ring: i%2 == 1, Whole: i%3 == 1})
 		want = append(want, slices.Clone(b))
 	}
 	c.send(sends)
@@ -83,7 +83,7 @@ func TestSealedSends(t *testing.T) {
 	meetBoxes(t, c.sealing.box, other)
 	c.send(sends) // these open
 	for i, x := range out.sends[len(sends):] {
-		if len(x.Bytes) != len(want[i])+seal.Overhead || !slices.Equal(x.To, sends[i].To) || x.Ring != sends[i].Ring || x.Kind != sends[i].Kind {
+		if len(x.Bytes) != len(want[i])+seal.Overhead || !slices.Equal(x.To, sends[i].To) || x.Ring != sends[i].Ring || x.Whole != sends[i].Whole || x.Kind != sends[i].Kind {
 			t.Fatalf("datagram %d: %d bytes to %v, want %d to %v", i, len(x.Bytes), x.To, len(want[i])+seal.Overhead, sends[i].To)
 		}
 		if p, _, v := other.Open(0, netip.AddrPort{}, x.Bytes); v != seal.Opened || !bytes.Equal(p, want[i]) {

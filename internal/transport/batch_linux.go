@@ -58,6 +58,8 @@ type Batch struct {
 	stats   Stats
 	loss    *lossy
 
+	cut4, cut6 cutting // whether datagrams to IPv4 and to IPv6 addresses may be cut
+
 	in struct {
 		hdrs     [batchIn]mmsghdr
 		iovs     [batchIn]unix.Iovec
@@ -120,6 +122,7 @@ func (b *Batch) open(cfg Config) error {
 		return fmt.Errorf("listen udp %v: %w", cfg.Bind, err)
 	}
 	main := b.fds[0]
+	b.learnCutting(main)
 	for _, a := range cfg.Also {
 		if err := b.socket(cfg, a, false); err != nil {
 			return fmt.Errorf("listen udp %v: %w", a, err)
@@ -384,10 +387,15 @@ func (b *Batch) recvmmsg(fd int) (int, unix.Errno) {
 // Send performs sends with as few calls as possible, in the order described with the package. It never waits.
 func (b *Batch) Send(sends []packet.Send) {
 	for i := 0; i < len(sends); { // a block of sends to the same addresses
+		if sends[i].Whole {
+			b.sendWhole(&sends[i])
+			i++
+			continue
+		}
 		to, groups := b.plan.destinations(&sends[i])
 		n := 1
 		if b.segment && len(to) > 0 {
-			for i+n < len(sends) && sends[i+n].Ring == sends[i].Ring && slices.Equal(sends[i+n].To, sends[i].To) {
+			for i+n < len(sends) && !sends[i+n].Whole && sends[i+n].Ring == sends[i].Ring && slices.Equal(sends[i+n].To, sends[i].To) {
 				n++
 			}
 		}
@@ -503,6 +511,7 @@ func (b *Batch) push(hdrs []mmsghdr, runs []run) {
 			continue
 		case errno == unix.EAGAIN || errno == unix.ENOBUFS || errno == unix.ENOMEM:
 			b.stats.DropsFull.Add(uint64(runs[at].n))
+		case errno == unix.EMSGSIZE && runs[at].whole: // that is the answer
 		case runs[at].n > 1 && refusesRuns(errno):
 			b.refuse(&runs[at], errno)
 			b.pushAlone(&hdrs[at], &runs[at])

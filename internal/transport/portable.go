@@ -179,7 +179,7 @@ func multicastInterface(cfg Config) (*net.Interface, error) {
 	return nil, nil
 }
 
-// Send implements Conn.
+// Send implements Conn. Sends that must stay Whole are left out.
 func (p *Portable) Send(sends []packet.Send) {
 	if len(sends) == 0 {
 		return
@@ -187,6 +187,9 @@ func (p *Portable) Send(sends []packet.Send) {
 	waits := portableSendWaits
 	for i := range sends {
 		s := &sends[i]
+		if s.Whole {
+			continue
+		}
 		to, groups := p.plan.destinations(s)
 		for j, a := range to {
 			p.stats.SendCalls.Add(1)

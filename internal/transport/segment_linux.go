@@ -38,6 +38,7 @@ type run struct {
 	from   uint8 // index of the socket that sends it
 	group  bool
 	closed bool // nothing may be added
+	whole  bool // one datagram that must not be cut: see sendWhole
 }
 
 // takes reports whether a datagram of n bytes to an address may be added.

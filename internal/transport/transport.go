@@ -15,6 +15,10 @@
 //
 // Where a group address (IP multicast or broadcast) is configured, a Send to the whole ring goes out once for all
 // members that the group reaches. Everything else is unicast, which needs nothing from the network.
+//
+// A Send that must stay Whole asks whether its path carries datagrams of that length. Batch has the kernel refuse it where its
+// interface is too small and mark it for routers; Portable leaves it out, as no option for this is the same on all systems:
+// nobody is asked there. Through Mem everything goes whole.
 package transport
 
 import (
@@ -185,7 +189,7 @@ type Stats struct {
 	RunsOut, RunDatagramsOut, RunsIn, RunDatagramsIn, RunsRefused atomic.Uint64
 	// DropsFull counts datagrams not sent because the kernel had no room (for Mem: the receiver), DropsError those it
 	// refused for another reason, DropsTruncated those received that were longer than MaxDatagram, DropsInjected those of
-	// DatagramsIn that Config.Loss took.
+	// DatagramsIn that Config.Loss took. One that must stay Whole and is too long for its way counts nowhere: it has its answer.
 	DropsFull, DropsError, DropsTruncated, DropsInjected atomic.Uint64
 	// ReceiveBuffer and SendBuffer are the sizes in bytes that the kernel granted; zero where unknown.
 	ReceiveBuffer, SendBuffer atomic.Int64
@@ -228,7 +232,8 @@ type Datagram struct {
 // Conn is a transport whose sources are read by blocking goroutines. Send must not be called concurrently with
 // itself; everything else may be called at any time.
 type Conn interface {
-	// Send sends each datagram to each of its addresses, in order. What cannot be sent now is dropped and counted.
+	// Send sends each datagram to each of its addresses, in order. What cannot be sent now is dropped and counted; what cannot
+	// be sent Whole is left out.
 	Send([]packet.Send)
 	// Sources are the independent places to receive from, each to be read by one goroutine.
 	Sources() []Source

@@ -201,6 +201,30 @@ func TestSendErrorsAreCountedAndDoNotStopTheRest(t *testing.T) {
 	})
 }
 
+// Portable cannot promise that a datagram stays whole, and sends none of which that is asked; what is around it goes.
+func TestPortableLeavesOutWhole(t *testing.T) {
+	a, b := portable(t), portable(t)
+	to := []netip.AddrPort{b.LocalAddr()}
+	a.Send([]packet.Send{{To: to, Bytes: []byte("x")}, {To: to, Bytes: []byte("whole"), Whole: true}, {To: to, Bytes: []byte("y")}})
+	for _, want := range []string{"x", "y"} {
+		if d := b.wait(t); string(d.Bytes) != want {
+			t.Errorf("got %q, want %q", d.Bytes, want)
+		}
+	}
+	if s := a.Stats(); s.SendCalls.Load() != 2 || s.DropsError.Load()+s.DropsFull.Load() != 0 {
+		t.Errorf("%d send calls, %d and %d dropped; want 2 and none", s.SendCalls.Load(), s.DropsError.Load(), s.DropsFull.Load())
+	}
+}
+
+func portable(t *testing.T) opened {
+	t.Helper()
+	o, err := kinds["portable"](t, bindTo("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
 func TestTakenAddress(t *testing.T) {
 	for name, kind := range kinds {
 		t.Run(name, func(t *testing.T) {
