@@ -446,7 +446,7 @@ func (h *host) changed() bool {
 		return true
 	}
 	for i := range fx.Sends {
-		if k := fx.Sends[i].Kind; k != packet.KindToken && k != packet.KindData && k != packet.KindHurry && k != packet.KindReach {
+		if k := fx.Sends[i].Kind; k != packet.KindToken && k != packet.KindData && k != packet.KindHurry && k != packet.KindReach && k != packet.KindSize {
 			return true
 		}
 	}

@@ -17,6 +17,7 @@ import (
 type Quality struct {
 	Delay, Jitter, Late                   time.Duration
 	Loss, Dup, Reorder, Corrupt, Straggle float64
+	Whole                                 int // how long a datagram may be that must not be cut; zero: any
 }
 
 // network carries datagrams between hosts. Links have a direction.
@@ -41,7 +42,8 @@ type network struct {
 	// reached another through it. [from*n+to]
 	unheard []bool
 	asked   []evs.RingID
-	grouped int // data that went there
+	sized   []evs.RingID // likewise the last ring in which a question about long packets reached them
+	grouped int          // data that went there
 
 	dups    uint64
 	corrupt uint64
@@ -63,7 +65,7 @@ type datagram struct {
 
 // newNetwork makes a network of n hosts, all links up.
 func newNetwork(n int, q Quality) network {
-	return network{n: n, base: q, now: q, cut: make([]bool, n*n), last: make([]time.Duration, n*n), unheard: make([]bool, n*n), asked: make([]evs.RingID, n*n)}
+	return network{n: n, base: q, now: q, cut: make([]bool, n*n), last: make([]time.Duration, n*n), unheard: make([]bool, n*n), asked: make([]evs.RingID, n*n), sized: make([]evs.RingID, n*n)}
 }
 
 const portOfDaemons = 4803
@@ -146,6 +148,9 @@ func (w *World) send(from int, s *packet.Send) {
 		if s.Ring && !w.sendGroup(from, i, s) {
 			return
 		}
+		if s.Kind == packet.KindData && len(s.Bytes) > w.ring.PacketBytes && !w.sendLong(from, i, s) {
+			return
+		}
 		if !nw.up(from, i) || s.Ring && nw.unheard[from*nw.n+i] {
 			nw.cutOff++
 			continue
@@ -159,7 +164,13 @@ func (w *World) send(from int, s *packet.Send) {
 			nw.lost++
 			continue
 		}
-		if s.Ring && s.Kind == packet.KindReach {
+		switch {
+		case s.Whole && nw.base.Whole > 0 && len(s.Bytes) > nw.base.Whole:
+			nw.lost++
+			continue
+		case s.Kind == packet.KindSize && len(s.Bytes) > w.ring.PacketBytes:
+			nw.sized[from*nw.n+i] = ringOf(s)
+		case s.Ring && s.Kind == packet.KindReach:
 			nw.asked[from*nw.n+i] = ringOf(s)
 		}
 		copies := 1
@@ -199,13 +210,23 @@ func ringOf(s *packet.Send) evs.RingID {
 	return evs.RingID{Seq: le.Uint64(b), Rep: evs.Incarnation(le.Uint64(b[8:]))}
 }
 
+// sendLong sees to it that nobody takes for granted that packets of more than the usual length reach host to. LIVE-10.
+func (w *World) sendLong(from, to int, s *packet.Send) bool {
+	if w.net.sized[from*w.net.n+to] != ringOf(s) && packet.DataFlags(s.Bytes)&packet.FlagRetransmit == 0 {
+		w.fail("LIVE-10", "%s sends a packet of %d bytes, and no question as long has reached %s on this ring", w.hosts[from].name, len(s.Bytes), w.hosts[to].name)
+		return false
+	}
+	w.stats.Steps["long packets"]++
+	return true
+}
+
 // sendGroup sees to it that nobody takes for granted that the group address reaches host to. LIVE-10.
 func (w *World) sendGroup(from, to int, s *packet.Send) bool {
 	switch {
 	case w.ring.Group == nil:
 		w.fail("LIVE-10", "%s sends %s to a group address; there is none", w.hosts[from].name, s.Kind)
 		return false
-	case s.Kind == packet.KindReach:
+	case s.Kind == packet.KindReach, s.Kind == packet.KindSize:
 		return true
 	case s.Kind != packet.KindData:
 		w.fail("LIVE-10", "%s sends %s to the group address", w.hosts[from].name, s.Kind)

@@ -208,6 +208,12 @@ func (w *World) vary(q *Quality) {
 	if w.chance(0.3) {
 		r.PacketBytes = 512 + w.rnd.IntN(8500)
 	}
+	if w.chance(0.3) {
+		r.Larger, r.LargerCut = r.PacketBytes+300+w.rnd.IntN(4000), w.chance(0.3)
+		if w.chance(0.5) {
+			q.Whole = r.PacketBytes
+		}
+	}
 	if w.chance(0.2) {
 		q.Loss = 0.02 * w.rnd.Float64()
 	}

@@ -135,7 +135,7 @@ func (s *script) guard(f []string) (err error) {
 
 // kinds of packets by name.
 func packetKind(name string) (packet.Kind, error) {
-	for k := packet.KindData; k <= packet.KindReach; k++ {
+	for k := packet.KindData; k <= packet.KindSize; k++ {
 		if k.String() == name {
 			return k, nil
 		}

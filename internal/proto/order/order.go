@@ -194,11 +194,15 @@ func New(cfg Config, rnd *rand.Rand, now time.Duration) (*Machine, error) {
 		cfg:       cfg,
 		clusterID: packet.ClusterID(cfg.Cluster),
 		sealer:    packet.NewSealer(cfg.Cluster, cfg.Me),
-		// Others may send larger packets than this daemon: the usual ones fit a buffer of the pool all the same.
-		pool:    ring.NewPool(max(cfg.Ring.PacketBytes, ring.Config{}.WithDefaults().PacketBytes)),
-		backlog: newBacklog(),
-		now:     now,
+		backlog:   newBacklog(),
+		now:       now,
 	}
+	// Others may send larger packets than this daemon: the usual ones fit a buffer of the pool all the same.
+	sizes := []int{max(cfg.Ring.PacketBytes, ring.Config{}.WithDefaults().PacketBytes)}
+	if cfg.Ring.Larger > sizes[0] {
+		sizes = append(sizes, cfg.Ring.Larger)
+	}
+	m.pool = ring.NewPool(sizes...)
 	var err error
 	if m.membership, err = membership.New(cfg.Membership, m.sealer, rnd, now); err != nil {
 		return nil, err
@@ -257,6 +261,8 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 		}
 	case packet.KindReach:
 		m.handleReach(&h, body, fx)
+	case packet.KindSize:
+		m.handleSize(&h, body, fx)
 	case packet.KindJoin, packet.KindProbe:
 		j := &m.join
 		switch {

@@ -17,22 +17,42 @@ func (m *Machine) handleReach(h *packet.Header, body []byte, fx *Effects) {
 		m.drop(DropPacket)
 		return
 	}
+	if r := m.ringOf(p.Ring, int(p.Sender), h.Sender); r != nil {
+		r.HandleReach(p, &m.rfx)
+		m.ringEffects(m.now, r, fx)
+	}
+}
+
+// handleSize hands a question about the length of datagrams, or an answer, to the ring it is about.
+func (m *Machine) handleSize(h *packet.Header, body []byte, fx *Effects) {
+	p, err := packet.ParseSize(body)
+	if err != nil {
+		m.drop(DropPacket)
+		return
+	}
+	if r := m.ringOf(p.Ring, int(p.Sender), h.Sender); r != nil {
+		r.HandleSize(p, &m.rfx)
+		m.ringEffects(m.now, r, fx)
+	}
+}
+
+// ringOf is the ring with that identity, present or attempted, if inc is its member number sender. Otherwise the packet is dropped.
+func (m *Machine) ringOf(id evs.RingID, sender int, inc evs.Incarnation) *ring.Machine {
 	r, members := m.ring, []evs.ProcID(nil)
 	switch {
-	case m.next != nil && p.Ring == m.next.conf.ID.New:
+	case m.next != nil && id == m.next.conf.ID.New:
 		r, members = m.next.ring, m.next.conf.Members
-	case m.ring != nil && p.Ring == m.conf.ID.New:
+	case m.ring != nil && id == m.conf.ID.New:
 		members = m.conf.Members
 	default:
 		m.drop(DropForeign)
-		return
+		return nil
 	}
-	if int(p.Sender) >= len(members) || members[p.Sender].Inc != h.Sender {
+	if sender >= len(members) || members[sender].Inc != inc {
 		m.drop(DropImpostor)
-		return
+		return nil
 	}
-	r.HandleReach(p, &m.rfx)
-	m.ringEffects(m.now, r, fx)
+	return r
 }
 
 // noteReach says what has become of a ring's group address.

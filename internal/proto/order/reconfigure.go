@@ -19,7 +19,7 @@ func (m *Machine) CheckConfig(r ring.Config, ms membership.Config) error {
 // merged completes what Reconfigure is given by what does not change.
 func (m *Machine) merged(r ring.Config, ms membership.Config) (ring.Config, membership.Config) {
 	r = r.WithDefaults()
-	r.PacketBytes, r.Group = m.cfg.Ring.PacketBytes, m.cfg.Ring.Group
+	r.PacketBytes, r.Larger, r.LargerCut, r.Group = m.cfg.Ring.PacketBytes, m.cfg.Ring.Larger, m.cfg.Ring.LargerCut, m.cfg.Ring.Group
 	ms.Me, ms.TokenTimeout = m.cfg.Me, r.TokenTimeout
 	return r, ms
 }

@@ -63,11 +63,13 @@ const (
 	KindHurry
 	// KindReach asks whether a group address reaches its receiver, or answers that.
 	KindReach
+	// KindSize asks whether datagrams of its length reach their receiver, or answers that.
+	KindSize
 
 	kindEnd
 )
 
-var kindNames = [...]string{KindData: "data", KindToken: "token", KindJoin: "join", KindProbe: "probe", KindCommit: "commit", KindHurry: "hurry", KindReach: "reach"}
+var kindNames = [...]string{KindData: "data", KindToken: "token", KindJoin: "join", KindProbe: "probe", KindCommit: "commit", KindHurry: "hurry", KindReach: "reach", KindSize: "size"}
 
 // String is the lower-case name.
 func (k Kind) String() string {

@@ -29,12 +29,16 @@ func (p *Packet) Describe(d *packet.Data) {
 }
 
 // Pool lends packets. What is put back is not lent again before Settle is called, because effects of the present input
-// may still refer to it. A daemon has one Pool, settled at the start of every input. It keeps at most maxFree packets, and fewer
-// where they hold more than maxFreeBytes.
+// may still refer to it. A daemon has one Pool, settled at the start of every input. It keeps at most maxFree packets of each
+// size, and fewer where they hold more than maxFreeBytes.
 type Pool struct {
-	size  int
-	free  []*Packet
-	limbo []*Packet
+	classes []poolClass // by size
+	limbo   []*Packet
+}
+
+type poolClass struct {
+	size int
+	free []*Packet
 }
 
 const (
@@ -43,23 +47,40 @@ const (
 )
 
 // ahead is the place of the packet whose memory is asked for when one is lent, counted from the end of those that are free: it has not
-// been used for a rotation or two, and will be in a moment.
-const ahead = 3
+// been used for a rotation or two, and will be in a moment. Beyond mostAhead bytes the processor has seen by itself where a copy goes.
+const (
+	ahead     = 3
+	mostAhead = 2048
+)
 
-// NewPool returns a pool whose buffers hold size bytes; larger ones are made as needed and not kept.
-func NewPool(size int) *Pool { return &Pool{size: size} }
+// NewPool returns a pool whose buffers have these sizes, ascending; larger ones are made as needed and not kept.
+func NewPool(sizes ...int) *Pool {
+	p := &Pool{}
+	for _, n := range sizes {
+		p.classes = append(p.classes, poolClass{size: n})
+	}
+	return p
+}
 
 // Get lends a packet with an empty buffer for at least n bytes.
 func (p *Pool) Get(n int) *Packet {
-	if k := len(p.free); k > 0 && n <= p.size {
-		q := p.free[k-1]
-		p.free = p.free[:k-1]
+	for i := range p.classes {
+		c := &p.classes[i]
+		if n > c.size {
+			continue
+		}
+		k := len(c.free)
+		if k == 0 {
+			return &Packet{Buf: make([]byte, 0, c.size)}
+		}
+		q := c.free[k-1]
+		c.free = c.free[:k-1]
 		if k >= ahead {
-			prefetch.Write(p.free[k-ahead].Buf[:min(n, p.size)])
+			prefetch.Write(c.free[k-ahead].Buf[:min(n, mostAhead)])
 		}
 		return q
 	}
-	return &Packet{Buf: make([]byte, 0, max(n, p.size))}
+	return &Packet{Buf: make([]byte, 0, n)}
 }
 
 // Put gives a packet back.
@@ -68,8 +89,13 @@ func (p *Pool) Put(q *Packet) { p.limbo = append(p.limbo, q) }
 // Settle makes what was put back available again.
 func (p *Pool) Settle() {
 	for i, q := range p.limbo {
-		if len(p.free) < min(maxFree, maxFreeBytes/p.size) && cap(q.Buf) <= p.size {
-			p.free = append(p.free, q)
+		for j := range p.classes {
+			if c := &p.classes[j]; cap(q.Buf) == c.size {
+				if len(c.free) < min(maxFree, maxFreeBytes/c.size) {
+					c.free = append(c.free, q)
+				}
+				break
+			}
 		}
 		p.limbo[i] = nil
 	}

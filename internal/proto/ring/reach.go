@@ -175,10 +175,10 @@ func (m *Machine) HandleReach(p packet.Reach, fx *Effects) {
 	}
 }
 
-// sentAgain notes that a packet of member sender had to be sent again: if it is mine, the group address may have lost it.
+// sentAgain notes that a packet of member sender had to be sent again: if it is mine, the group address or its length may be why.
 func (m *Machine) sentAgain(sender int) {
 	if sender == m.me {
-		m.reach.doubt = true
+		m.reach.doubt, m.size.doubt = true, true
 	}
 }
 

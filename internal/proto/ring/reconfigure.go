@@ -56,7 +56,7 @@ func (c Config) AtPace(slowest, quickest time.Duration) Config {
 // visits send less.
 func (m *Machine) Reconfigure(now time.Duration, cfg Config) {
 	old := m.cfg
-	cfg.PacketBytes, cfg.Group = old.PacketBytes, old.Group
+	cfg.PacketBytes, cfg.Larger, cfg.LargerCut, cfg.Group = old.PacketBytes, old.Larger, old.LargerCut, old.Group
 	m.cfg = cfg
 	m.startWindows()
 	if m.lossAt != 0 {

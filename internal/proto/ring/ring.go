@@ -14,6 +14,7 @@
 //	Accept (token)    handle, maybe install      handle, maybe hold       drop (EVS-20)
 //	HandleHurry       ignore                     let a held token go      drop
 //	HandleReach       answer, count              answer, count            drop
+//	HandleSize        answer, count              answer, count            drop
 //	Wake              ignore                     visit, or send hurry     ignore
 //	Advance           retransmit, loss           retransmit, loss, hold   nothing
 //	Reconfigure       taken, in every phase; it ends nothing by itself
@@ -45,6 +46,8 @@ type Config struct {
 	TuneGlobal        int           // the global window while Tune is in force; default GlobalWindow in proportion
 	MaxGap            int           // how far the newest packet may be ahead of the ring's aru, in packets; default 2048, at most MaxSpan/2
 	PacketBytes       int           // largest datagram; default 1472: an Ethernet frame
+	Larger            int           // length of datagrams that are tried in place of PacketBytes where there is much to send; zero: none are
+	LargerCut         bool          // they may go in fragments, and end with the first packet that has to be sent again
 	TokenTimeout      time.Duration // without a token or new data for this long, the ring is lost; default 250 ms
 	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/10
 	Hold              time.Duration // an idle token comes round once in this time: the last sender holds it; default TokenTimeout/4
@@ -115,6 +118,7 @@ func (c Config) Validate() error {
 	bad(c.Tune == 0 || c.TuneGlobal >= c.Tune && c.TuneGlobal <= c.MaxGap, "tuning up to %d: the window of all, %d, must be at least that and at most the maximal gap %d", c.Tune, c.TuneGlobal, c.MaxGap)
 	bad(c.MaxGap >= c.GlobalWindow && c.MaxGap <= MaxSpan/2, "maximal gap %d: must be %d (the window) to %d", c.MaxGap, c.GlobalWindow, MaxSpan/2)
 	bad(c.PacketBytes >= 512 && c.PacketBytes <= packet.MaxDatagram, "packet size %d: must be 512 to %d bytes", c.PacketBytes, packet.MaxDatagram)
+	bad(c.Larger == 0 || c.Larger > c.PacketBytes && c.Larger <= packet.MaxDatagram, "larger packets of %d bytes: must be above the usual ones, %d, and at most %d", c.Larger, c.PacketBytes, packet.MaxDatagram)
 	bad(c.WholeVisit > 0, "visits of %d bytes before the token: must be positive", c.WholeVisit)
 	bad(c.TokenTimeout >= time.Millisecond, "token timeout %v: must be at least 1 ms", c.TokenTimeout)
 	bad(2*c.TokenRetransmit <= c.TokenTimeout, "token retransmission %v: must be at most half the token timeout %v", c.TokenRetransmit, c.TokenTimeout)
@@ -210,6 +214,7 @@ type Machine struct {
 	noAccel bool
 	flow    flow
 	reach   reach
+	size    size
 
 	// Packets.
 	win   seq.Window[*Packet]
@@ -238,7 +243,7 @@ type Machine struct {
 	// The visit under way: from take until the token goes on.
 	arrivedSeq, arrivedARU seq.Num // of the token as it came
 	begun                  bool    // requests are answered
-	visitNew, visitSent    int     // new packets sent; those sent again, too
+	visitNew, visitSent    int     // new packets sent, in units; those sent again, too
 	alone                  bool    // for a while nobody else has sent anything, and nobody lacks anything
 
 	// Lines.
@@ -250,6 +255,7 @@ type Machine struct {
 	lastSeq   seq.Num       // that packet's position
 	foreign   seq.Num       // the highest position of another member's packet that I hold
 	lastSent  uint32        // what I added to fcc last round
+	lastNew   int           // new packets of my previous visit, in units
 	throttled bool          // see Throttle
 	idleSeq   seq.Num       // seq at the last arrival
 	idle      int           // arrivals running with that seq and nothing to do

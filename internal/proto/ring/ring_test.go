@@ -21,6 +21,7 @@ type script struct {
 	me      int
 	waiting int
 	next    uint32
+	bulk    bool // packets are as long as they may be
 }
 
 func (s *script) Pending() int { return s.waiting }
@@ -31,24 +32,30 @@ func (s *script) Fill(_ seq.Num, dst []byte, _ bool) int {
 	}
 	s.waiting--
 	s.next++
-	b := packet.AppendPieceHeader(dst[:0], packet.Piece{Service: evs.Agreed, First: true, Last: true}, 8)
+	n := 8
+	if s.bulk {
+		n = len(dst) - packet.PieceHeaderSize
+	}
+	b := packet.AppendPieceHeader(dst[:0], packet.Piece{Service: evs.Agreed, First: true, Last: true}, n)
 	b = binary.LittleEndian.AppendUint32(b, uint32(s.me))
-	b = binary.LittleEndian.AppendUint32(b, s.next)
-	return len(b)
+	binary.LittleEndian.AppendUint32(b, s.next)
+	return packet.PieceHeaderSize + n
 }
 
 // member is one daemon of a test ring with what it has handed up.
 type member struct {
-	m    *Machine
-	pool *Pool
-	src  script
-	fx   Effects
-	got  []string // packets up to the aru, in order
-	dead bool
-	mute map[int]bool // members that do not hear this one
-	deaf map[int]bool // members that the group address does not bring what this one sends
-	said []Reach
-	sent map[packet.Kind][2]int // datagrams by kind: to one each, to the group address
+	m     *Machine
+	pool  *Pool
+	src   script
+	fx    Effects
+	got   []string // packets up to the aru, in order
+	dead  bool
+	mute  map[int]bool // members that do not hear this one
+	short map[int]bool // members that what is longer than usual and must not be cut does not reach from this one
+	deaf  map[int]bool // members that the group address does not bring what this one sends
+	said  []Reach
+	long  int                    // packets of data that were longer than usual
+	sent  map[packet.Kind][2]int // datagrams by kind: to one each, to the group address
 }
 
 // net is a ring over a network that loses, doubles and delays datagrams, in virtual time.
@@ -91,7 +98,7 @@ func newNet(t *testing.T, seed uint64, n int, cfg Config, accelerated bool) *net
 	}
 	for i := range n {
 		pool := NewPool(1472)
-		m := &member{pool: pool, src: script{me: i}, mute: map[int]bool{}, deaf: map[int]bool{}, sent: map[packet.Kind][2]int{}}
+		m := &member{pool: pool, src: script{me: i}, mute: map[int]bool{}, short: map[int]bool{}, deaf: map[int]bool{}, sent: map[packet.Kind][2]int{}}
 		m.m = New(cfg, id, procs, addrs, i, accelerated, packet.NewSealer(w.cluster, procs[i]), pool, 0)
 		w.members = append(w.members, m)
 	}
@@ -129,6 +136,9 @@ func (w *net) after(i int) {
 		m.said = append(m.said, m.fx.Reach)
 	}
 	for _, s := range m.fx.Sends {
+		if s.Kind == packet.KindData && len(s.Bytes) > m.m.cfg.PacketBytes {
+			m.long++
+		}
 		c := m.sent[s.Kind]
 		if s.Ring {
 			c[1]++
@@ -138,7 +148,7 @@ func (w *net) after(i int) {
 		m.sent[s.Kind] = c
 		for _, to := range s.To {
 			k := int(to.Addr().As4()[3])
-			if m.mute[k] || s.Ring && m.deaf[k] {
+			if m.mute[k] || s.Ring && m.deaf[k] || s.Whole && m.short[k] {
 				continue
 			}
 			copies := 1
@@ -255,6 +265,12 @@ func (w *net) receive(i int, b []byte) {
 		if m.m.HandleHurry(w.now, int(h.Sender)) {
 			w.visit(i)
 		}
+	case packet.KindSize:
+		p, err := packet.ParseSize(body)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		m.m.HandleSize(p, &m.fx)
 	case packet.KindReach:
 		p, err := packet.ParseReach(body)
 		if err != nil {

@@ -22,7 +22,10 @@ type Status struct {
 	Personal, Global, AcceleratedWindow int
 	// Windows is why they are what they are.
 	Windows WindowReason
-	Group   GroupStatus
+	// PacketBytes is how long packets of this member may be at present, Packets why.
+	PacketBytes int
+	Packets     PacketReason
+	Group       GroupStatus
 }
 
 // Status is the present state of the ring.
@@ -31,7 +34,13 @@ func (m *Machine) Status() Status {
 		Accelerated: !m.noAccel, Phase: m.phase, ARU: m.win.ARU(), TokenARU: m.putARU, High: m.win.High(), Stable: m.stable,
 		Lagging:  -1,
 		Personal: m.flow.personal, Global: m.flow.global, AcceleratedWindow: m.flow.accelerated, Windows: m.flow.reason,
-		Group: m.Group(),
+		Group: m.Group(), PacketBytes: m.longest(),
+	}
+	switch {
+	case m.size.larger:
+		s.Packets = PacketsLarger
+	case m.cfg.Larger > 0:
+		s.Packets = PacketsUsual
 	}
 	if id := m.token.ARUID; m.n > 1 && id != packet.NoMember && int(id) < m.n && m.token.ARU < m.token.Seq {
 		s.Lagging, s.Rotations = int(id), m.stuck

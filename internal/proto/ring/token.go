@@ -199,6 +199,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		}
 		m.begun = true
 		m.maybeAsk(now, fx)
+		m.maybeAskSize(now, fx)
 		m.flow.loss = muchLost(t, m.prevSeq)
 		m.visitSent = m.answer(t, fx) // 3: before the token, and counted against flow control
 		m.alone = m.lastSeq == t.Seq && m.foreign <= m.stable && m.visitSent == 0 && len(t.RTR) == 0
@@ -213,26 +214,28 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	if room := int64(t.ARU) + int64(m.cfg.MaxGap) - int64(t.Seq); int64(allowed) > room {
 		allowed = int(room)
 	}
-	first, sent := len(fx.Sends), 0
-	for sent < allowed {
-		p := m.originate(t, src, sent+1 < allowed)
+	first, sent, used := len(fx.Sends), 0, 0
+	for used < allowed {
+		room := (allowed - used) * m.cfg.PacketBytes
+		p := m.originate(t, src, min(room, m.longest()), room > m.longest())
 		if p == nil {
 			break
 		}
+		used += m.units(len(p.Buf))
 		fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: p.Buf, Kind: packet.KindData, Ring: m.reach.open})
 		sent++
 	}
 	fx.Sent += sent
-	m.visitNew += sent
-	m.visitSent += sent
-	full := sent > 0 && sent >= allowed && src.Pending() > 0
+	m.visitNew += used
+	m.visitSent += used
+	full := sent > 0 && used >= allowed && src.Pending() > 0
 	if m.n == 1 {
 		fx.Sends = fx.Sends[:first]
 	}
-	if m.lingers(sent, src) {
+	if m.lingers(used, src) {
 		m.sealNew(fx.Sends[first:], sent)
 		until := m.holdUntil
-		if m.visitNew == sent && (until == 0 || until > now+m.cfg.Linger) {
+		if m.visitNew == used && (until == 0 || until > now+m.cfg.Linger) {
 			until = now + m.cfg.Linger
 		}
 		m.hold(until)
@@ -251,7 +254,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	}
 
 	// 8
-	m.lastSent = uint32(m.visitSent)
+	m.lastSent, m.lastNew = uint32(m.visitSent), m.visitNew
 	if m.throttled && m.phase == Operational {
 		m.lastSent += throttle
 	}
@@ -281,8 +284,12 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		return
 	}
 	before := sent // with the windows of this visit
-	if !m.noAccel && sent > m.cfg.WholeVisit/m.cfg.PacketBytes {
-		before -= min(m.flow.accelerated, sent)
+	if !m.noAccel && used > m.cfg.WholeVisit/m.cfg.PacketBytes {
+		for behind := 0; before > 0; before-- {
+			if behind += m.units(len(fx.Sends[first+before-1].Bytes)); behind > m.flow.accelerated {
+				break
+			}
+		}
 	}
 	m.sealNew(fx.Sends[first:], before)
 	m.copyTo = m.addrs[(m.me+hops)%m.n:][:1]
@@ -351,10 +358,10 @@ func (m *Machine) maybeRest(src Source) bool {
 	return true
 }
 
-// originate fills the next packet, or returns nil if the source has nothing. 8.1.5.
-func (m *Machine) originate(t *packet.Token, src Source, more bool) *Packet {
-	p := m.pool.Get(m.cfg.PacketBytes)
-	buf := p.Buf[:m.cfg.PacketBytes]
+// originate fills the next packet, of at most room bytes, or returns nil if the source has nothing. 8.1.5.
+func (m *Machine) originate(t *packet.Token, src Source, room int, more bool) *Packet {
+	p := m.pool.Get(room)
+	buf := p.Buf[:room]
 	n := src.Fill(t.Seq+1, buf[packet.DataOffset:], more)
 	if n == 0 {
 		m.pool.Put(p)

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import (
+	"fmt"
+	"time"
+
+	"evensong/internal/proto/packet"
+)
+
+// size finds out whether larger datagrams than usual reach everybody, and decides how long this member's packets are. Config.Larger is
+// the one size that is tried, by a question of that length, which is answered by everybody whom it reaches; only a member that has much to send asks.
+// From the next visit on packets may be that long. Where they must not be cut on the way (jumbo frames, loopback), a question does not
+// arrive unless the path carries it whole. Where they may (Config.LargerCut), it is because the system takes datagrams one by one: handing it
+// one of eleven fragments is a tenth of the work, at the price that one lost fragment loses all; so the first packet that has to be sent again ends it.
+//
+// Windows go on counting what packets of the usual length hold: a longer one takes as much of them as it holds.
+//
+// Source: none of the papers speaks of it; the questions are those of reach.
+type size struct {
+	larger  bool   // everybody gets the larger ones
+	group   bool   // asked by way of the group address
+	wanted  []bool // by member: has not answered
+	lacking int
+	doubt   bool // since then one of my packets had to be sent again
+
+	number uint32 // of the last question
+	before uint32 // answers to questions up to this one do not count
+	askAt  time.Duration
+	every  time.Duration // from the next question to the one after it
+	since  time.Duration // when asking began, or the larger ones
+
+	question, answer []byte
+}
+
+const (
+	// sizeLoad is how many packets a visit must have sent for larger ones to be worth a question: more than a lone sender keeps the token for.
+	sizeLoad = lingerPackets + 1
+	// sizePatience, in token timeouts, is how long larger packets go on without everybody's answer when they are in doubt.
+	sizePatience = 4
+)
+
+// PacketReason is why packets are at most as long as they are.
+type PacketReason uint8
+
+const (
+	// PacketsGiven: it is the configured length, and stays.
+	PacketsGiven PacketReason = iota
+	// PacketsUsual: the usual ones. Larger ones do not reach everybody, or nobody had enough to send to ask.
+	PacketsUsual
+	// PacketsLarger: everybody gets them.
+	PacketsLarger
+)
+
+// String is a short phrase for operators.
+func (r PacketReason) String() string {
+	switch r {
+	case PacketsGiven:
+		return "as configured"
+	case PacketsUsual:
+		return "what an Ethernet frame holds"
+	case PacketsLarger:
+		return "larger ones, which everybody gets"
+	}
+	return fmt.Sprintf("PacketReason(%d)", uint8(r))
+}
+
+// longest is how long a packet may be at present.
+func (m *Machine) longest() int {
+	if m.size.larger {
+		return m.cfg.Larger
+	}
+	return m.cfg.PacketBytes
+}
+
+// units is what a packet of n bytes takes of a window.
+func (m *Machine) units(n int) int { return (n + m.cfg.PacketBytes - 1) / m.cfg.PacketBytes }
+
+// maybeAskSize begins a visit, behind maybeAsk: it decides how long the packets of this visit are, and asks if it is time to.
+func (m *Machine) maybeAskSize(now time.Duration, fx *Effects) {
+	s := &m.size
+	if m.cfg.Larger <= m.cfg.PacketBytes || m.phase != Operational || m.n < 2 {
+		return
+	}
+	switch {
+	case s.wanted == nil, s.group != m.reach.open: // another way
+		s.larger = false
+		m.askSizeAnew(now)
+	case s.doubt && m.cfg.LargerCut && s.larger:
+		s.larger = false
+		m.askSizeAnew(now)
+		s.askAt = now + reachRest*m.cfg.TokenTimeout
+	case s.doubt && s.larger && s.lacking == 0 && now-s.since >= reachRest*m.cfg.TokenTimeout:
+		m.askSizeAnew(now) // and go on meanwhile
+	case s.larger && s.lacking > 0 && now-s.since >= sizePatience*m.cfg.TokenTimeout:
+		s.larger = false
+	case !s.larger && s.lacking == 0:
+		s.larger, s.doubt, s.since = true, false, now
+	}
+	if s.lacking == 0 || now < s.askAt || m.lastNew < sizeLoad {
+		return
+	}
+	s.number++
+	if s.question == nil {
+		s.question = make([]byte, m.cfg.Larger)
+	}
+	packet.AppendSize(s.question[:packet.HeaderSize], packet.Size{Ring: m.id, Sender: uint16(m.me), Asker: uint16(m.me), Number: s.number})
+	m.sealer.Seal(s.question, packet.KindSize)
+	fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: s.question, Kind: packet.KindSize, Ring: m.reach.open, Whole: !m.cfg.LargerCut})
+	s.askAt, s.every = now+s.every, min(2*s.every, reachSlowest*m.cfg.TokenTimeout)
+}
+
+// askSizeAnew forgets all answers.
+func (m *Machine) askSizeAnew(now time.Duration) {
+	s := &m.size
+	s.wanted = make([]bool, m.n)
+	for i := range s.wanted {
+		s.wanted[i] = i != m.me
+	}
+	s.group, s.doubt, s.before, s.lacking = m.reach.open, false, s.number, m.n-1
+	s.askAt, s.every, s.since = now, m.cfg.TokenTimeout/reachFirst, now
+}
+
+// HandleSize handles a question, or an answer to one of mine.
+func (m *Machine) HandleSize(p packet.Size, fx *Effects) {
+	s := &m.size
+	from, asker := int(p.Sender), int(p.Asker)
+	switch {
+	case m.phase == Lost || from >= m.n || asker >= m.n || from == m.me:
+	case from == asker:
+		// Whoever asks is answered, whatever this member would send itself: the question has come.
+		if s.answer == nil {
+			s.answer = make([]byte, packet.HeaderSize, packet.HeaderSize+packet.SizeSize)
+		}
+		p.Sender = uint16(m.me)
+		s.answer = packet.AppendSize(s.answer[:packet.HeaderSize], p)
+		m.sealer.Seal(s.answer, packet.KindSize)
+		fx.Sends = append(fx.Sends, packet.Send{To: m.addrs[asker : asker+1], Bytes: s.answer, Kind: packet.KindSize})
+	case asker == m.me && s.wanted != nil && p.Number > s.before && p.Number <= s.number && s.wanted[from]:
+		s.wanted[from] = false
+		s.lacking--
+	}
+}

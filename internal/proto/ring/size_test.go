@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import (
+	"testing"
+	"time"
+
+	"evensong/internal/proto/packet"
+)
+
+// sized is a ring whose members may try packets of 5000 bytes in place of 1000, and send as long ones as they may.
+func sized(t *testing.T, cut bool, n int) *net {
+	w := newNet(t, 3, n, Config{PacketBytes: 1000, Larger: 5000, LargerCut: cut}, true)
+	for _, m := range w.members {
+		m.src.bulk = true
+	}
+	w.start()
+	w.run(w.now + 100*time.Millisecond)
+	return w
+}
+
+// pour lets members have so much to send for so long that every visit is a full one.
+func (w *net) pour(d time.Duration, members ...int) {
+	for end := w.now + d; w.now < end; {
+		for _, i := range members {
+			if w.members[i].src.waiting < 200 {
+				w.submit(i, 200)
+			}
+		}
+		w.run(w.now + 2*time.Millisecond)
+	}
+}
+
+// Who has much to send asks once, and its packets are longer from then on; others neither ask nor change.
+func TestLargerPackets(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		w := sized(t, cut, 4)
+		w.pour(50*time.Millisecond, 1, 2)
+		for i, m := range w.members {
+			want, datagrams := PacketsUsual, 2 // answers to the two that ask
+			if i == 1 || i == 2 {
+				want, datagrams = PacketsLarger, 3+1 // a question to each of three, and an answer
+			}
+			if s := m.m.Status(); s.Packets != want || (m.long > 10) != (want == PacketsLarger) || m.sent[packet.KindSize][0] != datagrams {
+				t.Errorf("cut %v, member %d: %d bytes (%v), %d long packets, %d questions and answers; want %v and %d", cut, i, s.PacketBytes, s.Packets, m.long, m.sent[packet.KindSize][0], want, datagrams)
+			}
+		}
+	}
+}
+
+// Nobody asks about anything for a few packets.
+func TestFewPacketsAskNothing(t *testing.T) {
+	w := sized(t, false, 3)
+	for range 50 {
+		w.submit(0, 7)
+		w.run(w.now + 5*time.Millisecond)
+	}
+	if m := w.members[0]; m.sent[packet.KindSize][0] != 0 || m.long > 0 {
+		t.Errorf("%d questions, %d long packets", m.sent[packet.KindSize][0], m.long)
+	}
+}
+
+// Longer packets take as much of the windows as they hold.
+func TestLargerPacketsFillWindows(t *testing.T) {
+	w := sized(t, false, 3)
+	w.pour(50*time.Millisecond, 0)
+	m := w.members[0].m
+	personal, full := m.Status().Personal, 0
+	for range 300 {
+		w.submit(0, 20)
+		w.run(w.now + 100*time.Microsecond)
+		if m.lastNew > personal || int(m.lastSent) > personal {
+			t.Fatalf("a visit of %d units (%d with what was sent again), the window is %d", m.lastNew, m.lastSent, personal)
+		}
+		full = max(full, m.lastNew)
+	}
+	if s := m.Status(); s.Packets != PacketsLarger || full < personal {
+		t.Errorf("visits of at most %d units with a window of %d, packets %v", full, personal, s.Packets)
+	}
+}
+
+// Where one member does not get them nobody's packets grow, and questions become rare.
+func TestLargerPacketsThatOneLacks(t *testing.T) {
+	w := sized(t, false, 3)
+	w.members[0].short[2] = true
+	w.pour(3*time.Second, 0)
+	m := w.members[0]
+	if s := m.m.Status(); s.Packets != PacketsUsual || m.long > 0 {
+		t.Errorf("%v, %d long packets, which member 2 does not get", s.Packets, m.long)
+	}
+	if q := m.sent[packet.KindSize][0] / 2; q < 5 || q > 15 {
+		t.Errorf("%d questions in 3 seconds, want about 8", q)
+	}
+}
+
+// A way that does not carry them any longer, and loses packets: they end when nobody answers.
+func TestLargerPacketsEnd(t *testing.T) {
+	w := sized(t, false, 3)
+	w.pour(50*time.Millisecond, 0)
+	m := w.members[0]
+	m.short[1] = true
+	w.loss = 0.02
+	for wait := 0; m.m.Status().Packets == PacketsLarger; wait++ {
+		if w.pour(100*time.Millisecond, 0); wait > 100 {
+			t.Fatal("larger packets go on without an answer")
+		}
+	}
+}
+
+// In fragments they end with the first loss, and come back later.
+func TestLargerPacketsInFragmentsEnd(t *testing.T) {
+	w := sized(t, true, 3)
+	w.pour(50*time.Millisecond, 0)
+	m := w.members[0]
+	if m.m.Status().Packets != PacketsLarger {
+		t.Fatal("no larger packets in fragments")
+	}
+	w.loss = 0.02
+	w.pour(50*time.Millisecond, 0)
+	if s := m.m.Status(); s.Packets != PacketsUsual {
+		t.Errorf("%v although some were lost", s.Packets)
+	}
+	w.loss = 0
+	w.pour((reachRest+2)*250*time.Millisecond, 0)
+	if s := m.m.Status(); s.Packets != PacketsLarger {
+		t.Errorf("%v long after the last loss", s.Packets)
+	}
+}
