@@ -207,6 +207,10 @@ type Windows struct {
 	Accelerated int `json:"accelerated"` // of one daemon, behind the token
 	// Reason is why: as configured, or what moved them last.
 	Reason string `json:"reason"`
+	// PacketBytes is how long a packet of this daemon may be, PacketReason why. Windows count packets of the usual length; longer ones take
+	// as much of them as they hold.
+	PacketBytes  int    `json:"packet_bytes"`
+	PacketReason string `json:"packet_reason"`
 }
 
 // GroupAddress says what has become of one.

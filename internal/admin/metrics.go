@@ -78,6 +78,7 @@ var metrics = []metric{
 		add(float64(s.Windows.Personal), "personal")
 		add(float64(s.Windows.Accelerated), "accelerated")
 	}},
+	{"evensong_packet_bytes_max", "How long a data packet of this daemon may be at present, in bytes.", gauge, "", one(func(s *Status) uint64 { return uint64(s.Windows.PacketBytes) })},
 
 	{"evensong_packets_sent_total", "Data packets originated here, each counted once.", counter, "", one(func(s *Status) uint64 { return s.Packets.Sent })},
 	{"evensong_packets_received_total", "Data packets of other daemons that were new here.", counter, "", one(func(s *Status) uint64 { return s.Packets.Received })},

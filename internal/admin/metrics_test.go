@@ -27,7 +27,7 @@ func scrape(t *testing.T, f *fake) string {
 
 func TestMetrics(t *testing.T) {
 	f := &fake{status: Status{
-		Version: "v1", Ready: true, Daemons: 3, Windows: Windows{160, 40, 20, "as configured"}, Order: Order{MyARU: 5, Highest: 7, Stable: 4},
+		Version: "v1", Ready: true, Daemons: 3, Windows: Windows{160, 40, 20, "as configured", 1472, "as configured"}, Order: Order{MyARU: 5, Highest: 7, Stable: 4},
 		Packets: Packets{RetransmittedToAll: 9, Ignored: map[string]uint64{"duplicate": 2}}, Clients: Clients{Closed: map[string]uint64{"kill": 1}, RefusedRequests: map[string]uint64{"join": 3}},
 	}}
 	text := scrape(t, f)

@@ -126,7 +126,7 @@ func (c *control) Status(ctx context.Context) (admin.Status, error) {
 	if g := &st.Ring.Group; g.Reach != ring.ReachNone && st.Conf != nil {
 		out.GroupAddress = &admin.GroupAddress{Address: g.Addr.String(), Used: g.Reach == ring.ReachAll, Missing: g.Names(st.Conf.Members), Reason: g.Reach.String()}
 	}
-	out.Windows = admin.Windows{Global: st.Ring.Global, Personal: st.Ring.Personal, Accelerated: st.Ring.AcceleratedWindow, Reason: st.Ring.Windows.String()}
+	out.Windows = admin.Windows{Global: st.Ring.Global, Personal: st.Ring.Personal, Accelerated: st.Ring.AcceleratedWindow, Reason: st.Ring.Windows.String(), PacketBytes: st.Ring.PacketBytes, PacketReason: st.Ring.Packets.String()}
 	out.Clients = admin.Clients{
 		Sessions: st.Stats.Sessions, Groups: st.Groups, Accepted: st.Stats.Accepted, Closed: map[string]uint64{}, RefusedRequests: map[string]uint64{}, Deliveries: st.Stats.Deliveries,
 		WaitingBytes: st.Waiting, WaitingClients: st.Stalled, BlockedClients: x.ClientsBlocked.Load(), InputStalls: st.Stats.InputStalls,

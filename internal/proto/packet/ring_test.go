@@ -168,6 +168,7 @@ func FuzzRing(f *testing.F) {
 	f.Add(whole(&Data{Seq: 1, Count: 1, Filler: MaxFiller}, somePieces())[HeaderSize:])
 	f.Add(AppendHurry(nil, Hurry{Ring: evs.RingID{Seq: 1, Rep: 2}}))
 	f.Add(AppendReach(nil, Reach{Ring: evs.RingID{Seq: 1, Rep: 2}, Sender: 1, Asker: 2, Number: 3}))
+	f.Add(append(AppendSize(nil, Size{Ring: evs.RingID{Seq: 1, Rep: 2}, Sender: 2, Asker: 2, Number: 3}), 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var k Token
 		if ParseToken(b, &k) == nil {
@@ -195,6 +196,9 @@ func FuzzRing(f *testing.F) {
 		}
 		if r, err := ParseReach(b); err == nil && !bytes.Equal(AppendReach(nil, r), b) {
 			t.Fatal("another encoding of the same question")
+		}
+		if s, err := ParseSize(b); err == nil && (!bytes.HasPrefix(b, AppendSize(nil, s)) || s.Sender != s.Asker && len(b) != SizeSize) {
+			t.Fatal("another encoding of the same question about a length")
 		}
 	})
 }

@@ -401,6 +401,7 @@ func writeStatus(w io.Writer, r *Report) error {
 	row("order", "my aru %d, aru %d, highest %d, stable %d", s.Order.MyARU, s.Order.ARU, s.Order.Highest, s.Order.Stable)
 	row("delivered", "messages %d, packets %d; recovered packets %d, withheld messages %d", s.Order.DeliveredMessages, s.Order.DeliveredPackets, s.Order.Recovered, s.Order.Withheld)
 	row("windows", "%s of all, %d of one, %d behind the token (%s)", amount.Of(s.Windows.Global, "packet"), s.Windows.Personal, s.Windows.Accelerated, s.Windows.Reason)
+	row("packet size", "at most %s (%s)", amount.Of(s.Windows.PacketBytes, "byte"), s.Windows.PacketReason)
 	row("clients", "sessions %d of %d, groups %d, accepted %d, refused %d, deliveries %d", s.Clients.Sessions, s.Host.MaxSessions, s.Clients.Groups,
 		s.Clients.Accepted, s.Clients.RefusedSessions, s.Clients.Deliveries)
 	if s.TLS != nil {
