@@ -216,6 +216,9 @@ func (c *cursor) fetch(last seq.Num) {
 	for n := c.pos + 1; n <= last; n++ {
 		prefetch.Read(c.r.Packet(n).Pieces())
 	}
+	for n := last + 1; n <= last+portion && n <= c.r.ARU(); n++ {
+		prefetch.Line(&c.r.Packet(n).Filler)
+	}
 }
 
 // isNew reports whether c reads the ring of an attempt.

@@ -18,6 +18,9 @@ func Write(b []byte) {
 	}
 }
 
+// Line asks for the cache line that p is in, which will be read.
+func Line(p *byte) { read(p, 1) }
+
 // read asks for the cache lines that begin at p, and 64 bytes further, as long as that is less than n bytes behind p.
 //
 //go:noescape

@@ -78,6 +78,9 @@ func (p *Pool) Get(n int) *Packet {
 		if k >= ahead {
 			prefetch.Write(c.free[k-ahead].Buf[:min(n, mostAhead)])
 		}
+		if k >= 2*ahead {
+			prefetch.Line(&c.free[k-2*ahead].Filler)
+		}
 		return q
 	}
 	return &Packet{Buf: make([]byte, 0, n)}
