@@ -206,10 +206,10 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		t.FCC -= min(t.FCC, m.lastSent) // 4: my last round's count is still in it
 	}
 
-	allowed := min(m.flow.personal-m.visitNew, m.flow.global-int(t.FCC)-m.visitSent)
+	allowed := min(m.flow.personal, m.flow.global-int(t.FCC)) - m.visitSent
 	if t.FCC < throttle {
 		// Deviation: those who sent first would otherwise keep the whole window for good.
-		allowed = max(allowed, min(m.flow.personal-m.visitNew, m.flow.global/m.n-m.visitSent))
+		allowed = max(allowed, min(m.flow.personal, m.flow.global/m.n)-m.visitSent)
 	}
 	if room := int64(t.ARU) + int64(m.cfg.MaxGap) - int64(t.Seq); int64(allowed) > room {
 		allowed = int(room)

@@ -3,9 +3,11 @@
 package ring
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
+	"evensong/internal/proto/evs"
 	"evensong/internal/proto/packet"
 	"evensong/internal/proto/seq"
 )
@@ -162,5 +164,26 @@ func TestWindowsAreShared(t *testing.T) {
 				t.Errorf("tuning up to %d: member %d has sent %d packets of %d by all, want about %d", tune, i, int(m.src.next), total, share)
 			}
 		}
+	}
+}
+
+// What is sent again takes its part of a visit's window.
+func TestAnswersCountInTheWindow(t *testing.T) {
+	procs := []evs.ProcID{{Name: "a", Inc: 1}, {Name: "b", Inc: 2}}
+	m := New(Config{}.WithDefaults(), evs.RingID{Seq: 1, Rep: 1}, procs, make([]netip.AddrPort, 2), 0, true, packet.NewSealer("t", procs[0]), NewPool(1472), 0)
+	m.Operational()
+	m.Start(0)
+	src, fx := &script{waiting: 10}, Effects{}
+	m.Visit(1, src, &fx)
+	back := m.token
+	back.TokenSeq, back.Sender, back.ARU, back.ARUID = back.TokenSeq+1, 1, 0, 1
+	back.RTR = []packet.Range{{First: 3, Count: 5}}
+	if v := m.Accept(2, &back); v != Accepted {
+		t.Fatal(v)
+	}
+	src.waiting, fx = 100, Effects{}
+	m.Visit(2, src, &fx)
+	if again, fresh := fx.Retried, 100-src.waiting; again != 5 || fresh != m.cfg.PersonalWindow-5 {
+		t.Errorf("%d packets again and %d new ones with a window of %d", again, fresh, m.cfg.PersonalWindow)
 	}
 }
