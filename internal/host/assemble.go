@@ -99,7 +99,7 @@ func Assemble(c *config.Config, self int, log *slog.Logger) (Config, func(Boot) 
 	}
 	build := func(b Boot) (Machine, error) {
 		n.Stable, n.StoredRingSeq = b.Stable, b.RingSeq
-		n.Ring.Larger, n.Ring.LargerCut = largerPackets(c, b.Segments)
+		n.Ring.Larger, n.Ring.LargerCut = largerPackets(c, b.Segments, n.Ring.PacketBytes)
 		n.Listeners = Announced(b.Listen, d.Addr.Addr())
 		m, err := node.New(n, rnd, 0)
 		if err != nil {
@@ -205,6 +205,8 @@ func RingConfig(c *config.Config) ring.Config {
 	r.MaxGap = min(max(d.MaxGap, 4*r.GlobalWindow), ring.MaxSpan/2) // a few rotations of full windows, so that the gap is not what limits them
 	if c.Ring.Global == 0 && c.Ring.Personal == 0 && c.Ring.AcceleratedWindow == 0 {
 		r.Tune, r.TuneGlobal = ring.DefaultTune, ring.DefaultTuneGlobal
+	} else {
+		r.WholeVisit = 1 // what somebody chose is followed at every visit
 	}
 	r = r.WithDefaults()
 	if c.Local.KeyFile != "" {
@@ -213,30 +215,25 @@ func RingConfig(c *config.Config) ring.Config {
 	return r
 }
 
-// The lengths of datagrams that a ring may try, as they go over the network.
+// How many packets' worth of data a ring may try in one: multiples, so that they fill windows.
 const (
-	// jumboBytes is what a frame of 9000 bytes holds, with IPv6. Loopback carries it as well.
-	jumboBytes = 8952
-	// cutBytes is what the system is given at once where it takes datagrams one by one, on a network of near daemons. It is a few hundred bytes short of
-	// eleven frames. Larger ones are a little quicker, and lost as a whole as often.
-	cutBytes = 16000
+	// wholePackets fit a frame of 9000 bytes, sealed and with IPv6 as well. Loopback carries it, too.
+	wholePackets = 6
+	// cutPackets go in eleven fragments. More are a little quicker, and lost as a whole as often.
+	cutPackets = 11
 )
 
-// largerPackets is the length of datagrams that a ring may try in place of the usual one, and whether they may go in fragments; zero if the
-// configuration says how long they are. segments says that the system takes runs of datagrams as one, so that fragments would gain nothing.
-func largerPackets(c *config.Config, segments bool) (n int, cut bool) {
+// largerPackets is the length of packets that a ring may try in place of the usual ones, and whether they may go in fragments; zero if the
+// configuration says how long they are. segments says that the system takes runs of datagrams as one, so that fragments would gain nothing;
+// over long distances they are lost too often.
+func largerPackets(c *config.Config, segments bool, usual int) (n int, cut bool) {
 	switch {
 	case c.Ring.PacketBytes != 0:
 		return 0, false
 	case segments || c.WideTimers():
-		n = jumboBytes
-	default:
-		n, cut = cutBytes, true
+		return wholePackets * usual, false
 	}
-	if c.Local.KeyFile != "" {
-		n -= seal.Overhead
-	}
-	return n, cut
+	return cutPackets * usual, true
 }
 
 // MembershipConfig is the membership's part. The nine timers of the original map to fewer of ours: gathering here has

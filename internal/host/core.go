@@ -53,7 +53,7 @@ type core struct {
 
 	sealing sealing
 
-	stored int // datagrams since deliveries were handed up
+	stored int // bytes of datagrams since deliveries were handed up
 
 	dropsError, dropsFull uint64 // what is logged of the transport's drops
 	runsRefused           bool   // that there are such runs is logged
@@ -73,9 +73,9 @@ func (c *core) perform() {
 	c.handUp()
 }
 
-// storedAtOnce is how many datagrams may come before what they made deliverable is handed up: 48 KB of packets, which stay in the
-// processor's caches.
-const storedAtOnce = 32
+// storedAtOnce is how many bytes of datagrams may come before what they made deliverable is handed up: 32 packets of the usual length, which
+// stay in the processor's caches.
+const storedAtOnce = 48 << 10
 
 // handUp has the machine hand up what datagrams have made deliverable.
 func (c *core) handUp() {

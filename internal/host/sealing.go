@@ -84,7 +84,7 @@ func (c *core) handleDatagram(from netip.AddrPort, b []byte) {
 	}
 	c.m.HandleDatagram(c.now, from, b, &c.fx)
 	c.performOne()
-	if c.stored++; c.stored >= storedAtOnce {
+	if c.stored += len(b); c.stored >= storedAtOnce {
 		c.handUp()
 	}
 }

@@ -20,6 +20,12 @@ type Quality struct {
 	Whole                                 int // how long a datagram may be that must not be cut; zero: any
 }
 
+// lane is a way from one host to another: by itself, or by the group address.
+type lane struct {
+	from, to int
+	group    bool
+}
+
 // network carries datagrams between hosts. Links have a direction.
 type network struct {
 	n      int
@@ -42,8 +48,8 @@ type network struct {
 	// reached another through it. [from*n+to]
 	unheard []bool
 	asked   []evs.RingID
-	sized   []evs.RingID // likewise the last ring in which a question about long packets reached them
-	grouped int          // data that went there
+	sized   map[lane]evs.RingID // likewise the last ring in which a question about long packets reached them
+	grouped int                 // data that went there
 
 	dups    uint64
 	corrupt uint64
@@ -65,7 +71,7 @@ type datagram struct {
 
 // newNetwork makes a network of n hosts, all links up.
 func newNetwork(n int, q Quality) network {
-	return network{n: n, base: q, now: q, cut: make([]bool, n*n), last: make([]time.Duration, n*n), unheard: make([]bool, n*n), asked: make([]evs.RingID, n*n), sized: make([]evs.RingID, n*n)}
+	return network{n: n, base: q, now: q, cut: make([]bool, n*n), last: make([]time.Duration, n*n), unheard: make([]bool, n*n), asked: make([]evs.RingID, n*n), sized: map[lane]evs.RingID{}}
 }
 
 const portOfDaemons = 4803
@@ -169,7 +175,7 @@ func (w *World) send(from int, s *packet.Send) {
 			nw.lost++
 			continue
 		case s.Kind == packet.KindSize && len(s.Bytes) > w.ring.PacketBytes:
-			nw.sized[from*nw.n+i] = ringOf(s)
+			nw.sized[lane{from, i, s.Ring}] = ringOf(s)
 		case s.Ring && s.Kind == packet.KindReach:
 			nw.asked[from*nw.n+i] = ringOf(s)
 		}
@@ -212,7 +218,7 @@ func ringOf(s *packet.Send) evs.RingID {
 
 // sendLong sees to it that nobody takes for granted that packets of more than the usual length reach host to. LIVE-10.
 func (w *World) sendLong(from, to int, s *packet.Send) bool {
-	if w.net.sized[from*w.net.n+to] != ringOf(s) && packet.DataFlags(s.Bytes)&packet.FlagRetransmit == 0 {
+	if w.net.sized[lane{from, to, s.Ring}] != ringOf(s) && packet.DataFlags(s.Bytes)&packet.FlagRetransmit == 0 {
 		w.fail("LIVE-10", "%s sends a packet of %d bytes, and no question as long has reached %s on this ring", w.hosts[from].name, len(s.Bytes), w.hosts[to].name)
 		return false
 	}

@@ -307,7 +307,7 @@ func (m *Machine) begin(now time.Duration, fx *Effects) {
 
 // HandUp goes on with what earlier inputs have made deliverable, and reports whether there was something. The owner calls it until there is
 // not, each time after it has done what the Effects before asked for, so that datagrams do not wait for deliveries: the token above all. It
-// may handle a few more datagrams first. Every other input begins with what was left.
+// may handle a few more datagrams first. Every other input but HandleWritten begins with what was left, so its Effects may hold more than it is about.
 func (m *Machine) HandUp(now time.Duration, fx *Effects) bool {
 	if !m.owing {
 		return false

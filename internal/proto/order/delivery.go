@@ -210,14 +210,14 @@ func (m *Machine) deliverSome(c *cursor, stable seq.Num, fx *Effects) bool {
 	return true
 }
 
-// fetch asks for the memory of the packets up to last, which exist. Those that have waited behind a gap have left the processor's
+// fetch asks for the memory of the packets up to last, which exist, and for the packets of the next portion themselves. Those that have waited behind a gap have left the processor's
 // caches; read one line after the other, each would wait for memory by itself.
 func (c *cursor) fetch(last seq.Num) {
 	for n := c.pos + 1; n <= last; n++ {
 		prefetch.Read(c.r.Packet(n).Pieces())
 	}
 	for n := last + 1; n <= last+portion && n <= c.r.ARU(); n++ {
-		prefetch.Line(&c.r.Packet(n).Filler)
+		c.r.Packet(n).Fetch()
 	}
 }
 

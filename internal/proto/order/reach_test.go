@@ -35,6 +35,16 @@ func TestReachQuestions(t *testing.T) {
 		b := packet.AppendReach(make([]byte, packet.HeaderSize), x.p)
 		b = b[:len(b)-x.cut]
 		packet.NewSealer("team", w.players[x.from].m.cfg.Me).Seal(b, packet.KindReach)
+		// Questions about a length are looked at alike.
+		if x.cut == 0 && x.p.Number > 0 {
+			fx, b := Effects{}, packet.AppendSize(make([]byte, packet.HeaderSize), packet.Size(x.p))
+			packet.NewSealer("team", w.players[x.from].m.cfg.Me).Seal(b, packet.KindSize)
+			before := m.stats.Drops
+			m.HandleDatagram(w.now, teamAddr(x.from), b, &fx)
+			if x.drop != 0 && (m.stats.Drops[x.drop] != before[x.drop]+1 || len(fx.Sends) > 0) || x.drop == 0 && (len(fx.Sends) != 1 || fx.Sends[0].Kind != packet.KindSize) {
+				t.Errorf("%s, about a length: drops %v, then %v, and %+v", x.what, before, m.stats.Drops, fx.Sends)
+			}
+		}
 		before := m.stats.Drops
 		var fx Effects
 		m.Settle()

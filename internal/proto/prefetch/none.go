@@ -7,8 +7,8 @@ package prefetch
 // Read asks for b, which will be read.
 func Read([]byte) {}
 
-// Line asks for the cache line that p is in, which will be read.
-func Line(*byte) {}
-
 // Write asks for b, which will be written.
 func Write([]byte) {}
+
+// Line asks for the cache line that p is in, which will be read.
+func Line(*byte) {}

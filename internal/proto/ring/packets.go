@@ -20,6 +20,9 @@ type Packet struct {
 	Buf    []byte
 }
 
+// Fetch asks for the memory of p itself, so that what it says of its buffer can be read soon.
+func (p *Packet) Fetch() { prefetch.Line(&p.Filler) }
+
 // Pieces are the packet's pieces, well-formed.
 func (p *Packet) Pieces() []byte { return p.Buf[packet.DataOffset : len(p.Buf)-int(p.Filler)] }
 
@@ -30,7 +33,7 @@ func (p *Packet) Describe(d *packet.Data) {
 
 // Pool lends packets. What is put back is not lent again before Settle is called, because effects of the present input
 // may still refer to it. A daemon has one Pool, settled at the start of every input. It keeps at most maxFree packets of each
-// size, and fewer where they hold more than maxFreeBytes.
+// size, and fewer where they hold more than their part of maxFreeBytes.
 type Pool struct {
 	classes []poolClass // by size
 	limbo   []*Packet
@@ -79,7 +82,7 @@ func (p *Pool) Get(n int) *Packet {
 			prefetch.Write(c.free[k-ahead].Buf[:min(n, mostAhead)])
 		}
 		if k >= 2*ahead {
-			prefetch.Line(&c.free[k-2*ahead].Filler)
+			c.free[k-2*ahead].Fetch() // which says where that one's memory is
 		}
 		return q
 	}
@@ -94,7 +97,7 @@ func (p *Pool) Settle() {
 	for i, q := range p.limbo {
 		for j := range p.classes {
 			if c := &p.classes[j]; cap(q.Buf) == c.size {
-				if len(c.free) < min(maxFree, maxFreeBytes/c.size) {
+				if len(c.free) < min(maxFree, maxFreeBytes/len(p.classes)/c.size) {
 					c.free = append(c.free, q)
 				}
 				break

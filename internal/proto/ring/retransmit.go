@@ -7,13 +7,13 @@ import (
 	"evensong/internal/proto/seq"
 )
 
-// answer sends what the token asks for and I hold, takes it off the list, and returns how many packets that were. 8.1.3.
+// answer sends what the token asks for and I hold, takes it off the list, and returns how many units that were. 8.1.3.
 func (m *Machine) answer(t *packet.Token, fx *Effects) int {
 	if len(t.RTR) == 0 {
 		return 0
 	}
 	limit := m.cfg.GlobalWindow
-	sent := 0
+	sent := 0 // units
 	old := t.RTR
 	var left []packet.Range
 	for _, r := range old {
@@ -27,11 +27,12 @@ func (m *Machine) answer(t *packet.Token, fx *Effects) int {
 			times := min(m.answered[n].times+1, longestRest)
 			m.answered[n] = reply{m.accepted, times}
 			m.resend(p, times > 1, fx)
-			sent++
+			sent += m.units(len(p.Buf))
+			fx.Retried++
+			m.size.failed = m.size.failed || times > 1 && int(p.Sender) == m.me && m.units(len(p.Buf)) > 1
 		}
 	}
 	t.RTR = append(t.RTR[:0], left...)
-	fx.Retried += sent
 	return sent
 }
 

@@ -38,9 +38,9 @@ import (
 // Config has the windows and timers of a ring. Zero fields mean their defaults. All members should agree on them, but
 // nothing breaks if they do not.
 type Config struct {
-	PersonalWindow    int           // new packets per member and visit; default 40
-	GlobalWindow      int           // packets per rotation by all; default 160
-	AcceleratedWindow int           // packets sent after the token; default 20; at most PersonalWindow
+	PersonalWindow    int           // packets per member and visit, those sent again among them, in units of PacketBytes; default 40
+	GlobalWindow      int           // units per rotation by all; default 160
+	AcceleratedWindow int           // units sent after the token; default 20; at most PersonalWindow
 	WholeVisit        int           // packets of a visit that may be so many bytes together all go before the token; default 65535: what the system takes as one piece
 	Tune              int           // how far the personal window goes by itself, and the accelerated one with it; zero: all stay
 	TuneGlobal        int           // the global window while Tune is in force; default GlobalWindow in proportion
@@ -461,6 +461,15 @@ func (m *Machine) Deadline() time.Duration {
 	return d
 }
 
+func count(set []bool) (n int) {
+	for _, is := range set {
+		if is {
+			n++
+		}
+	}
+	return n
+}
+
 // CheckInvariants states what holds between inputs.
 func (m *Machine) CheckInvariants() error {
 	switch {
@@ -473,6 +482,8 @@ func (m *Machine) CheckInvariants() error {
 	case m.cfg.Tune == 0 && m.flow.personal != m.cfg.PersonalWindow, m.cfg.Tune != 0 && (m.flow.personal < m.cfg.PersonalWindow || m.flow.personal > m.cfg.Tune),
 		m.flow.accelerated > m.flow.personal, m.flow.global < m.flow.personal:
 		return fmt.Errorf("ring %v: windows %+v of %d, tuned up to %d", m.id, m.flow, m.cfg.PersonalWindow, m.cfg.Tune)
+	case m.size.lacking != count(m.size.wanted), m.size.larger && (m.size.wanted == nil || m.cfg.Larger == 0):
+		return fmt.Errorf("ring %v: larger packets %+v of %d bytes", m.id, m.size, m.cfg.Larger)
 	case m.held && m.phase != Operational:
 		return fmt.Errorf("ring %v: the token is held while %v", m.id, m.phase)
 	}

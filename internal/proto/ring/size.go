@@ -13,7 +13,9 @@ import (
 // the one size that is tried, by a question of that length, which is answered by everybody whom it reaches; only a member that has much to send asks.
 // From the next visit on packets may be that long. Where they must not be cut on the way (jumbo frames, loopback), a question does not
 // arrive unless the path carries it whole. Where they may (Config.LargerCut), it is because the system takes datagrams one by one: handing it
-// one of eleven fragments is a tenth of the work, at the price that one lost fragment loses all; so the first packet that has to be sent again ends it.
+// one of eleven fragments is a tenth of the work, at the price that one lost fragment loses all; so the first packet that has to be sent again ends it, for
+// eight token timeouts. A path that stops carrying larger ones without a word costs a configuration: what has its place in the order must arrive. The
+// next ring begins with usual ones.
 //
 // Windows go on counting what packets of the usual length hold: a longer one takes as much of them as it holds.
 //
@@ -23,7 +25,9 @@ type size struct {
 	group   bool   // asked by way of the group address
 	wanted  []bool // by member: has not answered
 	lacking int
-	doubt   bool // since then one of my packets had to be sent again
+	doubt   bool          // since then one of my packets had to be sent again
+	failed  bool          // one of my longer ones had to be sent again twice
+	rest    time.Duration // no question before
 
 	number uint32 // of the last question
 	before uint32 // answers to questions up to this one do not count
@@ -35,7 +39,7 @@ type size struct {
 }
 
 const (
-	// sizeLoad is how many packets a visit must have sent for larger ones to be worth a question: more than a lone sender keeps the token for.
+	// sizeLoad is how much a visit must have sent, in units, for larger packets to be worth a question: more than a lone sender keeps the token for.
 	sizeLoad = lingerPackets + 1
 	// sizePatience, in token timeouts, is how long larger packets go on without everybody's answer when they are in doubt.
 	sizePatience = 4
@@ -66,9 +70,10 @@ func (r PacketReason) String() string {
 	return fmt.Sprintf("PacketReason(%d)", uint8(r))
 }
 
-// longest is how long a packet may be at present.
-func (m *Machine) longest() int {
-	if m.size.larger {
+// longest is how long a packet may be at a visit of token t. Longer ones end when somebody has fallen behind by a quarter of the gap, since
+// everybody keeps what one lacks.
+func (m *Machine) longest(t *packet.Token) int {
+	if m.size.larger && 4*int64(t.Seq-t.ARU) < int64(m.cfg.MaxGap) {
 		return m.cfg.Larger
 	}
 	return m.cfg.PacketBytes
@@ -84,19 +89,19 @@ func (m *Machine) maybeAskSize(now time.Duration, fx *Effects) {
 		return
 	}
 	switch {
+	case s.larger && (s.failed || s.doubt && m.cfg.LargerCut):
+		s.larger = false
+		s.rest = now + reachRest*m.cfg.TokenTimeout
+		m.askSizeAnew(now)
 	case s.wanted == nil, s.group != m.reach.open: // another way
 		s.larger = false
 		m.askSizeAnew(now)
-	case s.doubt && m.cfg.LargerCut && s.larger:
-		s.larger = false
-		m.askSizeAnew(now)
-		s.askAt = now + reachRest*m.cfg.TokenTimeout
 	case s.doubt && s.larger && s.lacking == 0 && now-s.since >= reachRest*m.cfg.TokenTimeout:
 		m.askSizeAnew(now) // and go on meanwhile
 	case s.larger && s.lacking > 0 && now-s.since >= sizePatience*m.cfg.TokenTimeout:
 		s.larger = false
 	case !s.larger && s.lacking == 0:
-		s.larger, s.doubt, s.since = true, false, now
+		s.larger, s.doubt, s.failed, s.since = true, false, false, now
 	}
 	if s.lacking == 0 || now < s.askAt || m.lastNew < sizeLoad {
 		return
@@ -118,8 +123,8 @@ func (m *Machine) askSizeAnew(now time.Duration) {
 	for i := range s.wanted {
 		s.wanted[i] = i != m.me
 	}
-	s.group, s.doubt, s.before, s.lacking = m.reach.open, false, s.number, m.n-1
-	s.askAt, s.every, s.since = now, m.cfg.TokenTimeout/reachFirst, now
+	s.group, s.doubt, s.failed, s.before, s.lacking = m.reach.open, false, false, s.number, m.n-1
+	s.askAt, s.every, s.since = max(now, s.rest), m.cfg.TokenTimeout/reachFirst, now
 }
 
 // HandleSize handles a question, or an answer to one of mine.

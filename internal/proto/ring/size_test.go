@@ -127,3 +127,76 @@ func TestLargerPacketsInFragmentsEnd(t *testing.T) {
 		t.Errorf("%v long after the last loss", s.Packets)
 	}
 }
+
+// That holds where a group address closes and opens at the same time, for the same reason.
+func TestLargerPacketsInFragmentsRest(t *testing.T) {
+	w := newNet(t, 3, 3, Config{PacketBytes: 1000, Larger: 5000, LargerCut: true, Group: everybody(0, 1, 2)}, true)
+	w.members[0].src.bulk = true
+	w.start()
+	w.pour(3*time.Second, 0) // the group address has been in use for long enough to be doubted
+	m := w.members[0]
+	if s := m.m.Status(); s.Packets != PacketsLarger || s.Group.Reach != ReachAll {
+		t.Fatalf("%+v", s)
+	}
+	w.loss = 0.02
+	for m.m.Status().Packets == PacketsLarger {
+		w.pour(2*time.Millisecond, 0)
+	}
+	w.loss = 0
+	asked, long := m.sent[packet.KindSize], m.long
+	w.pour((reachRest-1)*250*time.Millisecond, 0)
+	if m.sent[packet.KindSize] != asked || m.long != long {
+		t.Errorf("questions %v, then %v; %d long packets within eight token timeouts", asked, m.sent[packet.KindSize], m.long-long)
+	}
+	w.pour(500*time.Millisecond, 0)
+	if s := m.m.Status(); s.Packets != PacketsLarger {
+		t.Errorf("%v long after the last loss", s.Packets)
+	}
+}
+
+// An answer to a question from before everything was asked anew says nothing.
+func TestLateAnswersAboutLength(t *testing.T) {
+	w := sized(t, false, 3)
+	w.pour(50*time.Millisecond, 0)
+	m := w.members[0].m
+	old := m.size.number
+	m.askSizeAnew(w.now)
+	for from := range 3 {
+		m.HandleSize(packet.Size{Ring: m.id, Sender: uint16(from), Asker: 0, Number: old}, &Effects{})
+	}
+	if m.size.lacking != 2 {
+		t.Errorf("%d answers lack after old ones, want 2", m.size.lacking)
+	}
+}
+
+// A longer packet that has to be sent again twice ends them at once, whatever answers there are.
+func TestLargerPacketsThatFail(t *testing.T) {
+	w := sized(t, false, 3)
+	w.pour(50*time.Millisecond, 0)
+	m := w.members[0].m
+	m.size.failed = true
+	w.pour(20*time.Millisecond, 0)
+	if s := m.Status(); s.Packets != PacketsUsual {
+		t.Errorf("%v", s.Packets)
+	}
+}
+
+// Little to say does not keep a large buffer, and nobody sends more than usual packets when somebody is far behind.
+func TestLargerPacketsTakeLittleMemory(t *testing.T) {
+	w := sized(t, false, 3)
+	for _, m := range w.members {
+		m.pool.classes = append(m.pool.classes, poolClass{size: 5000})
+	}
+	w.pour(50*time.Millisecond, 0)
+	m := w.members[0]
+	m.src.bulk = false
+	w.run(w.now + 100*time.Millisecond)
+	w.submit(0, 1)
+	if p := m.m.Packet(m.m.High()); p == nil || cap(p.Buf) > 1472 {
+		t.Errorf("a packet of %d bytes in %d", len(p.Buf), cap(p.Buf))
+	}
+	far := packet.Token{Seq: 1000, ARU: 1000 - 512}
+	if near := (packet.Token{Seq: 1000, ARU: 1001 - 512}); m.m.longest(&near) != 5000 || m.m.longest(&far) != 1000 {
+		t.Errorf("%d bytes near, %d far from the aru", m.m.longest(&near), m.m.longest(&far))
+	}
+}

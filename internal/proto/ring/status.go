@@ -34,7 +34,7 @@ func (m *Machine) Status() Status {
 		Accelerated: !m.noAccel, Phase: m.phase, ARU: m.win.ARU(), TokenARU: m.putARU, High: m.win.High(), Stable: m.stable,
 		Lagging:  -1,
 		Personal: m.flow.personal, Global: m.flow.global, AcceleratedWindow: m.flow.accelerated, Windows: m.flow.reason,
-		Group: m.Group(), PacketBytes: m.longest(),
+		Group: m.Group(), PacketBytes: m.longest(&m.token),
 	}
 	switch {
 	case m.size.larger:

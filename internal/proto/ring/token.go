@@ -206,18 +206,22 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		t.FCC -= min(t.FCC, m.lastSent) // 4: my last round's count is still in it
 	}
 
-	allowed := min(m.flow.personal, m.flow.global-int(t.FCC)) - m.visitSent
+	// What was sent again takes its part of the personal window, so that a visit stays as long as the system's runs, but for a quarter of it: who
+	// answers for somebody that lacks much would not come to say anything itself.
+	personal := m.flow.personal - min(m.visitSent-m.visitNew, m.flow.personal*3/4) - m.visitNew
+	allowed := min(personal, m.flow.global-int(t.FCC)-m.visitSent)
 	if t.FCC < throttle {
 		// Deviation: those who sent first would otherwise keep the whole window for good.
-		allowed = max(allowed, min(m.flow.personal, m.flow.global/m.n)-m.visitSent)
+		allowed = max(allowed, min(personal, m.flow.global/m.n-m.visitSent))
 	}
 	if room := int64(t.ARU) + int64(m.cfg.MaxGap) - int64(t.Seq); int64(allowed) > room {
 		allowed = int(room)
 	}
+	length := m.longest(t)
 	first, sent, used := len(fx.Sends), 0, 0
 	for used < allowed {
 		room := (allowed - used) * m.cfg.PacketBytes
-		p := m.originate(t, src, min(room, m.longest()), room > m.longest())
+		p := m.originate(t, src, min(room, length), room > length)
 		if p == nil {
 			break
 		}
@@ -370,6 +374,12 @@ func (m *Machine) originate(t *packet.Token, src Source, room int, more bool) *P
 	t.Seq++
 	m.count++
 	p.Buf = buf[:packet.DataOffset+n]
+	if len(p.Buf) <= m.cfg.PacketBytes && room > m.cfg.PacketBytes { // little to say does not keep a large buffer
+		q := m.pool.Get(m.cfg.PacketBytes)
+		q.Buf = append(q.Buf[:0], p.Buf...)
+		m.pool.Put(p)
+		p = q
+	}
 	p.Describe(&packet.Data{Seq: t.Seq, Visit: m.accepted, Count: m.count, Sender: uint16(m.me)})
 	m.store(p)
 	return p

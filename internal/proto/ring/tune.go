@@ -52,7 +52,7 @@ func (r WindowReason) String() string {
 	return fmt.Sprintf("WindowReason(%d)", uint8(r))
 }
 
-// flow is the windows in force, in packets. With Config.Tune the personal one moves between the configured one and Tune, and the
+// flow is the windows in force, in units. With Config.Tune the personal one moves between the configured one and Tune, and the
 // accelerated one with it: a visit that fills its window and leaves messages waiting raises them by a sixteenth, a visit that
 // finds much loss (lossShare) lowers them by a quarter, and so does a rotation of a sixth of the token timeout, which is on its way to be taken for
 // a lost token. From 40 to 88 takes 16 full rotations. The global window is Config.TuneGlobal all the time: it is the same everywhere, or those who have tuned theirs up would leave the others no room.

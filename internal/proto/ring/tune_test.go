@@ -167,23 +167,38 @@ func TestWindowsAreShared(t *testing.T) {
 	}
 }
 
-// What is sent again takes its part of a visit's window.
+// What is sent again takes its part of a visit's window, long packets by what they hold, but a quarter is left for new ones.
 func TestAnswersCountInTheWindow(t *testing.T) {
-	procs := []evs.ProcID{{Name: "a", Inc: 1}, {Name: "b", Inc: 2}}
-	m := New(Config{}.WithDefaults(), evs.RingID{Seq: 1, Rep: 1}, procs, make([]netip.AddrPort, 2), 0, true, packet.NewSealer("t", procs[0]), NewPool(1472), 0)
-	m.Operational()
-	m.Start(0)
-	src, fx := &script{waiting: 10}, Effects{}
-	m.Visit(1, src, &fx)
-	back := m.token
-	back.TokenSeq, back.Sender, back.ARU, back.ARUID = back.TokenSeq+1, 1, 0, 1
-	back.RTR = []packet.Range{{First: 3, Count: 5}}
-	if v := m.Accept(2, &back); v != Accepted {
-		t.Fatal(v)
-	}
-	src.waiting, fx = 100, Effects{}
-	m.Visit(2, src, &fx)
-	if again, fresh := fx.Retried, 100-src.waiting; again != 5 || fresh != m.cfg.PersonalWindow-5 {
-		t.Errorf("%d packets again and %d new ones with a window of %d", again, fresh, m.cfg.PersonalWindow)
+	for _, x := range []struct{ bytes, asked, again, fresh int }{
+		{1000, 5, 5, 35}, {1000, 29, 29, 11}, {1000, 31, 31, 10}, {1000, 60, 60, 10},
+		{5000, 2, 2, 6}, {5000, 8, 8, 2}, // of five units each, and no room for a third one
+	} {
+		procs := []evs.ProcID{{Name: "a", Inc: 1}, {Name: "b", Inc: 2}}
+		m := New(Config{PacketBytes: 1000, Larger: 5000}.WithDefaults(), evs.RingID{Seq: 1, Rep: 1}, procs, make([]netip.AddrPort, 2), 0, true, packet.NewSealer("t", procs[0]), NewPool(1000, 5000), 0)
+		m.Operational()
+		m.Start(0)
+		m.size.larger = x.bytes > 1000
+		src := &script{waiting: 1 << 20, bulk: true}
+		var fx Effects
+		for now := time.Duration(1); ; now++ {
+			fx = Effects{}
+			before := src.next
+			m.Visit(now, src, &fx)
+			if now == 5 {
+				if again, fresh := fx.Retried, int(src.next-before); again != x.again || fresh != x.fresh {
+					t.Errorf("packets of %d bytes, %d asked for: %d again and %d new ones with a window of %d", x.bytes, x.asked, again, fresh, m.cfg.PersonalWindow)
+				}
+				break
+			}
+			back := m.token
+			back.TokenSeq, back.Sender, back.ARU, back.ARUID = back.TokenSeq+1, 1, 0, 1
+			if back.RTR = nil; now == 4 {
+				back.RTR = []packet.Range{{First: 41, Count: uint32(x.asked)}} // of the second visit
+			}
+			if v := m.Accept(now, &back); v != Accepted {
+				t.Fatal(v)
+			}
+			m.size.larger, m.size.doubt = x.bytes > 1000, false
+		}
 	}
 }
