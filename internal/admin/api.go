@@ -200,15 +200,15 @@ type Packets struct {
 	Ignored           map[string]uint64 `json:"ignored"`            // by reason
 }
 
-// Windows are flow control: most packets per token round.
+// Windows are flow control: most packets per token round, in packets of the usual length.
 type Windows struct {
 	Global      int `json:"global"`      // of all daemons together
 	Personal    int `json:"personal"`    // of one daemon
 	Accelerated int `json:"accelerated"` // of one daemon, behind the token
 	// Reason is why: as configured, or what moved them last.
 	Reason string `json:"reason"`
-	// PacketBytes is how long a packet of this daemon may be, PacketReason why. Windows count packets of the usual length; longer ones take
-	// as much of them as they hold.
+	// PacketBytes is how long a packet of this daemon may be, PacketReason why. Longer ones than
+	// usual take as much of the windows as they hold.
 	PacketBytes  int    `json:"packet_bytes"`
 	PacketReason string `json:"packet_reason"`
 }
@@ -273,7 +273,7 @@ type Slow struct {
 type HostState struct {
 	Stalls        int64    `json:"stalls"` // the process was not scheduled for longer than half a token timeout
 	LongestStall  Duration `json:"longest_stall_seconds"`
-	SendErrors    uint64   `json:"send_errors"`    // datagrams that the system refused
+	SendErrors    uint64   `json:"send_errors"`    // datagrams that the system refused; not questions for longer packets that are too long
 	SendsDropped  uint64   `json:"sends_dropped"`  // datagrams for which there was no room
 	LogLines      uint64   `json:"log_lines_lost"` // left out by the rate limit or because the log was too slow
 	StoreErrors   uint64   `json:"store_errors"`   // of stable storage

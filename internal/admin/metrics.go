@@ -73,7 +73,7 @@ var metrics = []metric{
 	{"evensong_token_repeats_total", "Tokens sent again because nothing showed that they had arrived.", counter, "", one(func(s *Status) uint64 { return s.Order.TokenRepeats })},
 	{"evensong_ring_behind_packets", "Packets between the highest position known and what has been received here without a gap.", gauge, "", one(func(s *Status) uint64 { return s.Order.Highest - min(s.Order.Highest, s.Order.MyARU) })},
 	{"evensong_ring_unstable_packets", "Packets between the highest position known and what everybody is known to have.", gauge, "", one(func(s *Status) uint64 { return s.Order.Highest - min(s.Order.Highest, s.Order.Stable) })},
-	{"evensong_window_packets", "Flow control in force: most packets per round, of all daemons (global), of one (personal), of one behind the token (accelerated).", gauge, "window", func(s *Status, add func(float64, string)) {
+	{"evensong_window_packets", "Flow control in force, in packets of the usual length, of which longer ones take as much as they hold: most per round, of all daemons (global), of one (personal), of one behind the token (accelerated).", gauge, "window", func(s *Status, add func(float64, string)) {
 		add(float64(s.Windows.Global), "global")
 		add(float64(s.Windows.Personal), "personal")
 		add(float64(s.Windows.Accelerated), "accelerated")
@@ -110,7 +110,7 @@ var metrics = []metric{
 		return len(s.GroupAddress.Missing)
 	})},
 	{"evensong_datagrams_loss_injected_total", "Datagrams received and thrown away at random, as a test wants it.", counter, "", one(func(s *Status) uint64 { return s.Packets.LossInjected })},
-	{"evensong_datagram_send_errors_total", "Datagrams that the system refused to send.", counter, "", one(func(s *Status) uint64 { return s.Host.SendErrors })},
+	{"evensong_datagram_send_errors_total", "Datagrams that the system refused to send. Questions for longer packets that it refuses as too long do not count: that is an answer.", counter, "", one(func(s *Status) uint64 { return s.Host.SendErrors })},
 	{"evensong_datagram_sends_dropped_total", "Datagrams not sent because the system had no room.", counter, "", one(func(s *Status) uint64 { return s.Host.SendsDropped })},
 
 	{"evensong_sessions", "Clients connected to this daemon.", gauge, "", one(func(s *Status) int { return s.Clients.Sessions })},
