@@ -272,7 +272,7 @@ func (t Tristate) String() string {
 	return "unknown choice"
 }
 
-// Ring is flow control and the variant of the ring protocol. Windows count packets; zero means the default of the ring.
+// Ring is flow control and the variant of the ring protocol. Windows count packets of the usual length; zero means the default of the ring.
 type Ring struct {
 	// Global is the most packets that all daemons together send per token round (Window, 1 to 999,999).
 	Global int
@@ -282,7 +282,7 @@ type Ring struct {
 	// gets the regular ring instead, which is the same without a special case.
 	AcceleratedWindow int
 	// PacketBytes is the largest datagram that this daemon sends, 512 to 65507 bytes; zero means 1472, what an Ethernet frame
-	// holds. What the path does not carry in one frame goes in fragments.
+	// holds, and more where every daemon is found to get it. What the path does not carry in one frame goes in fragments.
 	PacketBytes int
 	// Accelerated selects the accelerated ring. All daemons of a cluster must agree. A configuration that does not say is
 	// accelerated unless it is Wide; Resolve decides once, before Facts are computed, so that a reload changes nothing.
