@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -402,6 +403,21 @@ func TestPercentText(t *testing.T) {
 	for share, want := range map[float64]string{0: "0", 0.5: "50", 0.9: "90", 0.99: "99", 1 - 1e-3: "99.9", 0.99937: "99.94", 1 - 1e-6: "99.9999"} {
 		if got := percentText(share); got != want {
 			t.Errorf("%v is %s, want %s", share, got, want)
+		}
+	}
+}
+
+// Latencies by schedule of processors that had no time are said to be that, and no others.
+func TestBusyProcessors(t *testing.T) {
+	for _, x := range []struct {
+		scheduled, busy float64
+		cores           int
+		said            bool
+	}{{1000, 1.9, 2, true}, {1000, 1.5, 2, false}, {0, 2, 2, false}, {1000, 0, 2, false}, {1000, 0.9, 1, true}} {
+		l := Load{Scheduled: x.scheduled, Busy: x.busy, cores: x.cores}
+		said := slices.ContainsFunc(l.remarks(), func(s string) bool { return strings.Contains(s, "were busy") })
+		if said != x.said {
+			t.Errorf("%+v: %q", x, l.remarks())
 		}
 	}
 }

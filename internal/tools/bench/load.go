@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -393,7 +395,15 @@ func (p *phase) result(before, after usage) (*Load, error) {
 	}
 	l.Points = merged.points(len(p.measures), to-from)
 	l.costs(before, after)
+	if l.cores = runtime.NumCPU(); p.bench.local() && after.at > before.at {
+		l.Busy = (after.cpu - before.cpu + after.processes - before.processes).Seconds() / (after.at - before.at).Seconds()
+	}
 	return l, nil
+}
+
+// local reports whether all daemons run on this machine, as those behind Unix sockets do, and tell what they use.
+func (b *bench) local() bool {
+	return b.daemons != nil && !slices.ContainsFunc(b.Servers, func(s string) bool { return !strings.HasPrefix(s, "unix:") })
 }
 
 // recordUnsent counts the messages that were due and never sent with the time that they have waited until now: to leave them

@@ -72,8 +72,12 @@ type Load struct {
 	Points      []Point            `json:"points"`
 
 	// ClientCPU is user and system time of all sessions in microseconds for each delivery, what measuring takes included.
-	ClientCPU float64  `json:"client_cpu_microseconds_per_delivery"`
-	Daemons   *Daemons `json:"daemons,omitempty"`
+	ClientCPU float64 `json:"client_cpu_microseconds_per_delivery"`
+	// Busy is how many processors were busy with sessions and daemons, if all are on this machine; else zero.
+	Busy    float64  `json:"processors_busy,omitempty"`
+	Daemons *Daemons `json:"daemons,omitempty"`
+
+	cores int
 }
 
 // Messages are how many there were. PerSecond is what a receiver got, the mean of all.
@@ -154,7 +158,7 @@ func (r *Report) Write(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "\n%s\n\n", r.Machine)
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "service\tbytes\trate\tmessages/s\tMB/s\tp50 ms\tp90 ms\tp99 ms\tp99.9 ms\tmax ms\tCPU µs/delivery\t")
+	fmt.Fprintln(t, "service\tbytes\trate\tmessages/s\tMB/s\tp50 ms\tp90 ms\tp99 ms\tp99.9 ms\tmax ms\tCPU µs/delivery, sessions + daemons\t")
 	for _, l := range r.Runs {
 		fmt.Fprintf(t, "%s\t%d\t%s\t%.0f\t%.2f\t", l.Service, l.Bytes, l.Rate, l.Messages.PerSecond, l.Messages.BytesPerSecond/1e6)
 		if x := l.Latency; x != nil {
@@ -226,10 +230,17 @@ func (l *Load) pace() string {
 	return "as fast as it goes"
 }
 
+// busyShare is the part of all processors that may be busy before messages wait for them. By schedule each message wakes who is concerned by itself, so half of a rate
+// may take as much of them as all of it.
+const busyShare = 0.85
+
 // remarks are what a reader must not miss.
 func (l *Load) remarks() (list []string) {
 	if l.Behind {
 		list = append(list, fmt.Sprintf("behind its schedule of %.0f messages/s; the latencies tell how far, %d messages were never sent", l.Scheduled, l.Unsent))
+	}
+	if l.Scheduled > 0 && l.cores > 0 && l.Busy >= busyShare*float64(l.cores) {
+		list = append(list, fmt.Sprintf("%.1f of %s were busy: much of the latency is waiting for one. Choose a lower rate, or daemons on other machines", l.Busy, count(l.cores, "processor")))
 	}
 	if l.Lost > 0 {
 		list = append(list, fmt.Sprintf("%d deliveries lost", l.Lost))
