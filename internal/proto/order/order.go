@@ -259,10 +259,8 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 		} else if m.ring != nil && hurry.Ring == m.conf.ID.New && m.ring.HandleHurry(now, int(hurry.Sender)) {
 			m.visit(now, m.ring, fx)
 		}
-	case packet.KindReach:
-		m.handleReach(&h, body, fx)
-	case packet.KindSize:
-		m.handleSize(&h, body, fx)
+	case packet.KindReach, packet.KindSize:
+		m.handleQuestion(&h, body, fx)
 	case packet.KindJoin, packet.KindProbe:
 		j := &m.join
 		switch {

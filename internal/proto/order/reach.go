@@ -10,28 +10,15 @@ import (
 	"evensong/internal/proto/ring"
 )
 
-// handleReach hands a question about a group address, or an answer, to the ring it is about.
-func (m *Machine) handleReach(h *packet.Header, body []byte, fx *Effects) {
-	p, err := packet.ParseReach(body)
+// handleQuestion hands a question about a group address or the length of datagrams, or an answer, to the ring it is about.
+func (m *Machine) handleQuestion(h *packet.Header, body []byte, fx *Effects) {
+	p, err := packet.ParseQuestion(h.Kind, body)
 	if err != nil {
 		m.drop(DropPacket)
 		return
 	}
 	if r := m.ringOf(p.Ring, int(p.Sender), h.Sender); r != nil {
-		r.HandleReach(p, &m.rfx)
-		m.ringEffects(m.now, r, fx)
-	}
-}
-
-// handleSize hands a question about the length of datagrams, or an answer, to the ring it is about.
-func (m *Machine) handleSize(h *packet.Header, body []byte, fx *Effects) {
-	p, err := packet.ParseSize(body)
-	if err != nil {
-		m.drop(DropPacket)
-		return
-	}
-	if r := m.ringOf(p.Ring, int(p.Sender), h.Sender); r != nil {
-		r.HandleSize(p, &m.rfx)
+		r.HandleQuestion(h.Kind, p, &m.rfx)
 		m.ringEffects(m.now, r, fx)
 	}
 }

@@ -20,24 +20,24 @@ func TestReachQuestions(t *testing.T) {
 	for _, x := range []struct {
 		what string
 		from int // who sends it
-		p    packet.Reach
+		p    packet.Question
 		cut  int // bytes that lack
 		drop Drop
 	}{
-		{"a question", 1, packet.Reach{Ring: id, Sender: 1, Asker: 1, Number: 1}, 0, 0},
-		{"one of another ring", 1, packet.Reach{Ring: evs.RingID{Seq: 1, Rep: 1}, Sender: 1, Asker: 1, Number: 1}, 0, DropForeign},
-		{"one that is too short", 1, packet.Reach{Ring: id, Sender: 1, Asker: 1, Number: 1}, 1, DropPacket},
-		{"one without a number", 1, packet.Reach{Ring: id, Sender: 1, Asker: 1}, 0, DropPacket},
-		{"one in another's name", 1, packet.Reach{Ring: id, Sender: 2, Asker: 2, Number: 1}, 0, DropImpostor},
-		{"one of nobody", 1, packet.Reach{Ring: id, Sender: 3, Asker: 3, Number: 1}, 0, DropImpostor},
-		{"one of myself that comes back", 0, packet.Reach{Ring: id, Sender: 0, Asker: 0, Number: 1}, 0, DropOwn},
+		{"a question", 1, packet.Question{Ring: id, Sender: 1, Asker: 1, Number: 1}, 0, 0},
+		{"one of another ring", 1, packet.Question{Ring: evs.RingID{Seq: 1, Rep: 1}, Sender: 1, Asker: 1, Number: 1}, 0, DropForeign},
+		{"one that is too short", 1, packet.Question{Ring: id, Sender: 1, Asker: 1, Number: 1}, 1, DropPacket},
+		{"one without a number", 1, packet.Question{Ring: id, Sender: 1, Asker: 1}, 0, DropPacket},
+		{"one in another's name", 1, packet.Question{Ring: id, Sender: 2, Asker: 2, Number: 1}, 0, DropImpostor},
+		{"one of nobody", 1, packet.Question{Ring: id, Sender: 3, Asker: 3, Number: 1}, 0, DropImpostor},
+		{"one of myself that comes back", 0, packet.Question{Ring: id, Sender: 0, Asker: 0, Number: 1}, 0, DropOwn},
 	} {
-		b := packet.AppendReach(make([]byte, packet.HeaderSize), x.p)
+		b := packet.AppendQuestion(make([]byte, packet.HeaderSize), x.p)
 		b = b[:len(b)-x.cut]
 		packet.NewSealer("team", w.players[x.from].m.cfg.Me).Seal(b, packet.KindReach)
 		// Questions about a length are looked at alike.
 		if x.cut == 0 && x.p.Number > 0 {
-			fx, b := Effects{}, packet.AppendSize(make([]byte, packet.HeaderSize), packet.Size(x.p))
+			fx, b := Effects{}, packet.AppendQuestion(make([]byte, packet.HeaderSize), x.p)
 			packet.NewSealer("team", w.players[x.from].m.cfg.Me).Seal(b, packet.KindSize)
 			before := m.stats.Drops
 			m.HandleDatagram(w.now, teamAddr(x.from), b, &fx)

@@ -167,8 +167,8 @@ func FuzzRing(f *testing.F) {
 	f.Add(whole(&Data{Seq: 1, Count: 1}, somePieces())[HeaderSize:])
 	f.Add(whole(&Data{Seq: 1, Count: 1, Filler: MaxFiller}, somePieces())[HeaderSize:])
 	f.Add(AppendHurry(nil, Hurry{Ring: evs.RingID{Seq: 1, Rep: 2}}))
-	f.Add(AppendReach(nil, Reach{Ring: evs.RingID{Seq: 1, Rep: 2}, Sender: 1, Asker: 2, Number: 3}))
-	f.Add(append(AppendSize(nil, Size{Ring: evs.RingID{Seq: 1, Rep: 2}, Sender: 2, Asker: 2, Number: 3}), 0))
+	f.Add(AppendQuestion(nil, Question{Ring: evs.RingID{Seq: 1, Rep: 2}, Sender: 1, Asker: 2, Number: 3}))
+	f.Add(append(AppendQuestion(nil, Question{Ring: evs.RingID{Seq: 1, Rep: 2}, Sender: 2, Asker: 2, Number: 3}), 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var k Token
 		if ParseToken(b, &k) == nil {
@@ -194,10 +194,10 @@ func FuzzRing(f *testing.F) {
 		if h, err := ParseHurry(b); err == nil && !bytes.Equal(AppendHurry(nil, h), b) {
 			t.Fatal("another encoding of the same hurry")
 		}
-		if r, err := ParseReach(b); err == nil && !bytes.Equal(AppendReach(nil, r), b) {
+		if r, err := ParseQuestion(KindReach, b); err == nil && !bytes.Equal(AppendQuestion(nil, r), b) {
 			t.Fatal("another encoding of the same question")
 		}
-		if s, err := ParseSize(b); err == nil && (!bytes.HasPrefix(b, AppendSize(nil, s)) || s.Sender != s.Asker && len(b) != SizeSize) {
+		if s, err := ParseQuestion(KindSize, b); err == nil && (!bytes.HasPrefix(b, AppendQuestion(nil, s)) || s.Sender != s.Asker && len(b) != QuestionSize) {
 			t.Fatal("another encoding of the same question about a length")
 		}
 	})

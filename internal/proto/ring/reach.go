@@ -32,21 +32,14 @@ type Group struct {
 // Each member asks for itself, since what one sends may arrive where another's does not. The way can only change between two visits: packets of
 // one visit take the same one, or their order would say nothing about loss (watchOrder).
 type reach struct {
-	to      []netip.AddrPort // whom the group address should reach: of the others in the ring, two or more; else empty, and nothing of this happens
-	wanted  []bool           // by member: is among them, and has not answered
-	lacking int              // how many of those there are
-	open    bool             // all have answered: packets go to the group address
-	doubt   bool             // since then one of my packets had to be sent again
+	questions
+	to    []netip.AddrPort // whom the group address should reach: of the others in the ring, two or more; else empty, and nothing of this happens
+	open  bool             // all have answered: packets go to the group address
+	doubt bool             // since then one of my packets had to be sent again
 
-	number uint32 // of the last question
-	before uint32 // answers to questions up to this one do not count
-	askAt  time.Duration
-	every  time.Duration // from the next question to the one after it
-	since  time.Duration // when this began: to ask, or to be open
-	said   Reach         // what operators know
-	noted  bool          // the first visit of the operational ring is over: its configuration has been told
-
-	question, answer []byte
+	since time.Duration // when this began: to ask, or to be open
+	said  Reach         // what operators know
+	noted bool          // the first visit of the operational ring is over: its configuration has been told
 }
 
 // Times, in token timeouts, whose default is 250 ms.
@@ -109,7 +102,7 @@ func (m *Machine) startReach(now time.Duration) {
 		return
 	}
 	r.wanted = make([]bool, m.n)
-	r.question = make([]byte, packet.HeaderSize, packet.HeaderSize+packet.ReachSize)
+	r.question = make([]byte, packet.HeaderSize, packet.HeaderSize+packet.QuestionSize)
 	m.askAnew(now)
 }
 
@@ -139,7 +132,7 @@ func (m *Machine) maybeAsk(now time.Duration, fx *Effects) {
 	}
 	if !r.open && now >= r.askAt {
 		r.number++
-		r.question = packet.AppendReach(r.question[:packet.HeaderSize], packet.Reach{Ring: m.id, Sender: uint16(m.me), Asker: uint16(m.me), Number: r.number})
+		r.question = packet.AppendQuestion(r.question[:packet.HeaderSize], packet.Question{Ring: m.id, Sender: uint16(m.me), Asker: uint16(m.me), Number: r.number})
 		m.sealer.Seal(r.question, packet.KindReach)
 		fx.Sends = append(fx.Sends, packet.Send{To: r.to, Bytes: r.question, Kind: packet.KindReach, Ring: true})
 		r.askAt, r.every = now+r.every, min(2*r.every, reachSlowest*m.cfg.TokenTimeout)
@@ -151,27 +144,6 @@ func (m *Machine) maybeAsk(now time.Duration, fx *Effects) {
 		r.said, fx.Reach = ReachAll, ReachAll
 	case !r.open && r.said != ReachLacks && now-r.since >= reachPatience*m.cfg.TokenTimeout:
 		r.said, fx.Reach = ReachLacks, ReachLacks
-	}
-}
-
-// HandleReach handles a question, or an answer to one of mine.
-func (m *Machine) HandleReach(p packet.Reach, fx *Effects) {
-	r := &m.reach
-	from, asker := int(p.Sender), int(p.Asker)
-	switch {
-	case m.phase == Lost || from >= m.n || asker >= m.n || from == m.me:
-	case from == asker:
-		// Whoever asks is answered, whether there is a group address here or not: the question has come.
-		if r.answer == nil {
-			r.answer = make([]byte, packet.HeaderSize, packet.HeaderSize+packet.ReachSize)
-		}
-		p.Sender = uint16(m.me)
-		r.answer = packet.AppendReach(r.answer[:packet.HeaderSize], p)
-		m.sealer.Seal(r.answer, packet.KindReach)
-		fx.Sends = append(fx.Sends, packet.Send{To: m.addrs[asker : asker+1], Bytes: r.answer, Kind: packet.KindReach})
-	case asker == m.me && len(r.to) > 0 && p.Number > r.before && p.Number <= r.number && r.wanted[from]:
-		r.wanted[from] = false
-		r.lacking--
 	}
 }
 

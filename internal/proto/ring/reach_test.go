@@ -240,7 +240,7 @@ func TestReachAnswers(t *testing.T) {
 	}
 	answer := func(from, asker uint16, number uint32) int {
 		before := m.reach.lacking
-		m.HandleReach(packet.Reach{Ring: m.id, Sender: from, Asker: asker, Number: number}, &fx)
+		m.HandleQuestion(packet.KindReach, packet.Question{Ring: m.id, Sender: from, Asker: asker, Number: number}, &fx)
 		return before - m.reach.lacking
 	}
 	for _, x := range []struct {
@@ -271,7 +271,7 @@ func TestReachAnswers(t *testing.T) {
 	// A question is answered to who asks, also where no group address is known.
 	w = newNet(t, 1, 3, Config{}, true)
 	m = w.members[2].m
-	m.HandleReach(packet.Reach{Ring: m.id, Sender: 1, Asker: 1, Number: 7}, &fx)
+	m.HandleQuestion(packet.KindReach, packet.Question{Ring: m.id, Sender: 1, Asker: 1, Number: 7}, &fx)
 	if len(fx.Sends) != 1 || fx.Sends[0].Ring || !slices.Equal(fx.Sends[0].To, m.addrs[1:2]) {
 		t.Fatalf("answers: %+v", fx.Sends)
 	}
@@ -279,12 +279,12 @@ func TestReachAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err := packet.ParseReach(body); err != nil || p != (packet.Reach{Ring: evs.RingID{Seq: 5, Rep: 100}, Sender: 2, Asker: 1, Number: 7}) {
+	if p, err := packet.ParseQuestion(packet.KindReach, body); err != nil || p != (packet.Question{Ring: evs.RingID{Seq: 5, Rep: 100}, Sender: 2, Asker: 1, Number: 7}) {
 		t.Errorf("answer %+v, %v", p, err)
 	}
 	m.GiveUp()
 	fx = Effects{}
-	if m.HandleReach(packet.Reach{Ring: m.id, Sender: 1, Asker: 1, Number: 8}, &fx); len(fx.Sends) > 0 {
+	if m.HandleQuestion(packet.KindReach, packet.Question{Ring: m.id, Sender: 1, Asker: 1, Number: 8}, &fx); len(fx.Sends) > 0 {
 		t.Error("a ring that is lost answers")
 	}
 }
@@ -306,7 +306,7 @@ func TestReachWithinVisit(t *testing.T) {
 	if !m.m.held || m.m.visitNew == 0 || m.m.reach.lacking != 1 {
 		t.Fatalf("held %v with %d packets of this visit, %d lack", m.m.held, m.m.visitNew, m.m.reach.lacking)
 	}
-	m.m.HandleReach(packet.Reach{Ring: m.m.id, Sender: 2, Asker: 0, Number: m.m.reach.number}, &m.fx)
+	m.m.HandleQuestion(packet.KindReach, packet.Question{Ring: m.m.id, Sender: 2, Asker: 0, Number: m.m.reach.number}, &m.fx)
 	if _, group := w.data(0, func() { w.submit(0, 1) }); group != 0 {
 		t.Error("a visit changes its way")
 	}
@@ -349,8 +349,8 @@ func TestReachAllocatesNothing(t *testing.T) {
 			m.reach.doubt, m.reach.since = true, -time.Hour // the next visit asks anew
 		}
 		for i := range uint16(2) {
-			m.HandleReach(packet.Reach{Ring: m.id, Sender: i + 1, Asker: 0, Number: m.reach.number}, &fx)
-			m.HandleReach(packet.Reach{Ring: m.id, Sender: i + 1, Asker: i + 1, Number: 1}, &fx)
+			m.HandleQuestion(packet.KindReach, packet.Question{Ring: m.id, Sender: i + 1, Asker: 0, Number: m.reach.number}, &fx)
+			m.HandleQuestion(packet.KindReach, packet.Question{Ring: m.id, Sender: i + 1, Asker: i + 1, Number: 1}, &fx)
 		}
 	}
 	for range 100 {

@@ -13,8 +13,7 @@
 //	HandleData        store                      store                    store: it may save recovery some work
 //	Accept (token)    handle, maybe install      handle, maybe hold       drop (EVS-20)
 //	HandleHurry       ignore                     let a held token go      drop
-//	HandleReach       answer, count              answer, count            drop
-//	HandleSize        answer, count              answer, count            drop
+//	HandleQuestion    answer, count              answer, count            drop
 //	Wake              ignore                     visit, or send hurry     ignore
 //	Advance           retransmit, loss           retransmit, loss, hold   nothing
 //	Reconfigure       taken, in every phase; it ends nothing by itself
@@ -215,6 +214,8 @@ type Machine struct {
 	flow    flow
 	reach   reach
 	size    size
+
+	answerBuf []byte // the last answer to a question
 
 	// Packets.
 	win   seq.Window[*Packet]

@@ -265,18 +265,12 @@ func (w *net) receive(i int, b []byte) {
 		if m.m.HandleHurry(w.now, int(h.Sender)) {
 			w.visit(i)
 		}
-	case packet.KindSize:
-		p, err := packet.ParseSize(body)
+	case packet.KindReach, packet.KindSize:
+		p, err := packet.ParseQuestion(h.Kind, body)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		m.m.HandleSize(p, &m.fx)
-	case packet.KindReach:
-		p, err := packet.ParseReach(body)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		m.m.HandleReach(p, &m.fx)
+		m.m.HandleQuestion(h.Kind, p, &m.fx)
 	}
 	w.after(i)
 }

@@ -21,21 +21,14 @@ import (
 //
 // Source: none of the papers speaks of it; the questions are those of reach.
 type size struct {
-	larger  bool   // everybody gets the larger ones
-	group   bool   // asked by way of the group address
-	wanted  []bool // by member: has not answered
-	lacking int
-	doubt   bool          // since then one of my packets had to be sent again
-	failed  bool          // one of my longer ones had to be sent again twice
-	rest    time.Duration // no question before
+	questions
+	larger bool          // everybody gets the larger ones
+	group  bool          // asked by way of the group address
+	doubt  bool          // since then one of my packets had to be sent again
+	failed bool          // one of my longer ones had to be sent again twice
+	rest   time.Duration // no question before
 
-	number uint32 // of the last question
-	before uint32 // answers to questions up to this one do not count
-	askAt  time.Duration
-	every  time.Duration // from the next question to the one after it
-	since  time.Duration // when asking began, or the larger ones
-
-	question, answer []byte
+	since time.Duration // when asking began, or the larger ones
 }
 
 const (
@@ -110,7 +103,7 @@ func (m *Machine) maybeAskSize(now time.Duration, fx *Effects) {
 	if s.question == nil {
 		s.question = make([]byte, m.cfg.Larger)
 	}
-	packet.AppendSize(s.question[:packet.HeaderSize], packet.Size{Ring: m.id, Sender: uint16(m.me), Asker: uint16(m.me), Number: s.number})
+	packet.AppendQuestion(s.question[:packet.HeaderSize], packet.Question{Ring: m.id, Sender: uint16(m.me), Asker: uint16(m.me), Number: s.number})
 	m.sealer.Seal(s.question, packet.KindSize)
 	fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: s.question, Kind: packet.KindSize, Ring: m.reach.open, Whole: !m.cfg.LargerCut})
 	s.askAt, s.every = now+s.every, min(2*s.every, reachSlowest*m.cfg.TokenTimeout)
@@ -125,25 +118,4 @@ func (m *Machine) askSizeAnew(now time.Duration) {
 	}
 	s.group, s.doubt, s.failed, s.before, s.lacking = m.reach.open, false, false, s.number, m.n-1
 	s.askAt, s.every, s.since = max(now, s.rest), m.cfg.TokenTimeout/reachFirst, now
-}
-
-// HandleSize handles a question, or an answer to one of mine.
-func (m *Machine) HandleSize(p packet.Size, fx *Effects) {
-	s := &m.size
-	from, asker := int(p.Sender), int(p.Asker)
-	switch {
-	case m.phase == Lost || from >= m.n || asker >= m.n || from == m.me:
-	case from == asker:
-		// Whoever asks is answered, whatever this member would send itself: the question has come.
-		if s.answer == nil {
-			s.answer = make([]byte, packet.HeaderSize, packet.HeaderSize+packet.SizeSize)
-		}
-		p.Sender = uint16(m.me)
-		s.answer = packet.AppendSize(s.answer[:packet.HeaderSize], p)
-		m.sealer.Seal(s.answer, packet.KindSize)
-		fx.Sends = append(fx.Sends, packet.Send{To: m.addrs[asker : asker+1], Bytes: s.answer, Kind: packet.KindSize})
-	case asker == m.me && s.wanted != nil && p.Number > s.before && p.Number <= s.number && s.wanted[from]:
-		s.wanted[from] = false
-		s.lacking--
-	}
 }

@@ -162,7 +162,7 @@ func TestLateAnswersAboutLength(t *testing.T) {
 	old := m.size.number
 	m.askSizeAnew(w.now)
 	for from := range 3 {
-		m.HandleSize(packet.Size{Ring: m.id, Sender: uint16(from), Asker: 0, Number: old}, &Effects{})
+		m.HandleQuestion(packet.KindSize, packet.Question{Ring: m.id, Sender: uint16(from), Asker: 0, Number: old}, &Effects{})
 	}
 	if m.size.lacking != 2 {
 		t.Errorf("%d answers lack after old ones, want 2", m.size.lacking)
