@@ -102,7 +102,8 @@ func TestLargerPacketsEnd(t *testing.T) {
 	m.short[1] = true
 	w.loss = 0.02
 	for wait := 0; m.m.Status().Packets == PacketsLarger; wait++ {
-		if w.pour(100*time.Millisecond, 0); wait > 100 {
+		w.pour(20*time.Millisecond, 0)
+		if w.run(w.now + 80*time.Millisecond); wait > 100 {
 			t.Fatal("larger packets go on without an answer")
 		}
 	}
@@ -122,7 +123,8 @@ func TestLargerPacketsInFragmentsEnd(t *testing.T) {
 		t.Errorf("%v although some were lost", s.Packets)
 	}
 	w.loss = 0
-	w.pour((reachRest+2)*250*time.Millisecond, 0)
+	w.run(w.now + (reachRest+2)*250*time.Millisecond)
+	w.pour(100*time.Millisecond, 0)
 	if s := m.m.Status(); s.Packets != PacketsLarger {
 		t.Errorf("%v long after the last loss", s.Packets)
 	}
@@ -133,7 +135,9 @@ func TestLargerPacketsInFragmentsRest(t *testing.T) {
 	w := newNet(t, 3, 3, Config{PacketBytes: 1000, Larger: 5000, LargerCut: true, Group: everybody(0, 1, 2)}, true)
 	w.members[0].src.bulk = true
 	w.start()
-	w.pour(3*time.Second, 0) // the group address has been in use for long enough to be doubted
+	w.pour(100*time.Millisecond, 0)
+	w.run(w.now + 3*time.Second) // the group address is in use for long enough to be doubted
+	w.pour(100*time.Millisecond, 0)
 	m := w.members[0]
 	if s := m.m.Status(); s.Packets != PacketsLarger || s.Group.Reach != ReachAll {
 		t.Fatalf("%+v", s)
@@ -144,7 +148,10 @@ func TestLargerPacketsInFragmentsRest(t *testing.T) {
 	}
 	w.loss = 0
 	asked, long := m.sent[packet.KindSize], m.long
-	w.pour((reachRest-1)*250*time.Millisecond, 0)
+	for range reachRest - 1 {
+		w.pour(20*time.Millisecond, 0)
+		w.run(w.now + 230*time.Millisecond)
+	}
 	if m.sent[packet.KindSize] != asked || m.long != long {
 		t.Errorf("questions %v, then %v; %d long packets within eight token timeouts", asked, m.sent[packet.KindSize], m.long-long)
 	}
