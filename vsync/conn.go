@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,6 +57,9 @@ type Conn struct {
 	timer *time.Timer
 	// changed is closed when a view was installed or a membership ended: senders that wait for it look again.
 	changed chan struct{}
+	// stuck are events that wait for the daemon to take a request to evict. They come before the end of the view change
+	// that they are about.
+	stuck   []*Stuck
 	ended   bool           // no timer any more
 	primary client.Primary // of the session beneath
 }
@@ -293,6 +297,7 @@ func (c *Conn) deliver(e *flush.Event) {
 	case flush.EventView, flush.EventSelfLeave, flush.EventGaveUp:
 		close(c.changed)
 		c.changed = make(chan struct{})
+		c.tellStuck(func(s *Stuck) bool { return s.Group == e.Group })
 	case flush.EventStuck:
 		c.evict(e)
 		return
@@ -314,19 +319,38 @@ func (c *Conn) evict(e *flush.Event) {
 		c.in.put(stuck)
 		return
 	}
+	c.stuck = append(c.stuck, stuck)
 	c.work.Go(func() {
 		ctx, cancel := context.WithTimeout(c.ctx, evictTimeout)
 		defer cancel()
+		var err error
 		for _, member := range stuck.Members {
-			if err := can.Evict(ctx, stuck.Group, member, stuck.ID); err != nil {
-				stuck.Err = err
-				if errors.Is(err, client.ErrUnsupported) {
-					stuck.Err = ErrCannotEvict
-				}
+			if err = can.Evict(ctx, stuck.Group, member, stuck.ID); err != nil {
 				break // what hinders one hinders all
 			}
 		}
-		c.in.put(stuck)
+		if errors.Is(err, client.ErrUnsupported) {
+			err = ErrCannotEvict
+		}
+		c.lock <- struct{}{} // not held for long once the session has ended
+		defer c.release()
+		c.tellStuck(func(s *Stuck) bool {
+			if s == stuck {
+				s.Err = err
+			}
+			return s == stuck
+		})
+	})
+}
+
+// tellStuck hands those of the waiting events to the program that are meant. The lock is held.
+func (c *Conn) tellStuck(meant func(*Stuck) bool) {
+	c.stuck = slices.DeleteFunc(c.stuck, func(s *Stuck) bool {
+		tell := meant(s)
+		if tell {
+			c.in.put(s)
+		}
+		return tell
 	})
 }
 

@@ -176,7 +176,7 @@ func (s *SelfLeave) String() string {
 }
 
 // Stuck says that members have not answered a view change for the time of WithFlushTimeout. It comes again after each
-// further such time.
+// further such time, and always before the View or SelfLeave that ends the change.
 type Stuck struct {
 	Group string
 	// ID is the view of the daemon that they hold up.
@@ -186,7 +186,8 @@ type Stuck struct {
 	// Silent are those of Members that have never answered since this session can see them: perhaps sessions that do
 	// not use the flush protocol at all, which no group of it can have.
 	Silent []string
-	// Err is nil if the daemon was asked to remove them; ErrCannotEvict if it cannot; else why asking failed.
+	// Err is nil if the daemon was asked to remove them, or the change ended while it was being asked; ErrCannotEvict if
+	// it cannot; else why asking failed.
 	Err error
 }
 

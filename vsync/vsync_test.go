@@ -303,9 +303,15 @@ func TestEviction(t *testing.T) {
 		id            client.ViewID
 	}
 	asked := make(chan request, 10)
-	s := &removing{Conn: under, evict: func(group, member string, id client.ViewID) error {
+	removed := make(chan struct{})
+	s := &removing{Conn: under, evict: func(ctx context.Context, group, member string, id client.ViewID) error {
 		asked <- request{group, member, id}
-		return stuck.under.Leave(ctx, group)
+		err := stuck.under.Leave(ctx, group)
+		select { // the answer comes only after what was asked for has happened
+		case <-removed:
+		case <-ctx.Done():
+		}
+		return err
 	}}
 	o, err := newOptions([]Option{WithFlushTimeout(20 * time.Millisecond)})
 	must(t, err)
@@ -321,6 +327,7 @@ func TestEviction(t *testing.T) {
 	if v := nextOf[*View](t, a); !slices.Equal(v.Members, []string{"#a#d"}) {
 		t.Errorf("got %v", v)
 	}
+	close(removed)
 	if l := next[*SelfLeave](t, stuck); !l.Evicted {
 		t.Errorf("got %v", l)
 	}
@@ -371,11 +378,11 @@ func TestEvictionByTheDaemon(t *testing.T) {
 
 type removing struct {
 	*client.Conn
-	evict func(group, member string, id client.ViewID) error
+	evict func(ctx context.Context, group, member string, id client.ViewID) error
 }
 
-func (r *removing) Evict(_ context.Context, group, member string, id client.ViewID) error {
-	return r.evict(group, member, id)
+func (r *removing) Evict(ctx context.Context, group, member string, id client.ViewID) error {
+	return r.evict(ctx, group, member, id)
 }
 
 func TestDialAndWrap(t *testing.T) {
