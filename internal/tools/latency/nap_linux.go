@@ -18,6 +18,8 @@ type sleeper struct {
 	file  *os.File // which closes fd when nobody knows it any more
 	conn  syscall.RawConn
 	fired func(uintptr) bool
+	d     time.Duration
+	until time.Time // zero: to be set
 }
 
 var sleepers = sync.Pool{New: func() any {
@@ -29,13 +31,22 @@ var sleepers = sync.Pool{New: func() any {
 	if s.conn, err = s.file.SyscallConn(); err != nil {
 		return (*sleeper)(nil)
 	}
-	var times [8]byte
-	s.fired = func(uintptr) bool {
-		_, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&times)), uintptr(len(times)))
-		return errno == 0
-	}
+	s.fired = s.setOrFired
 	return s
 }}
+
+// setOrFired sets the timer when it is called first, and reports whether it has fired when it is called again. The poller
+// forgets what it knew of the timer before the first call, not after it, so the event is not missed. It is the event that
+// counts: the timer need not be read, because setting it again makes it unread and its next event a new one.
+func (s *sleeper) setOrFired(uintptr) bool {
+	if !s.until.IsZero() {
+		return time.Until(s.until) <= 0
+	}
+	s.until = time.Now().Add(s.d)
+	at := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(s.d))}
+	_, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(s.fd), 0, uintptr(unsafe.Pointer(&at)), 0, 0, 0)
+	return errno != 0
+}
 
 // Nap sleeps as exactly as the kernel can. The runtime's own timers may be a millisecond late, which a latency that counts
 // from when a message was due would show. And a system call that sleeps would wake the runtime's monitor, which then runs
@@ -51,9 +62,6 @@ func Nap(d time.Duration) {
 		return
 	}
 	defer sleepers.Put(s)
-	at := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}
-	if _, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(s.fd), 0, uintptr(unsafe.Pointer(&at)), 0, 0, 0); errno != 0 {
-		return
-	}
+	s.d, s.until = d, time.Time{}
 	_ = s.conn.Read(s.fired)
 }
