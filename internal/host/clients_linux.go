@@ -8,8 +8,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"evensong/internal/proto/packet"
 )
 
 // unixBufferBytes is asked for the socket buffers of clients on Unix sockets, whose default holds only a few large
@@ -277,25 +275,17 @@ func (l *epollLoop) hasRead(c *client, n int, filled bool) {
 	}
 }
 
-// answer performs what the input of c asked for. New packets without the token keep nobody waiting, so what c gets comes
-// before them. The machine keeps packets until all members have them, so their bytes outlive the write.
+// answer performs what the input of c asked for. What c gets comes before what nobody waits for.
 func (l *epollLoop) answer(c *client) {
-	packets := len(l.fx.Sends) > 0
-	for i := range l.fx.Sends {
-		packets = packets && l.fx.Sends[i].Kind == packet.KindData
-	}
-	if !packets {
-		l.perform()
-		return
-	}
-	l.later = append(l.later[:0], l.fx.Sends...)
-	l.fx.Sends = l.fx.Sends[:0]
+	l.patient = true
 	l.perform()
-	if c.dirty {
-		l.write(c)
+	l.patient = false
+	if len(l.later) > 0 {
+		if c.dirty {
+			l.write(c)
+		}
+		l.sendLater()
 	}
-	l.send(l.later)
-	clear(l.later)
 }
 
 // resume offers the machine again what it had refused.

@@ -53,6 +53,9 @@ type core struct {
 
 	sealing sealing
 
+	patient bool          // calm sends are put off
+	later   []packet.Send // those; whoever sets patient sees to sendLater before the next input
+
 	stored int // bytes of datagrams since deliveries were handed up
 
 	dropsError, dropsFull uint64 // what is logged of the transport's drops
@@ -88,7 +91,12 @@ func (c *core) handUp() {
 // performOne does what the last input asked for. It calls no input itself.
 func (c *core) performOne() {
 	fx := &c.fx
-	if len(fx.Sends) > 0 {
+	switch {
+	case len(fx.Sends) == 0:
+	case c.patient && allCalm(fx.Sends):
+		c.later = append(c.later, fx.Sends...)
+	default:
+		c.sendLater()
 		c.send(fx.Sends)
 	}
 	for _, id := range fx.Outputs {
@@ -116,6 +124,25 @@ func (c *core) performOne() {
 	}
 	c.stopped = c.stopped || fx.Stopped
 	fx.Reset()
+}
+
+// allCalm reports whether nobody waits for any of these.
+func allCalm(sends []packet.Send) bool {
+	for i := range sends {
+		if !sends[i].Calm {
+			return false
+		}
+	}
+	return true
+}
+
+// sendLater sends what was put off.
+func (c *core) sendLater() {
+	if len(c.later) > 0 {
+		c.send(c.later)
+		clear(c.later)
+		c.later = c.later[:0]
+	}
 }
 
 func (c *core) note(level slog.Level, text string, attrs ...slog.Attr) {

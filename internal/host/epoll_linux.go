@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -72,7 +74,6 @@ type epollLoop struct {
 	ops       int           // operations on clients since the last look at datagrams
 	opBytes   int           // bytes read from and written to them
 	restTotal int           // bytes of refused input kept
-	later     []packet.Send // see answer
 
 	events       [eventsPerTurn]unix.EpollEvent
 	clientsEP    int // the epoll of the clients, which is in ep
@@ -81,6 +82,8 @@ type epollLoop struct {
 
 	greedy  []unix.EpollEvent // those of the turn that are for clients who send much: they come last
 	park    park
+	procs   int32                     // of Go's runtime
+	yielded time.Duration             // when the runtime's scheduler was last called
 	slept   time.Duration             // how long a wait takes at present
 	parked  bool                      // the last wait began while the loop took itself to be idle: the watchdog rests
 	timeout struct{ sec, nsec int64 } // the kernel's timespec is 64 bits wide on all architectures
@@ -148,7 +151,7 @@ type client struct {
 }
 
 func newEpollLoop(c *core, ls []*listener) (_ loop, err error) {
-	l := &epollLoop{core: c, ep: -1, clientsEP: -1, event: -1, spare: -1, listeners: ls, sessions: make(map[uint64]*client), buf: make([]byte, readBufferBytes)}
+	l := &epollLoop{core: c, procs: int32(runtime.GOMAXPROCS(0)), ep: -1, clientsEP: -1, event: -1, spare: -1, listeners: ls, sessions: make(map[uint64]*client), buf: make([]byte, readBufferBytes)}
 	defer func() {
 		if err != nil {
 			l.release()
@@ -356,6 +359,7 @@ func (l *epollLoop) sleep(farewell time.Duration) (int, error) {
 	}
 	l.tick()
 	l.gate()
+	l.yield()
 	before := l.now
 	n, err := l.wait(until)
 	if err != 0 {
@@ -370,6 +374,23 @@ func (l *epollLoop) sleep(farewell time.Duration) (int, error) {
 	return n, nil
 }
 
+// pollTime is how long the loop looks for a token that it has asked for before it sleeps: about what the token takes. To be woken may take as
+// long again.
+const pollTime = 100 * time.Microsecond
+
+// turnTime is shorter than the time after which Go's runtime takes a processor from a goroutine that keeps it.
+const turnTime = 8 * time.Millisecond
+
+// yield lets the runtime's scheduler see now and then that this goroutine does not keep its processor. Otherwise its monitor
+// takes the processor away, and looks again every 20 µs for a while: a thousand wake-ups in a second that hinder others.
+// A loop that sleeps longer between its turns than that would pay more for this than for the monitor.
+func (l *epollLoop) yield() {
+	if l.slept < longSleep/8 && l.now-l.yielded >= turnTime {
+		l.yielded = l.now
+		runtime.Gosched()
+	}
+}
+
 // wait waits until something is ready, or until the time given, and returns how many events there are.
 func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
 	idle := l.slept >= longSleep
@@ -378,6 +399,15 @@ func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
 			l.dog.rest()
 		} else {
 			l.dog.work()
+			l.procs = int32(runtime.GOMAXPROCS(0))
+		}
+	}
+	if l.procs > 1 && l.hasTime() && l.m.TokenAsked() {
+		for end := min(until, l.now+pollTime); l.now < end; l.tick() {
+			if n, errno := pollNow(l.ep, l.events[:]); n > 0 || errno != 0 {
+				return n, errno
+			}
+			_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // whoever has the token may want this processor
 		}
 	}
 	for !idle && !l.noWait2 && until > l.now {
@@ -386,14 +416,14 @@ func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
 			l.timeout.sec, l.timeout.nsec = int64(d/time.Second), int64(d%time.Second)
 			ts = unsafe.Pointer(&l.timeout)
 		}
-		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), uintptr(ts), 0, 0)
+		n, errno := l.block(ts)
 		switch errno {
 		case unix.EINTR:
 			l.tick()
 		case unix.ENOSYS, unix.EPERM:
 			l.noWait2 = true // an old kernel, or a container that does not know the call
 		default:
-			return int(n), errno
+			return n, errno
 		}
 	}
 	n, errno := pollNow(l.ep, l.events[:])
@@ -401,6 +431,27 @@ func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
 		return n, errno
 	}
 	return l.waitParked(until)
+}
+
+// keeping is how many processors of Go's runtime the loops of this process keep while they wait.
+var keeping atomic.Int32
+
+// block waits in the kernel for at most a timespec; nil: without end. It keeps its processor of the runtime if others have one left:
+// the runtime's monitor need not take it away and give it back, for which it would wake a thousand times in a second. Whoever
+// needs all processors, as the garbage collector does, interrupts the wait.
+func (l *epollLoop) block(timeout unsafe.Pointer) (int, syscall.Errno) {
+	events := unsafe.Pointer(&l.events[0])
+	if keeping.Add(1) >= l.procs {
+		keeping.Add(-1)
+		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(events), uintptr(len(l.events)), uintptr(timeout), 0, 0)
+		return int(n), errno
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(events), uintptr(len(l.events)), uintptr(timeout), 0, 0)
+	keeping.Add(-1)
+	if errno == unix.EINTR {
+		runtime.Gosched()
+	}
+	return int(n), errno
 }
 
 // pollNow returns how many events an epoll has now.
@@ -540,7 +591,12 @@ func (l *epollLoop) receive(first, batches int) error {
 				if j%datagramsPerTick == datagramsPerTick-1 {
 					l.tick()
 				}
+				l.patient = l.hasTime()
 				l.handleDatagram(ds[j].From, ds[j].Bytes)
+				l.patient = false
+				if len(l.later) > 0 {
+					l.handUpFirst()
+				}
 			}
 			if !l.udp.Full() || taken >= datagramsPerTurn {
 				break
@@ -550,6 +606,25 @@ func (l *epollLoop) receive(first, batches int) error {
 	}
 	l.handUp()
 	return nil
+}
+
+// hasTime reports whether the loop mostly sleeps, so that it may do for one message what it could not do for many.
+func (l *epollLoop) hasTime() bool { return l.slept >= longSleep/4 }
+
+// servedFirst is how many clients may get what they get before datagrams for which nobody waits.
+const servedFirst = 4
+
+// handUpFirst hands up, and writes to clients if they are few, before what was put off is sent. The token was asked for because of
+// one message, and here most likely sits who waits for it; the sending wakes other programs, which on a machine with few processors
+// would come before that one.
+func (l *epollLoop) handUpFirst() {
+	l.handUp()
+	if len(l.dirty) <= servedFirst {
+		for _, c := range l.dirty {
+			l.write(c)
+		}
+	}
+	l.sendLater()
 }
 
 // breathe counts an operation on a client, and looks at the datagram sockets if it is time.

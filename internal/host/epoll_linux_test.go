@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"runtime"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -222,6 +224,84 @@ func TestTokenNear(t *testing.T) {
 	do(t, h, func() { m.near = true })
 	c.Close()
 	eventually(t, h, "the end of the client is noticed", func() bool { return m.closed == 1 })
+}
+
+// TestWaitEndsForTheCollector: a loop that keeps its processor while it waits gives it up when all are needed.
+func TestWaitEndsForTheCollector(t *testing.T) {
+	if runtime.GOMAXPROCS(0) < 2 {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	}
+	h := start(t, local(LoopEpoll), &echo{})
+	kept := 0
+	for range 20 {
+		do(t, h, func() {
+			l := h.core.shell.(*epollLoop)
+			l.slept, l.procs = 0, 2
+		})
+		for end := time.Now().Add(time.Second); keeping.Load() == 0 && time.Now().Before(end); {
+			runtime.Gosched()
+		}
+		kept += int(keeping.Load())
+		runtime.GC() // or this test never ends
+	}
+	if kept < 10 {
+		t.Errorf("the loop kept its processor in %d of 20 waits", kept)
+	}
+}
+
+// TestCalmSendsComeLater: what nobody waits for is sent after the few clients have what they get, and before many have; and while the loop
+// has little time at once.
+func TestCalmSendsComeLater(t *testing.T) {
+	for _, r := range []struct {
+		clients int
+		busy    bool
+		later   bool
+	}{{1, false, true}, {servedFirst, false, true}, {servedFirst + 1, false, false}, {1, true, false}} {
+		m := &echo{}
+		h := start(t, local(LoopEpoll), m)
+		for range r.clients {
+			c := dial(t, h)
+			c.Write([]byte("a"))
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		u, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(h.Addr()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		do(t, h, func() {
+			l := h.core.shell.(*epollLoop)
+			m.sent, m.sentAt = l.stats.Transport.DatagramsOut.Load, nil
+			l.slept = 0
+			if !r.busy {
+				l.slept = time.Hour
+			}
+		})
+		for range 3 { // the loop looks for a token that was asked for, and sleeps without
+			b := make([]byte, 100)
+			u.Write([]byte("calm"))
+			u.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if n, err := u.Read(b); err != nil || string(b[:n]) != "answer" {
+				t.Fatalf("%q, %v", b[:n], err)
+			}
+			eventually(t, h, "all have it", func() bool { return len(m.sentAt) >= r.clients })
+			do(t, h, func() {
+				want := slices.Repeat([]uint64{m.sent()}, r.clients)
+				if r.later {
+					want = slices.Repeat([]uint64{m.sent() - 1}, r.clients)
+				}
+				if !slices.Equal(m.sentAt, want) {
+					t.Errorf("%d clients, busy %t: datagrams sent when clients were written to: %v, want %v", r.clients, r.busy, m.sentAt, want)
+				}
+				m.sentAt, m.asked = nil, !m.asked
+				if l := h.core.shell.(*epollLoop); r.busy {
+					l.slept = 0
+				}
+			})
+		}
+	}
 }
 
 // readable reports whether a descriptor has something for a reader, at the latest after so many milliseconds.

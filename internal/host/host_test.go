@@ -44,6 +44,8 @@ type echo struct {
 	stay     bool          // ignores Leave
 	every    time.Duration // timer
 	near     bool          // TokenNear
+	asked    bool          // TokenAsked
+	sent     func() uint64 // datagrams sent so far
 
 	sessions map[uint64]*echoSession
 	last     uint64
@@ -60,6 +62,7 @@ type echo struct {
 	ended    uint64 // the session that ended last with nothing left to write: its end may be told again
 	pings    int
 	before   int             // bytes taken from clients when the last datagram came
+	sentAt   []uint64        // sent at each HandleWritten
 	certs    []string        // of HandleTLS
 	refused  []string        // of RefuseTLS
 	over     map[uint64]bool // refused
@@ -77,6 +80,8 @@ type echoSession struct {
 }
 
 func (e *echo) TokenNear(time.Duration) bool { return e.near }
+
+func (e *echo) TokenAsked() bool { return e.asked }
 
 func (e *echo) tick(now time.Duration) {
 	if now < e.now {
@@ -108,6 +113,12 @@ func (e *echo) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, 
 	case string(b) == "store":
 		e.storeSeq++
 		fx.Stores = append(fx.Stores, order.Store{ID: e.storeSeq, RingSeq: 100 + e.storeSeq})
+	case string(b) == "calm":
+		for id, s := range e.sessions {
+			s.out = append(s.out, 'c')
+			fx.Outputs = append(fx.Outputs, id)
+		}
+		fx.Sends = append(fx.Sends, packet.Send{To: []netip.AddrPort{from}, Bytes: []byte("answer"), Calm: true})
 	case len(b) > 0 && b[0] == 'p':
 		b[0] = 'q' // datagrams are writable, and not echoed twice
 		fx.Sends = append(fx.Sends, packet.Send{To: []netip.AddrPort{from}, Bytes: b})
@@ -240,6 +251,9 @@ func (e *echo) Output(id uint64, dst [][]byte, limit int) [][]byte {
 
 func (e *echo) HandleWritten(now time.Duration, id uint64, n int, fx *Effects) {
 	e.tick(now)
+	if e.sent != nil {
+		e.sentAt = append(e.sentAt, e.sent())
+	}
 	s := e.sessions[id]
 	if s == nil {
 		return

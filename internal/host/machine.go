@@ -54,6 +54,9 @@ type Machine interface {
 	// TokenNear reports whether the machine can do nothing with what clients say until a datagram comes, which should be within a
 	// millisecond or two. The host may then leave clients' input where it is until a datagram, a timer or another goroutine wakes it.
 	TokenNear(now time.Duration) bool
+	// TokenAsked reports whether somebody was asked for the token that rests there, which should be here in less than a millisecond. The
+	// host may look for it without sleeping for a moment.
+	TokenAsked() bool
 }
 
 // Effects is what an input asks the host to do, Close the end of a connection among it: those of the daemon's machine.

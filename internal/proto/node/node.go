@@ -293,6 +293,9 @@ func (m *Machine) Deadline() time.Duration {
 	return d
 }
 
+// TokenAsked reports whether there is something to say, and whoever holds the token was asked for it and has not given it yet.
+func (m *Machine) TokenAsked() bool { return m.order.TokenAsked() }
+
 // TokenNear reports whether what clients say now would only wait for a token that should be here in a moment.
 func (m *Machine) TokenNear(now time.Duration) bool { return m.order.TokenNear(now) }
 

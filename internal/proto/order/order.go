@@ -656,6 +656,9 @@ func (m *Machine) Deadline() time.Duration {
 	return d
 }
 
+// TokenAsked reports whether whoever holds the ring's token was asked for it, and has not given it yet.
+func (m *Machine) TokenAsked() bool { return m.ring != nil && m.next == nil && m.ring.Asked() }
+
 // TokenNear reports whether the ring's token should be here in a moment, so that what is submitted before it comes is as good as
 // what is submitted now.
 func (m *Machine) TokenNear(now time.Duration) bool {

@@ -11,10 +11,14 @@ import "net/netip"
 // Whole says that the datagram must not be cut into fragments, neither here nor on its way: it asks whether the path carries
 // one of its length, and what does not fit is lost without a word. A transport that cannot promise that leaves it out, so
 // what arrives is always an answer.
+//
+// Calm says that nobody is known to wait for the datagram, so the host may hand up and write to a few clients first. Its bytes are
+// valid until then, too.
 type Send struct {
 	To    []netip.AddrPort
 	Bytes []byte
 	Kind  Kind
 	Ring  bool
 	Whole bool
+	Calm  bool
 }

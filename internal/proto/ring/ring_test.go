@@ -55,6 +55,7 @@ type member struct {
 	deaf  map[int]bool // members that the group address does not bring what this one sends
 	said  []Reach
 	long  int                    // packets of data that were longer than usual
+	calm  [2]int                 // new packets for which somebody waits, and those for which nobody does
 	sent  map[packet.Kind][2]int // datagrams by kind: to one each, to the group address
 }
 
@@ -138,6 +139,12 @@ func (w *net) after(i int) {
 	for _, s := range m.fx.Sends {
 		if s.Kind == packet.KindData && len(s.Bytes) > m.m.cfg.PacketBytes {
 			m.long++
+		}
+		switch {
+		case s.Kind == packet.KindData && s.Calm:
+			m.calm[1]++
+		case s.Kind == packet.KindData:
+			m.calm[0]++
 		}
 		c := m.sent[s.Kind]
 		if s.Ring {
@@ -462,6 +469,57 @@ func TestTokenNear(t *testing.T) {
 			t.Errorf("%s: the token is near at %.0f %% of the looks, want that: %v", r.what, 100*share, r.want)
 		}
 	}
+}
+
+// One message on a ring where nothing is under way: who has it asks for the token, and nobody waits for what is sent then. Under load
+// somebody always does.
+func TestCalm(t *testing.T) {
+	w := newNet(t, 1, 4, Config{}, true)
+	w.start()
+	w.run(100 * time.Millisecond)
+	asked := 0
+	for i := range 100 {
+		m := w.members[i*3%4]
+		w.submit(i*3%4, 1)
+		if m.m.Asked() {
+			asked++
+		}
+		w.run(w.now + 20*time.Millisecond)
+		if m.m.Asked() {
+			t.Fatalf("message %d: the token came, and is still asked for", i)
+		}
+	}
+	if asked < 90 {
+		t.Errorf("the token was asked for for %d of 100 messages", asked)
+	}
+	for i, m := range w.members {
+		if m.calm[0] > 0 || m.calm[1] < 20 {
+			t.Errorf("member %d: somebody waits for %d packets, and nobody for %d", i, m.calm[0], m.calm[1])
+		}
+		m.calm = [2]int{}
+	}
+	asked = 0
+	for range 300 {
+		for i := range w.members {
+			w.submit(i, 40)
+		}
+		w.run(w.now + 100*time.Microsecond)
+		for _, m := range w.members {
+			if m.m.Asked() {
+				asked++
+			}
+		}
+	}
+	for i, m := range w.members {
+		if m.calm[1] > 20 || m.calm[0] < 1000 { // the first few find a ring at rest
+			t.Errorf("load, member %d: somebody waits for %d packets, and nobody for %d", i, m.calm[0], m.calm[1])
+		}
+	}
+	if asked > 4 {
+		t.Errorf("load: the token is asked for at %d of 1200 looks", asked)
+	}
+	w.run(w.now + time.Second)
+	w.wantAll(100 + 300*4*40)
 }
 
 // A daemon alone that had asked its ring for a pause, which rested meanwhile and was woken, sends again when the pause is over.

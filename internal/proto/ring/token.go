@@ -164,6 +164,9 @@ func (m *Machine) TokenNear(now time.Duration) bool {
 		m.rotation <= nearTime && now-m.releasedAt <= nearTime
 }
 
+// Asked reports whether there is something to send, and whoever is taken to hold the token was asked for it and has not given it.
+func (m *Machine) Asked() bool { return m.phase == Operational && m.n > 1 && m.hurryAt != 0 && m.quiet }
+
 // Pass reports whether a ring of one has its token ready for another visit, and takes it.
 func (m *Machine) Pass(now time.Duration) bool {
 	if !m.self || m.phase == Lost {
@@ -238,6 +241,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	}
 	if m.lingers(used, src) {
 		m.sealNew(fx.Sends[first:], sent)
+		calm(fx.Sends[first:])
 		until := m.holdUntil
 		if m.visitNew == used && (until == 0 || until > now+m.cfg.Linger) {
 			until = now + m.cfg.Linger
@@ -307,6 +311,9 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		// Behind the last packets it is not lost together with the first one.
 		fx.Sends = append(fx.Sends, fx.Sends[at])
 	}
+	if wasQuiet && sent > 0 && used <= lingerBurst && src.Pending() == 0 && len(t.RTR) == 0 && m.phase == Operational {
+		calm(fx.Sends[first:]) // most likely this is why the token is under way
+	}
 	fx.Released++
 	m.tune(now, full, wasQuiet)
 	longest := m.cfg.TokenRetransmit
@@ -317,6 +324,13 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	m.retryAt = now + m.trip.start(now, longest, loaded)
 	m.releasedAt = now
 	m.lossAt = now + m.cfg.TokenTimeout
+}
+
+// calm marks what a visit sends for somebody who has said little on a ring where nothing was under way.
+func calm(sends []packet.Send) {
+	for i := range sends {
+		sends[i].Calm = true
+	}
 }
 
 // handsOver reports whether a token that was held goes straight to who asked for it. Deviation: the step list has it pass those
