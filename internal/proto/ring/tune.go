@@ -11,11 +11,11 @@ import (
 )
 
 // DefaultTune is how far the personal window of a ring that nobody configured goes by itself, and DefaultTuneGlobal the global one
-// meanwhile. Half of a visit goes before the token and half behind it, and half is as many packets as the system takes in one piece: 44 of 1472
-// bytes in 64 KB. More of them save nothing more, and have left the processor's caches when they are handed up. All windows together
-// fit a receive buffer of 4 MiB twice. What it gives is in docs/performance.md, "Windows".
+// meanwhile. A visit is three times as many packets as the system takes in one piece, 44 of 1472 bytes in 64 KB, half of them before the
+// token and half behind it. More of them give a little to large messages, and cost others where datagrams are lost: they have left the
+// processor's caches when they are handed up. All windows together fit a receive buffer of 4 MiB twice. What it gives is in docs/performance.md, "Windows".
 const (
-	DefaultTune       = 88
+	DefaultTune       = 132
 	DefaultTuneGlobal = 1024
 )
 
@@ -55,7 +55,7 @@ func (r WindowReason) String() string {
 // flow is the windows in force, in units. With Config.Tune the personal one moves between the configured one and Tune, and the
 // accelerated one with it: a visit that fills its window and leaves messages waiting raises them by a sixteenth, a visit that
 // finds much loss (lossShare) lowers them by a quarter, and so does a rotation of a sixth of the token timeout, which is on its way to be taken for
-// a lost token. From 40 to 88 takes 16 full rotations. The global window is Config.TuneGlobal all the time: it is the same everywhere, or those who have tuned theirs up would leave the others no room.
+// a lost token. From 40 to 132 takes 23 full rotations. The global window is Config.TuneGlobal all the time: it is the same everywhere, or those who have tuned theirs up would leave the others no room.
 //
 // Everybody tunes alone, on what its own visits find on the token: requests that a member in between has answered are seen by
 // some and not by others. Windows that differ come together at Tune, where the first ones wait for the others.
