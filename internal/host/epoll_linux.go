@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -82,7 +81,8 @@ type epollLoop struct {
 
 	greedy  []unix.EpollEvent // those of the turn that are for clients who send much: they come last
 	park    park
-	procs   int32                     // of Go's runtime
+	procs   int                       // processors of Go's runtime
+	kept    int                       // waits that kept one
 	yielded time.Duration             // when the runtime's scheduler was last called
 	slept   time.Duration             // how long a wait takes at present
 	parked  bool                      // the last wait began while the loop took itself to be idle: the watchdog rests
@@ -151,7 +151,7 @@ type client struct {
 }
 
 func newEpollLoop(c *core, ls []*listener) (_ loop, err error) {
-	l := &epollLoop{core: c, procs: int32(runtime.GOMAXPROCS(0)), ep: -1, clientsEP: -1, event: -1, spare: -1, listeners: ls, sessions: make(map[uint64]*client), buf: make([]byte, readBufferBytes)}
+	l := &epollLoop{core: c, procs: runtime.GOMAXPROCS(0), ep: -1, clientsEP: -1, event: -1, spare: -1, listeners: ls, sessions: make(map[uint64]*client), buf: make([]byte, readBufferBytes)}
 	defer func() {
 		if err != nil {
 			l.release()
@@ -399,7 +399,7 @@ func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
 			l.dog.rest()
 		} else {
 			l.dog.work()
-			l.procs = int32(runtime.GOMAXPROCS(0))
+			l.procs = runtime.GOMAXPROCS(0)
 		}
 	}
 	if l.procs > 1 && l.hasTime() && l.m.TokenAsked() {
@@ -433,21 +433,17 @@ func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
 	return l.waitParked(until)
 }
 
-// keeping is how many processors of Go's runtime the loops of this process keep while they wait.
-var keeping atomic.Int32
-
-// block waits in the kernel for at most a timespec; nil: without end. It keeps its processor of the runtime if others have one left:
-// the runtime's monitor need not take it away and give it back, for which it would wake a thousand times in a second. Whoever
-// needs all processors, as the garbage collector does, interrupts the wait.
+// block waits in the kernel for at most a timespec; nil: without end. Where nothing else in this process wants to work the loop keeps its
+// processor of the runtime meanwhile: the runtime's monitor need not take it away and give it back, for which it would wake a thousand times in
+// a second. Whoever needs all processors, as the garbage collector does, interrupts the wait.
 func (l *epollLoop) block(timeout unsafe.Pointer) (int, syscall.Errno) {
 	events := unsafe.Pointer(&l.events[0])
-	if keeping.Add(1) >= l.procs {
-		keeping.Add(-1)
+	if !l.cfg.alone || l.procs < 2 || l.tls.config.Load() != nil {
 		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(events), uintptr(len(l.events)), uintptr(timeout), 0, 0)
 		return int(n), errno
 	}
+	l.kept++
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(events), uintptr(len(l.events)), uintptr(timeout), 0, 0)
-	keeping.Add(-1)
 	if errno == unix.EINTR {
 		runtime.Gosched()
 	}

@@ -162,6 +162,7 @@ type Config struct {
 	// Trace, if not nil, is called by the loop with the machine's trace, which is borrowed until it returns.
 	Trace func([]evs.Trace)
 
+	alone       bool                // nothing but this host works in this process: Run
 	started     *config.Config      // what Assemble was given; nil without it
 	certificate *config.Certificate // what its files came to; nil without TLS
 	name        string              // of the daemon in it
@@ -383,8 +384,9 @@ func protect(run func() error) (err error) {
 }
 
 // Run is Start, then waiting until the host has ended. The end of ctx or the first signal begins an orderly exit, a
-// second signal stops at once. A nil channel never signals.
+// second signal stops at once. A nil channel never signals. The process should do nothing else.
 func Run(ctx context.Context, cfg Config, build func(Boot) (Machine, error), signals <-chan os.Signal) error {
+	cfg.alone = true
 	h, err := Start(cfg, build)
 	if err != nil {
 		return err
