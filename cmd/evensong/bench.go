@@ -137,14 +137,17 @@ With --ring the benchmark starts daemons of its own, on this machine, for as lon
 		c.Progress = func(p bench.Progress) { say("%s", progressText(p)) }
 		r, err := bench.Run(ctx, c)
 		clearLine()
-		if err != nil {
+		if err != nil && ctx.Err() != nil {
+			err = errors.New("interrupted")
+		}
+		if r == nil {
 			dropPage(page)
-			if ctx.Err() != nil {
-				return errors.New("interrupted")
-			}
 			return err
 		}
-		return writeBench(cmd, r, page, reach.output)
+		if err := writeBench(cmd, r, page, reach.output); err != nil {
+			return err
+		}
+		return err
 	}
 	cmd.AddCommand(newMembershipCommand(), newLinkCommand(), newRingDaemonCommand())
 	return cmd

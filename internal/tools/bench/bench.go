@@ -199,7 +199,7 @@ type bench struct {
 }
 
 // Run measures all loads. It fails if a session is lost, a message is missing or out of order, the group changes, nothing
-// arrives for the patience, or ctx ends.
+// arrives for the patience, or ctx ends; then the report has the loads that were measured before, and is nil if there are none.
 func Run(ctx context.Context, c Config) (*Report, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -235,7 +235,11 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	for _, service := range c.Services {
 		for _, bytes := range c.Bytes {
 			if err := b.rates(ctx, cancel, r, service, bytes); err != nil {
-				return nil, err
+				if len(r.Runs) == 0 {
+					return nil, err
+				}
+				r.Warnings = append(b.warnings, "not all was measured: "+err.Error())
+				return r, err
 			}
 		}
 	}

@@ -256,6 +256,29 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestMeasuredBefore: what was measured before something went wrong is not lost.
+func TestMeasuredBefore(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		ctx, cancel := context.WithCancel(limited(t))
+		c := Config{Session: user.Options{Address: serve(t)}, Bytes: []int{100, 200}, Rates: []Rate{{}}, Warm: -1, Time: 1500 * time.Millisecond, NoDaemons: true}
+		c.Progress = func(p Progress) {
+			if first || strings.Contains(p.Load, "200") {
+				cancel()
+			}
+		}
+		r, err := Run(ctx, c)
+		switch {
+		case !errors.Is(err, context.Canceled):
+			t.Errorf("error %v", err)
+		case first && r != nil:
+			t.Errorf("a report without anything: %+v", r)
+		case first:
+		case r == nil || len(r.Runs) != 1 || r.Runs[0].Bytes != 100 || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "not all was measured"):
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
 // TestBehind: a schedule that nobody can keep is said to be that, and what was never sent counts as waiting.
 func TestBehind(t *testing.T) {
 	r, err := Run(limited(t), Config{Session: user.Options{Address: serve(t)}, Rates: []Rate{{PerSecond: 1e8}}, Warm: -1, Time: 10 * time.Millisecond, NoDaemons: true})
