@@ -144,10 +144,7 @@ With --ring the benchmark starts daemons of its own, on this machine, for as lon
 			dropPage(page)
 			return err
 		}
-		if err := writeBench(cmd, r, page, reach.output); err != nil {
-			return err
-		}
-		return err
+		return errors.Join(err, writeBench(cmd, r, page, reach.output))
 	}
 	cmd.AddCommand(newMembershipCommand(), newLinkCommand(), newRingDaemonCommand())
 	return cmd

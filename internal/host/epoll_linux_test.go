@@ -250,6 +250,30 @@ func TestWaitEndsForTheCollector(t *testing.T) {
 	}
 }
 
+// TestPollForToken: who has asked for the token looks for it for a moment, if it has time and there is a processor for others.
+func TestPollForToken(t *testing.T) {
+	m := &echo{}
+	h := start(t, local(LoopEpoll), m)
+	for _, r := range []struct {
+		asked bool
+		slept time.Duration
+		procs int
+		polls bool
+	}{{true, time.Hour, 2, true}, {false, time.Hour, 2, false}, {true, 0, 2, false}, {true, time.Hour, 1, false}} {
+		do(t, h, func() {
+			l := h.core.shell.(*epollLoop)
+			m.asked, l.slept, l.procs = r.asked, r.slept, r.procs
+			l.tick()
+			before := l.now
+			_, errno := l.pollForToken(l.now + time.Hour) // whatever is there, such as the call that runs this
+			if errno != 0 || (l.now-before >= pollTime) != r.polls {
+				t.Errorf("%+v: polled %v, error %v", r, l.now-before, errno)
+			}
+			m.asked = false
+		})
+	}
+}
+
 // TestCalmSendsComeLater: what nobody waits for is sent after the few clients have what they get, and before many have; and while the loop
 // has little time at once.
 func TestCalmSendsComeLater(t *testing.T) {
@@ -280,7 +304,7 @@ func TestCalmSendsComeLater(t *testing.T) {
 				l.slept = -time.Hour // whatever the waits of this test add
 			}
 		})
-		for range 3 { // the loop looks for a token that was asked for, and sleeps without
+		for range 3 { // with a token that was asked for and without
 			b := make([]byte, 100)
 			u.Write([]byte("calm"))
 			u.SetReadDeadline(time.Now().Add(10 * time.Second))

@@ -42,7 +42,7 @@ type Machine interface {
 	// those asked for by the input before as they are: the epoll loop may write to a client before it sends them.
 	HandleWritten(now time.Duration, id uint64, n int, fx *Effects)
 	// HandUp goes on with what inputs have made deliverable and reports whether there was anything. It is called until there is not, each
-	// time after what Effects asked for was done; datagrams may come before. All other inputs with Effects begin with what is left, but
+	// time after what Effects asked for was done; datagrams may come before, and those that are Calm are sent later. All other inputs with Effects begin with what is left, but
 	// for HandleWritten.
 	HandUp(now time.Duration, fx *Effects) bool
 	HandleStored(now time.Duration, id uint64, err error, fx *Effects)
