@@ -26,9 +26,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"hash/fnv"
 
+	"evensong/internal/proto/crc32c"
 	"evensong/internal/proto/evs"
 )
 
@@ -98,8 +98,6 @@ type Header struct {
 	Counter uint64
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // ClusterID turns a cluster's name into the number that packets carry.
 func ClusterID(name string) uint64 {
 	h := fnv.New64a()
@@ -136,7 +134,7 @@ func (s *Sealer) Seal(b []byte, kind Kind) {
 	le.PutUint64(b[24:], s.counter)
 	le.PutUint32(b[32:], 0)
 	le.PutUint32(b[36:], 0)
-	le.PutUint32(b[36:], crc32.Checksum(b, castagnoli))
+	le.PutUint32(b[36:], crc32c.Sum(b))
 }
 
 // Open checks the outer header of a datagram and returns it with the body, which aliases b. The checksum field of b
@@ -164,7 +162,7 @@ func Open(cluster uint64, b []byte) (Header, []byte, error) {
 	}
 	sum := le.Uint32(b[36:])
 	le.PutUint32(b[36:], 0)
-	got := crc32.Checksum(b, castagnoli)
+	got := crc32c.Sum(b)
 	le.PutUint32(b[36:], sum)
 	if got != sum {
 		return Header{}, nil, ErrChecksum
