@@ -95,11 +95,12 @@ func (l *epollLoop) wait(until time.Duration) (int, syscall.Errno) {
 			return n, errno
 		}
 	}
-	n, errno := pollNow(l.ep, l.events[:])
-	if n > 0 || errno != 0 || until <= l.now {
-		return n, errno
+	if !idle || until <= l.now {
+		if n, errno := pollNow(l.ep, l.events[:]); n > 0 || errno != 0 || until <= l.now {
+			return n, errno
+		}
 	}
-	return l.waitParked(until)
+	return l.waitParked(until) // which looks first
 }
 
 // pollForToken looks for events for a moment if a token was asked for, and returns how many there are.

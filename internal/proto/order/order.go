@@ -426,6 +426,9 @@ func (m *Machine) visit(now time.Duration, r *ring.Machine, fx *Effects) {
 		} else if r == m.ring {
 			if r.Away() { // and goes before what it has made deliverable
 				m.more, m.trim = true, true
+				if r.Quiet() {
+					m.membership.Awake(now, &m.mfx)
+				}
 				return
 			}
 			m.deliver(&m.cursor, r.Stable(), fx)

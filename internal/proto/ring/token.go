@@ -167,6 +167,9 @@ func (m *Machine) TokenNear(now time.Duration) bool {
 // Asked reports whether there is something to send, and whoever is taken to hold the token was asked for it and has not given it.
 func (m *Machine) Asked() bool { return m.phase == Operational && m.n > 1 && m.hurryAt != 0 && m.quiet }
 
+// Quiet reports whether nothing went on at my last visit.
+func (m *Machine) Quiet() bool { return m.quiet }
+
 // Pass reports whether a ring of one has its token ready for another visit, and takes it.
 func (m *Machine) Pass(now time.Duration) bool {
 	if !m.self || m.phase == Lost {
