@@ -33,14 +33,31 @@ func OwnMessageBody(sender string, groups [][]byte, data int) int {
 // AppendOwnMessage writes the MESSAGE frame, in pieces named by stream if one frame cannot hold it.
 func AppendOwnMessage(dst []byte, stream uint16, t Type, hint Hint, sender string, groups [][]byte, data []byte) []byte {
 	at := len(dst)
-	dst = binary.LittleEndian.AppendUint32(beginOwn(dst, OwnMessage), uint32(t)&^Mark)
+	dst = appendOwnMessageHead(beginOwn(dst, OwnMessage), t, hint, sender, groups)
+	return endOwn(append(dst, data...), at, stream)
+}
+
+// AppendOwnMessageHead is AppendOwnMessage for the caller who has so many bytes of data where they belong, right behind what it appends. It reports false,
+// and appends nothing, if one frame cannot hold them.
+func AppendOwnMessageHead(dst []byte, t Type, hint Hint, sender string, groups [][]byte, data int) ([]byte, bool) {
+	n := OwnMessageBody(sender, groups, data)
+	if n > OwnFragment {
+		return dst, false
+	}
+	h := OwnHeader{Length: n, Type: OwnMessage}
+	return appendOwnMessageHead(h.Append(dst), t, hint, sender, groups), true
+}
+
+// appendOwnMessageHead writes the body of a MESSAGE up to its data.
+func appendOwnMessageHead(dst []byte, t Type, hint Hint, sender string, groups [][]byte) []byte {
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(t)&^Mark)
 	dst = append(dst, hint[:]...)
 	dst = append(binary.LittleEndian.AppendUint16(dst, uint16(len(groups))), 0)
 	dst = appendText(dst, sender)
 	for _, g := range groups {
 		dst = appendText(dst, g)
 	}
-	return endOwn(append(dst, data...), at, stream)
+	return dst
 }
 
 // ParseOwnMessage reads the body of a MESSAGE.

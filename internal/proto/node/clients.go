@@ -393,11 +393,7 @@ func (m *Machine) deliverIn(now time.Duration, d *groups.Delivery, own bool, fx 
 		if !encoded {
 			encoded = true
 			m.stats.Encoded++
-			if own {
-				extent = m.arena.End(m.encodeOwn(d))
-			} else {
-				extent = m.arena.End(m.encode(d))
-			}
+			extent = m.extent(d, own)
 		}
 		if m.push(now, c, extent, fx) {
 			m.stats.Deliveries++
@@ -433,17 +429,62 @@ func (m *Machine) endSlow(now time.Duration, fx *Effects) {
 	m.relieve(now, fx)
 }
 
+// extent encodes a delivery in one of the dialects.
+func (m *Machine) extent(d *groups.Delivery, own bool) session.Extent {
+	if e, ok := m.adopt(d, own); ok {
+		m.stats.Adopted++
+		return e
+	}
+	if own {
+		return m.arena.End(m.encodeOwn(d))
+	}
+	return m.arena.End(m.encode(d))
+}
+
+// draft is a message that was put together in memory of the pool.
+type draft struct {
+	payload []byte
+	memory  *session.Draft
+}
+
+// adopt encodes a large message where it lies: its head goes before its data, over names that are not needed any more. So that is
+// for the last dialect in which it is encoded.
+func (m *Machine) adopt(d *groups.Delivery, own bool) (e session.Extent, ok bool) {
+	if len(m.drafts) == 0 || d.Kind != groups.KindData || len(d.Data.Body) == 0 || !own && m.owns > 0 {
+		return e, false
+	}
+	body := d.Data.Body
+	for _, x := range m.drafts {
+		if skip := len(x.payload) - len(body); skip >= 0 && &x.payload[len(x.payload)-1] == &body[len(body)-1] {
+			if own {
+				m.head, ok = frame.AppendOwnMessageHead(m.head[:0], frame.Type(d.Data.Type), d.Data.Hint, d.Sender, d.Data.Groups, len(body))
+			} else {
+				m.head, ok = frame.AppendRegularHead(m.head[:0], frame.Type(d.Data.Type), originalSender(d), d.Data.Hint, originalNames(d.Data.Groups), len(body)), true
+			}
+			if !ok {
+				return e, false
+			}
+			return m.arena.Adopt(x.memory, m.head, skip, len(x.payload))
+		}
+	}
+	return e, false
+}
+
+// originalSender is the sender of a message as clients of the original see it.
+func originalSender(d *groups.Delivery) string {
+	if len(d.Data.Sender) > frame.MaxUserName || !evs.FitsOriginal(d.Data.Sender) {
+		return evs.ShortPrivate(d.Sender, d.Data.Sender, d.Data.Session, d.Sender[len(d.Data.Sender)+2:])
+	}
+	return d.Sender
+}
+
 // encode writes a delivery as clients of the original get it.
 func (m *Machine) encode(d *groups.Delivery) []byte {
 	switch d.Kind {
 	case groups.KindData:
 		names := originalNames(d.Data.Groups)
-		sender := d.Sender
-		if len(d.Data.Sender) > frame.MaxUserName || !evs.FitsOriginal(d.Data.Sender) {
-			sender = evs.ShortPrivate(d.Sender, d.Data.Sender, d.Data.Session, d.Sender[len(d.Data.Sender)+2:])
-		}
 		buf := m.arena.Begin(frame.RegularNamesSize(len(names), len(d.Data.Body)))
-		return frame.AppendRegularNames(buf, frame.Type(d.Data.Type), sender, d.Data.Hint, names, d.Data.Body)
+		return frame.AppendRegularNames(buf, frame.Type(d.Data.Type), originalSender(d), d.Data.Hint, names, d.Data.Body)
 	case groups.KindView:
 		v := frameView(d.View)
 		return frame.AppendView(m.arena.Begin(v.Size()), v, d.Own)

@@ -143,6 +143,7 @@ type Stats struct {
 	GroupDrops  uint64
 	Deliveries  uint64 // frames for clients, one for each recipient
 	Encoded     uint64 // frames encoded
+	Adopted     uint64 // those of them whose data stayed where it was
 	Exchanges   uint64
 	InputStalls uint64
 	Pressure    PressureStats
@@ -167,6 +168,8 @@ type Machine struct {
 	sessions *session.Config // for those that come now; never changed, only replaced
 	pool     session.Pool
 	arena    *session.Arena
+	drafts   []draft // that the events under way refer to
+	head     []byte  // of the frame that is written before one
 	stats    Stats
 	changes  []Change // configurations installed, the last maxChanges
 
@@ -231,13 +234,24 @@ func New(cfg Config, rnd *rand.Rand, now time.Duration) (*Machine, error) {
 	m.announced, m.mostUnfinished = cutListeners(cfg.Listeners), allUnfinished
 	m.arena = session.NewArena(&m.pool)
 	o, orderErr := order.New(order.Config{
-		Me: cfg.Me, Cluster: cfg.Cluster, Ring: cfg.Ring, Membership: cfg.Membership, LeaveTime: cfg.LeaveTime, Trace: cfg.Trace,
+		Me: cfg.Me, Cluster: cfg.Cluster, Ring: cfg.Ring, Membership: cfg.Membership, LeaveTime: cfg.LeaveTime, Trace: cfg.Trace, Memory: memory{&m.pool},
 	}, rnd, now)
 	m.order = o
 	if err := errors.Join(m.cfg.Session.Validate(), m.cfg.validatePressure(), orderErr); err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+// memory has the order put large messages together in memory of the pool, so that they can go to clients from where they lie.
+type memory struct{ pool *session.Pool }
+
+// Lend implements order.Memory.
+func (l memory) Lend(n int) order.Loan {
+	if d := l.pool.Draft(n); d != nil {
+		return d
+	}
+	return nil
 }
 
 // Start brings the daemon up.
@@ -370,6 +384,9 @@ func (m *Machine) rise(now time.Duration, fx *Effects) {
 	o := &m.ofx
 	for i := range o.Events {
 		e := &o.Events[i]
+		if e.Kind == order.Deliver && e.Message.Loan != nil {
+			m.drafts = append(m.drafts, draft{e.Message.Payload, e.Message.Loan.(*session.Draft)})
+		}
 		switch {
 		case e.Kind == order.Deliver && m.handleAnnounce(m.conf.Members[e.Message.Sender], e.Message.Payload):
 		case e.Kind == order.Deliver:
@@ -409,6 +426,8 @@ func (m *Machine) rise(now time.Duration, fx *Effects) {
 		m.groupNote(&g.Notes[i], fx)
 	}
 	g.Reset()
+	clear(m.drafts)
+	m.drafts = m.drafts[:0]
 	m.tellDaemons(now, fx)
 
 	fx.Sends = append(fx.Sends, o.Sends...)

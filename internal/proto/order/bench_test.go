@@ -129,25 +129,25 @@ func BenchmarkAlone(b *testing.B) {
 // An event's payload may lie in the memory of a cut message: it is not lent again before Settle.
 func TestAssembliesRestUntilSettle(t *testing.T) {
 	var s assemblies
-	a := s.get(1000)
+	a := s.get(1000, true)
 	a.buf = append(a.buf, "payload of an event"...)
 	s.put(a)
-	if b := s.get(10); b == a {
+	if b := s.get(10, true); b == a {
 		t.Error("memory was lent again within the same input")
 	}
 	s.settle()
-	if b := s.get(1000); b != a || len(b.buf) != 0 || b.want != 1000 {
+	if b := s.get(1000, true); b != a || len(b.buf) != 0 || b.want != 1000 {
 		t.Errorf("after settle: %+v, want the same memory, empty", b)
 	}
 	for i := range 30_000 {
-		s.put(s.get(1 + i%7*100))
+		s.put(s.get(1+i%7*100, true))
 		s.put(&assembly{buf: make([]byte, 0, 256+i%5)}) // only the first of five is of a size that is kept
 	}
 	s.put(&assembly{buf: make([]byte, 0, maxAssemblyBytes+1)})
 	s.settle()
 	for range 100 {
-		s.put(s.get(maxAssemblyBytes))
-		s.put(s.get(maxAssemblyBytes - 20_000))
+		s.put(s.get(maxAssemblyBytes, true))
+		s.put(s.get(maxAssemblyBytes-20_000, true))
 	}
 	s.settle()
 	kept := 0
@@ -177,7 +177,7 @@ func TestAssembliesOfAVisit(t *testing.T) {
 	visit := func() {
 		var all [512]*assembly
 		for i := range all {
-			all[i] = s.get(1200)
+			all[i] = s.get(1200, true)
 		}
 		for _, a := range all {
 			s.put(a)

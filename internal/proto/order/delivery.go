@@ -29,14 +29,32 @@ type cursor struct {
 type assembly struct {
 	buf  []byte
 	want int
+	loan Loan // whose memory buf is; nil: our own
+}
+
+// Memory lends the owner's memory for messages that arrive in part, so that the owner can go on with a whole one where it lies. It is
+// called by nobody but the machine, within its inputs.
+type Memory interface {
+	// Lend lends memory for a message of n bytes, which is only a claim so far; nil: the machine uses its own.
+	Lend(n int) Loan
+}
+
+// Loan is memory that was lent.
+type Loan interface {
+	// Room is empty, with room for the message. It stays the machine's until Return.
+	Room() []byte
+	// Return ends the loan, at the earliest with the input after the one whose events have the message.
+	Return()
 }
 
 // assemblies lends memory for messages that arrive in part. What is put back is not lent again before settle is called,
 // because events of the present input may still refer to it. Nil lends new memory and keeps none.
 type assemblies struct {
-	free  [partClasses][]*assembly // by size, the last used last
-	bytes int                      // of their buffers
-	limbo []*assembly
+	memory Memory                   // nil: all is our own
+	free   [partClasses][]*assembly // by size, the last used last
+	bytes  int                      // of their buffers
+	limbo  []*assembly
+	idle   []*assembly // whose memory was returned
 }
 
 // A visit of a ring under load ends a cut message with nearly every packet, and all of them rest until the next input; what is
@@ -58,8 +76,15 @@ func partClass(want int) (class, size int) {
 	return class, 1 << (class + leastPartBits)
 }
 
-// get lends an assembly for a message of want bytes.
-func (s *assemblies) get(want int) *assembly {
+// get lends an assembly for a message of want bytes; lent memory is only for those that are handed up.
+func (s *assemblies) get(want int, handedUp bool) *assembly {
+	if handedUp && s != nil && s.memory != nil {
+		if loan := s.memory.Lend(want); loan != nil {
+			a := s.bare()
+			*a = assembly{buf: loan.Room(), want: want, loan: loan}
+			return a
+		}
+	}
 	class, size := partClass(want)
 	if s != nil {
 		if k := len(s.free[class]); k > 0 {
@@ -74,6 +99,17 @@ func (s *assemblies) get(want int) *assembly {
 	return &assembly{want: want, buf: make([]byte, 0, size)}
 }
 
+// bare is an assembly without memory.
+func (s *assemblies) bare() *assembly {
+	k := len(s.idle)
+	if k == 0 {
+		return new(assembly)
+	}
+	a := s.idle[k-1]
+	s.idle = s.idle[:k-1]
+	return a
+}
+
 func (s *assemblies) put(a *assembly) {
 	if s != nil && a != nil {
 		s.limbo = append(s.limbo, a)
@@ -85,6 +121,12 @@ func (s *assemblies) put(a *assembly) {
 func (s *assemblies) settle() {
 	for i, a := range s.limbo {
 		s.limbo[i] = nil
+		if a.loan != nil {
+			a.loan.Return()
+			*a = assembly{}
+			s.idle = append(s.idle, a)
+			continue
+		}
 		class, size := partClass(cap(a.buf))
 		if cap(a.buf) != size {
 			continue
@@ -116,39 +158,46 @@ func newCursor(r *ring.Machine, members int) cursor {
 
 func partKey(sender uint16, stream uint8) uint32 { return uint32(sender)<<8 | uint32(stream) }
 
-// join adds a piece to what has arrived of its message. It returns the whole message when the piece was the last; it
-// stays valid as long as an event of this input. Pieces without a beginning, or of a message longer than it said, are
+// join adds a piece to what has arrived of its message. It returns the whole message when the piece was the last, and the loan that it lies in, if any; both
+// stay valid as long as an event of this input. Pieces without a beginning, or of a message longer than it said, are
 // nobody's: ok is false and nothing is kept.
-func (c *cursor) join(sender uint16, p packet.Piece) (whole []byte, ok bool) {
+func (c *cursor) join(sender uint16, p packet.Piece) (whole []byte, loan Loan, ok bool) {
 	key := partKey(sender, p.Stream)
 	if p.First {
 		c.drop(key)
 		want := int(binary.LittleEndian.Uint32(p.Bytes))
 		if want > packet.MaxMessage || want < len(p.Bytes)-4 {
-			return nil, false
+			return nil, nil, false
 		}
-		a := c.mem.get(want)
+		a := c.mem.get(want, !p.Recovery)
 		a.buf = append(a.buf, p.Bytes[4:]...)
 		c.parts[key] = a
-		return nil, true
+		return nil, nil, true
 	}
 	a := c.parts[key]
 	if a == nil || len(a.buf)+len(p.Bytes) > a.want {
 		c.drop(key)
-		return nil, false
+		return nil, nil, false
 	}
 	a.buf = append(a.buf, p.Bytes...)
 	if !p.Last {
-		return nil, true
+		return nil, nil, true
 	}
 	c.drop(key)
-	return a.buf, len(a.buf) == a.want
+	return a.buf, a.loan, len(a.buf) == a.want
 }
 
 // drop ends a message that has arrived in part.
 func (c *cursor) drop(key uint32) {
 	c.mem.put(c.parts[key])
 	delete(c.parts, key)
+}
+
+// dropAll drops what has arrived of all messages.
+func (c *cursor) dropAll() {
+	for key := range c.parts {
+		c.drop(key)
+	}
 }
 
 // forget drops what has arrived of one sender's messages.
@@ -160,9 +209,9 @@ func (c *cursor) forget(sender uint16) {
 	}
 }
 
-// message hands up one message of the current configuration.
-func (m *Machine) message(p *ring.Packet, index uint32, service evs.Service, payload []byte, fx *Effects) {
-	msg := Message{Sender: int(p.Sender), Seq: p.Seq, Index: index, Service: service, Payload: payload}
+// message hands up one message of the current configuration. loan is the memory that payload ends in, if that was lent.
+func (m *Machine) message(p *ring.Packet, index uint32, service evs.Service, payload []byte, loan Loan, fx *Effects) {
+	msg := Message{Sender: int(p.Sender), Seq: p.Seq, Index: index, Service: service, Payload: payload, Loan: loan}
 	m.stats.Delivered++
 	fx.Events = append(fx.Events, Event{Kind: Deliver, Message: msg})
 	if m.cfg.Trace {
@@ -227,12 +276,13 @@ func (m *Machine) isNew(c *cursor) bool { return m.next != nil && c == &m.next.c
 // take handles the piece at the cursor.
 func (m *Machine) take(c *cursor, p *ring.Packet, piece packet.Piece, fx *Effects) {
 	whole := piece.Bytes
+	var loan Loan
 	early := false
 	if piece.First && piece.Last {
 		early = p.Early && piece.Service <= evs.Reliable
 	} else {
 		var ok bool
-		if whole, ok = c.join(p.Sender, piece); !ok {
+		if whole, loan, ok = c.join(p.Sender, piece); !ok {
 			m.drop(DropFragment)
 			if piece.Last && !piece.Recovery {
 				c.index++
@@ -250,7 +300,7 @@ func (m *Machine) take(c *cursor, p *ring.Packet, piece packet.Piece, fx *Effect
 		return
 	}
 	if !early {
-		m.message(p, c.index, piece.Service, whole, fx)
+		m.message(p, c.index, piece.Service, whole, loan, fx)
 	}
 	c.index++
 }
@@ -283,7 +333,7 @@ func (m *Machine) deliverEarly(c *cursor, p *ring.Packet, fx *Effects) {
 			continue
 		}
 		if piece.First && piece.Last && piece.Service <= evs.Reliable {
-			m.message(p, index, piece.Service, piece.Bytes, fx)
+			m.message(p, index, piece.Service, piece.Bytes, nil, fx)
 			m.stats.Early++
 		}
 		if piece.Last {
@@ -318,9 +368,9 @@ func (m *Machine) deliverRest(c *cursor, obligation packet.Bits, fx *Effects) {
 		for rest := p.Pieces(); len(rest) > 0; {
 			var piece packet.Piece
 			piece, rest = packet.NextPiece(rest)
-			whole, ok := piece.Bytes, true
+			whole, loan, ok := piece.Bytes, Loan(nil), true
 			if !piece.First || !piece.Last {
-				whole, ok = c.join(s, piece)
+				whole, loan, ok = c.join(s, piece)
 			}
 			if !piece.Last || piece.Recovery {
 				continue
@@ -331,7 +381,7 @@ func (m *Machine) deliverRest(c *cursor, obligation packet.Bits, fx *Effects) {
 			case !ok:
 				left[s] = true
 			case piece.Service <= evs.Reliable, owed, piece.Service == evs.FIFO && !left[s]:
-				m.message(p, index, piece.Service, whole, fx)
+				m.message(p, index, piece.Service, whole, loan, fx)
 				m.stats.BehindHole++
 			default:
 				left[s] = true

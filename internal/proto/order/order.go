@@ -46,6 +46,7 @@ type Config struct {
 	Membership membership.Config
 	LeaveTime  time.Duration // an orderly leave waits this long for its last messages to become stable; default 50 ms
 	Trace      bool          // write Effects.Trace, at a cost per message
+	Memory     Memory        // where large messages that arrive in part are put together; nil: in memory of the machine
 }
 
 // Message is one delivered message. Payload aliases buffers of the machine and is valid until its next input. Sender
@@ -56,6 +57,7 @@ type Message struct {
 	Index   uint32
 	Service evs.Service
 	Payload []byte
+	Loan    Loan // what Payload ends in, if that was lent by Config.Memory; else nil
 }
 
 // EventKind tells events apart.
@@ -209,6 +211,7 @@ func New(cfg Config, rnd *rand.Rand, now time.Duration) (*Machine, error) {
 	}
 	m.pace = m.membership.Pace()
 	m.backlog.ended = m.originated
+	m.parts.memory = cfg.Memory
 	return m, nil
 }
 

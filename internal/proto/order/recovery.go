@@ -258,10 +258,11 @@ func (m *Machine) install(now time.Duration, fx *Effects) {
 	m.deliverRest(&m.cursor, m.obligation, fx)
 	// (d)
 	old := m.ring
+	m.cursor.dropAll()
 	m.conf, m.ring, m.cursor = &a.conf, a.ring, a.cursor
 	m.next = nil
 	old.Drop()
-	m.cursor.parts = map[uint32]*assembly{}
+	m.cursor.dropAll()
 	m.obligation = packet.MakeBits(len(m.conf.Members))
 	m.obligation.Set(m.conf.Index(m.cfg.Me))
 	m.banned = false

@@ -76,6 +76,9 @@ type chunk struct {
 	life uint32 // changes when the memory is used anew, so that a stale Extent is noticed
 	own  bool   // filled by a queue for itself
 	pool *Pool
+
+	draft   bool // a draft that was not adopted: not in Pool.bytes
+	asDraft *Draft
 }
 
 // newChunk lends a chunk with room for n bytes and one reference.
@@ -106,7 +109,10 @@ func (c *chunk) unref() {
 		panic("session: a chunk released too often")
 	}
 	p := c.pool
-	p.bytes -= cap(c.mem)
+	if !c.draft {
+		p.bytes -= cap(c.mem)
+	}
+	c.draft = false
 	p.Put(c.mem)
 	c.mem = nil
 	c.life++

@@ -243,7 +243,7 @@ func (q *Queue) Written(n int) {
 // How many entries an empty queue keeps room for. What a storm needed is given back, or each client that was once slow
 // would keep it for good: some 4 KiB remain.
 const (
-	idleSegs = 32
+	idleSegs = 72
 	idleMsgs = 512
 )
 
