@@ -3,7 +3,11 @@
 package client
 
 import (
+	"bytes"
 	"io"
+	"maps"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,36 +16,50 @@ import (
 // payloads are those by which group communication systems are compared.
 var payloads = []int{100, 1350, 8192, 65000}
 
-// BenchmarkReceive is the delivery path: a daemon that writes as fast as it can over loopback TCP.
+// BenchmarkReceive is the delivery path: a daemon that writes as fast as it can, through a Unix socket and over loopback TCP.
 func BenchmarkReceive(b *testing.B) {
+	flows := map[string][]byte{"mixed": nil}
 	for _, size := range payloads {
-		for _, pooled := range []bool{false, true} {
-			name := strconv.Itoa(size) + "/copy"
-			var opts []Option
-			if pooled {
-				name = strconv.Itoa(size) + "/pooled"
-				opts = append(opts, WithPooledMessages())
-			}
-			b.Run(name, func(b *testing.B) {
-				one := regular("#a#d", "g", 1, strings.Repeat("x", size))
-				chunk := []byte(strings.Repeat(string(one), 1+64<<10/len(one)))
-				c := dial(b, append(opts, pipeOverTCP(b, func(p *peer) {
-					p.accept("#me#d")
-					for p.send(chunk) {
+		flows[strconv.Itoa(size)] = regular("#a#d", "g", 1, strings.Repeat("x", size))
+	}
+	// Large messages among small ones; bytes are those of the average.
+	flows["mixed"] = slices.Concat(flows["65000"], bytes.Repeat(flows["100"], 20))
+	for _, network := range []string{"unix", "tcp"} {
+		for _, flow := range slices.Sorted(maps.Keys(flows)) {
+			for _, way := range []string{"copy", "pooled"} {
+				b.Run(network+"/"+flow+"/"+way, func(b *testing.B) {
+					if network == "unix" && runtime.GOOS == "windows" {
+						b.Skip("no Unix sockets")
 					}
-				}))...)
-				ctx := testContext(b)
-				b.SetBytes(int64(size))
-				b.ReportAllocs()
-				for b.Loop() {
-					ev, err := c.Next(ctx)
+					some := flows[flow]
+					chunk := bytes.Repeat(some, 1+64<<10/len(some))
+					var opts []Option
+					if way == "pooled" {
+						opts = append(opts, WithPooledMessages())
+					}
+					c, err := Dial(testContext(b), listen(b, network, func(p *peer) {
+						p.accept("#me#d")
+						for p.send(chunk) {
+						}
+					}), opts...)
 					if err != nil {
 						b.Fatal(err)
 					}
-					ev.(*Message).Release()
-				}
-				c.Abort()
-			})
+					ctx := testContext(b)
+					received := 0
+					b.ReportAllocs()
+					for b.Loop() {
+						ev, err := c.Next(ctx)
+						if err != nil {
+							b.Fatal(err)
+						}
+						received += len(ev.(*Message).Data)
+						ev.(*Message).Release()
+					}
+					b.SetBytes(int64(received / b.N))
+					c.Abort()
+				})
+			}
 		}
 	}
 }

@@ -17,9 +17,18 @@ func writeNow(fd int, b []byte) int {
 	return int(n)
 }
 
-// readNow reads from a socket that does not block, likewise.
-func readNow(fd int, b []byte) (int, error) {
-	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+// readNow reads from a socket that does not block, likewise, into b and then into more.
+func readNow(fd int, b, more []byte) (int, error) {
+	var n uintptr
+	var errno syscall.Errno
+	if len(more) == 0 {
+		n, _, errno = syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	} else {
+		v := [2]syscall.Iovec{{Base: unsafe.SliceData(b)}, {Base: unsafe.SliceData(more)}}
+		v[0].SetLen(len(b))
+		v[1].SetLen(len(more))
+		n, _, errno = syscall.RawSyscall(syscall.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(&v)), uintptr(len(v)))
+	}
 	if errno != 0 {
 		return 0, errno
 	}

@@ -10,4 +10,4 @@ import "net"
 func directWriter(net.Conn) func([]byte) int { return nil }
 
 // directReader is the connection's own method here.
-func directReader(nc net.Conn) func([]byte) (int, error) { return nc.Read }
+func directReader(nc net.Conn) func(b, more []byte) (int, error) { return plainReader(nc) }

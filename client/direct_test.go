@@ -131,10 +131,10 @@ func TestDirectRead(t *testing.T) {
 		defer nc.Close()
 		peer := <-there
 		read := directReader(nc)
-		buf := make([]byte, 4)
+		buf, more := make([]byte, 4), make([]byte, 4)
 		want := func(text string, fault error) {
 			t.Helper()
-			n, err := read(buf)
+			n, err := read(buf, nil)
 			if string(buf[:n]) != text || !errors.Is(err, fault) {
 				t.Errorf("%s: %q, %v; want %q, %v", network, buf[:n], err, text, fault)
 			}
@@ -142,12 +142,21 @@ func TestDirectRead(t *testing.T) {
 				t.Errorf("%s: the error is about something else: %v", network, err)
 			}
 		}
-		if n, err := read(nil); n != 0 || err != nil {
+		if n, err := read(nil, nil); n != 0 || err != nil {
 			t.Errorf("%s: nothing was asked for: %d, %v", network, n, err)
 		}
 		peer.Write([]byte("abcdef"))
 		want("abcd", nil)
 		want("ef", nil)
+		peer.Write([]byte("abcdef"))
+		if n, err := read(buf, more); string(buf) != "abcd" || err != nil || n != 4 && (n != 6 || string(more[:2]) != "ef") {
+			t.Errorf("%s: of abcdef %d came as %q and %q, %v", network, n, buf, more, err)
+		} else if n == 4 { // one read has one target here
+			if runtime.GOOS == "linux" {
+				t.Errorf("%s: a read for two buffers filled one", network)
+			}
+			want("ef", nil)
+		}
 		go func() {
 			awaitReader(t, "client.TestDirectRead(")
 			peer.Write([]byte("g"))
@@ -155,7 +164,9 @@ func TestDirectRead(t *testing.T) {
 		want("g", nil) // it waits
 		if got := testing.AllocsPerRun(50, func() {
 			peer.Write(buf[:1])
-			read(buf)
+			read(buf, nil)
+			peer.Write(buf[:1])
+			read(buf, more)
 		}); got > 0 {
 			t.Errorf("%s: a read allocates %v times", network, got)
 		}
@@ -177,7 +188,7 @@ func TestDirectRead(t *testing.T) {
 			}
 			peer.(*net.TCPConn).SetLinger(0)
 			peer.Close()
-			n, err := directReader(nc)(buf)
+			n, err := directReader(nc)(buf, nil)
 			if e, ok := errors.AsType[*net.OpError](err); n != 0 || !ok || e.Op != "read" || e.Source.String() != nc.LocalAddr().String() || e.Addr.String() != nc.RemoteAddr().String() {
 				t.Errorf("a connection that was reset: %d, %v", n, err)
 			}
@@ -186,7 +197,7 @@ func TestDirectRead(t *testing.T) {
 	here, there := net.Pipe()
 	go there.Write([]byte("ab"))
 	buf := make([]byte, 4)
-	if n, err := directReader(here)(buf); n != 2 || err != nil {
+	if n, err := directReader(here)(buf, nil); n != 2 || err != nil {
 		t.Errorf("a connection that is no socket: %d, %v", n, err)
 	}
 }

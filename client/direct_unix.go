@@ -32,18 +32,19 @@ func directWriter(nc net.Conn) func([]byte) int {
 	}
 }
 
-// directReader returns a function that reads from nc as nc.Read does, with the same errors.
-func directReader(nc net.Conn) func([]byte) (int, error) {
+// directReader returns a function that reads from nc as nc.Read does, with the same errors. What b has no room for may go to
+// more, in the same call; how many bytes came is said of both together.
+func directReader(nc net.Conn) func(b, more []byte) (int, error) {
 	raw := rawConn(nc)
 	if raw == nil {
-		return nc.Read
+		return plainReader(nc)
 	}
-	var b []byte
+	var b, more []byte
 	var n int
 	var failed error
 	read := func(fd uintptr) bool {
 		for {
-			n, failed = readNow(int(fd), b)
+			n, failed = readNow(int(fd), b, more)
 			switch failed {
 			case syscall.EINTR:
 				continue
@@ -53,13 +54,13 @@ func directReader(nc net.Conn) func([]byte) (int, error) {
 			return true
 		}
 	}
-	return func(buf []byte) (int, error) {
+	return func(buf, next []byte) (int, error) {
 		if len(buf) == 0 {
 			return 0, nil
 		}
-		b, n, failed = buf, 0, nil
+		b, more, n, failed = buf, next, 0, nil
 		err := raw.Read(read)
-		b = nil
+		b, more = nil, nil
 		switch {
 		case err != nil: // closed, or too late: nc says it in its own words
 			return nc.Read(buf)

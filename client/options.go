@@ -74,7 +74,7 @@ func WithPriority(priority int) Option {
 func WithAuth(methods ...Auth) Option { return func(o *options) { o.auth = methods } }
 
 // WithReadBuffer sets how many bytes one read from the daemon can take; many messages share a read. Default 256 KiB,
-// at least 4 KiB. A larger message still fits: it gets a buffer of its own.
+// at least 4 KiB. A larger message still fits.
 func WithReadBuffer(bytes int) Option { return func(o *options) { o.readBuffer = bytes } }
 
 // WithReceiveQueue sets how many bytes of events are kept for a receiver that does not call Next. Default 4 MiB. When

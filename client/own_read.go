@@ -25,6 +25,13 @@ func (r *reader) nextOwn() (Event, int, error) {
 		}
 		r.need += h.Length
 		if len(b) < r.need {
+			if missing := r.need - len(b); missing >= directBytes && h.Type == frame.OwnMessage && h.Stream == 0 {
+				// A fault is most likely that the names are not all there; any other one is found when the frame is.
+				m, fault := frame.ParseOwnMessage(b[frame.OwnHeaderSize:])
+				if length := len(m.Data) + missing; fault == frame.OwnFine && worthBeginning(length, len(m.Data)) {
+					r.begin(r.ownMessage(&m, r.newMessage(m.Data, length)), len(m.Data), h.Length+eventBytes)
+				}
+			}
 			return nil, 0, nil
 		}
 		t, body, done, fault := r.parts.Add(h, b[frame.OwnHeaderSize:r.need])
@@ -36,15 +43,16 @@ func (r *reader) nextOwn() (Event, int, error) {
 		if !done {
 			continue
 		}
-		ev, err := r.ownEvent(t, body)
+		ev, err := r.ownEvent(t, body, h.Stream != 0)
 		if ev != nil || err != nil {
 			return ev, len(body) + eventBytes, err
 		}
 	}
 }
 
-// ownEvent turns a whole body into what users see, or deals with it; nil then.
-func (r *reader) ownEvent(t frame.OwnType, body []byte) (ev Event, err error) {
+// ownEvent turns a whole body into what users see, or deals with it; nil then. joined says that the body came in pieces: it is
+// then no part of the buffer, and nobody else's.
+func (r *reader) ownEvent(t frame.OwnType, body []byte, joined bool) (ev Event, err error) {
 	s := r.conn.own
 	fault := frame.OwnFine
 	switch t {
@@ -84,7 +92,10 @@ func (r *reader) ownEvent(t frame.OwnType, body []byte) (ev Event, err error) {
 	case frame.OwnMessage:
 		var m frame.OwnMsg
 		if m, fault = frame.ParseOwnMessage(body); fault == frame.OwnFine {
-			return r.ownMessage(&m), nil
+			if joined && len(m.Data) > len(body)/2 { // else much would be kept for little
+				return r.ownMessage(&m, &Message{Data: m.Data}), nil
+			}
+			return r.ownMessage(&m, r.newMessage(m.Data, len(m.Data))), nil
 		}
 	case frame.OwnView:
 		var v frame.OwnViewInfo
@@ -129,8 +140,8 @@ func (r *reader) ownEvent(t frame.OwnType, body []byte) (ev Event, err error) {
 	return ev, nil
 }
 
-func (r *reader) ownMessage(m *frame.OwnMsg) *Message {
-	ev := newMessage(r.conn.opts.pooled, len(m.Data))
+// ownMessage gives ev everything but its data.
+func (r *reader) ownMessage(m *frame.OwnMsg, ev *Message) *Message {
 	ev.Sender = r.names.get(m.Sender)
 	ev.Groups = ev.one[:0:1]
 	for g := range m.Groups.All() {
@@ -139,7 +150,6 @@ func (r *reader) ownMessage(m *frame.OwnMsg) *Message {
 	ev.Service = Service(m.Type)
 	ev.Type = m.Hint.MessType()
 	ev.EndianMismatch = m.Hint.Order() != nativeOrder
-	copy(ev.Data, m.Data)
 	return ev
 }
 

@@ -135,7 +135,8 @@ func (in *inbox) pop() (Event, error) {
 }
 
 // put adds a batch, then waits until there is space for another one. It leaves batch to the caller. The wait comes
-// behind the adding so that one event is always accepted; the queue exceeds its limit by at most one read buffer.
+// behind the adding so that one event is always accepted; the queue exceeds its limit by at most one read buffer, or one
+// message that is larger.
 func (in *inbox) put(batch []queued) {
 	if len(batch) == 0 {
 		return
@@ -212,7 +213,7 @@ func (c *Conn) readLoop(rest []byte) {
 	var err error
 	for {
 		for {
-			ev, n, decodeErr := r.decode()
+			ev, n, decodeErr := r.event()
 			if decodeErr != nil {
 				err = decodeErr
 				break
@@ -262,7 +263,7 @@ func (c *Conn) boundReader() { c.nc.SetReadDeadline(time.Now().Add(lastWordsTime
 // reader cuts the daemon's stream into frames.
 type reader struct {
 	conn  *Conn
-	read  func([]byte) (int, error) // conn.nc.Read, at less cost
+	read  func(b, more []byte) (int, error) // conn.nc.Read, at less cost; what b has no room for may go to more
 	buf   []byte
 	names nameCache
 	// decode takes the event at head, in the dialect of the session; parts has what came of bodies in pieces.
@@ -274,7 +275,8 @@ type reader struct {
 	head, tail int
 	// need is the size of the frame at head, as far as it is known; more than len(buf) for a frame larger than the
 	// usual buffer.
-	need int
+	need  int
+	large largeMessage
 }
 
 // fill reads once. It first makes room: the incomplete frame at head moves to the front, and a frame larger than the
@@ -298,8 +300,14 @@ func (r *reader) fill() error {
 	if s := r.conn.own; s != nil && s.ping > 0 {
 		r.conn.in.deadline(r.conn.nc, silentIntervals*s.ping)
 	}
-	n, err := r.read(r.buf[r.tail:])
-	r.tail += n
+	var n int
+	var err error
+	if r.large.event != nil {
+		n, err = r.fillLarge()
+	} else {
+		n, err = r.read(r.buf[r.tail:], nil)
+		r.tail += n
+	}
 	if n > 0 && err != nil {
 		// Deliver what came; the error comes again with the next read.
 		return nil
@@ -314,7 +322,7 @@ func (r *reader) explain(err error) error {
 	}
 	e := &Error{Op: "receive", Code: ErrConnectionClosed, Err: err}
 	switch {
-	case isEnd(err) && r.tail > r.head:
+	case isEnd(err) && (r.tail > r.head || r.large.event != nil):
 		e.Detail = "the daemon ended the session in the middle of a message; daemons do that to receivers that are too slow"
 	case isEnd(err):
 		e.Detail = "the daemon ended the session"

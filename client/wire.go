@@ -121,24 +121,29 @@ func (r *reader) next() (Event, int, error) {
 		}
 		r.need += h.BodySize()
 		if len(b) < r.need {
+			data := frame.HeaderSize + frame.NameSize*int(h.NumGroups)
+			if length, got := r.need-data, len(b)-data; got >= 0 && h.Type.Kind() == frame.KindRegular && worthBeginning(length, got) {
+				m := h.Split(b[frame.HeaderSize:])
+				r.begin(r.message(&m, r.newMessage(m.Data, length)), got, r.need+eventBytes)
+			}
 			return nil, 0, nil
 		}
 		m := h.Split(b[frame.HeaderSize:r.need])
 		size := r.need
 		r.head += size
 		r.need = frame.HeaderSize
-		ev, err := r.event(&m)
+		ev, err := r.frameEvent(&m)
 		if ev != nil || err != nil {
 			return ev, size + eventBytes, err
 		}
 	}
 }
 
-// event turns a frame into what users see; nil for an unknown kind.
-func (r *reader) event(m *frame.Message) (Event, error) {
+// frameEvent turns a frame into what users see; nil for an unknown kind.
+func (r *reader) frameEvent(m *frame.Message) (Event, error) {
 	switch m.Type.Kind() {
 	case frame.KindRegular:
-		return r.message(m), nil
+		return r.message(m, r.newMessage(m.Data, len(m.Data))), nil
 	case frame.KindReject:
 		return r.rejected(m), nil
 	case frame.KindView:
@@ -162,8 +167,15 @@ func (r *reader) event(m *frame.Message) (Event, error) {
 	panic("client: unhandled kind of frame " + m.Type.Kind().String())
 }
 
-func (r *reader) message(m *frame.Message) *Message {
-	ev := newMessage(r.conn.opts.pooled, len(m.Data))
+// newMessage has room for length bytes of data and the first of them.
+func (r *reader) newMessage(first []byte, length int) *Message {
+	ev := newMessage(r.conn.opts.pooled, length)
+	copy(ev.Data, first)
+	return ev
+}
+
+// message gives ev everything but its data.
+func (r *reader) message(m *frame.Message, ev *Message) *Message {
 	ev.Sender = r.names.get(m.Name)
 	ev.Groups = ev.one[:0:1]
 	for _, g := range m.Groups.All() {
@@ -172,7 +184,6 @@ func (r *reader) message(m *frame.Message) *Message {
 	ev.Service = Service(m.Type)
 	ev.Type = m.Hint.MessType()
 	ev.EndianMismatch = m.Hint.Order() != nativeOrder
-	copy(ev.Data, m.Data)
 	return ev
 }
 

@@ -159,7 +159,8 @@ type Message struct {
 	Data    []byte
 }
 
-// Split takes the body apart that belongs to a checked header. body must have BodySize bytes.
+// Split takes the body apart that belongs to a checked header. body must have BodySize bytes; of a regular message the
+// destinations are enough, and Data is then what is there of it.
 func (h *Header) Split(body []byte) (m Message) {
 	m.Header = *h
 	if h.Type&TypeReject != 0 {
@@ -168,7 +169,8 @@ func (h *Header) Split(body []byte) (m Message) {
 	}
 	names := NameSize * int(h.NumGroups)
 	m.Groups = Groups(body[:names:names])
-	m.Data = body[names : names+int(h.DataLen) : names+int(h.DataLen)]
+	end := min(names+int(h.DataLen), len(body))
+	m.Data = body[names:end:end]
 	return m
 }
 
