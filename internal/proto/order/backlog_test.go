@@ -21,7 +21,7 @@ func unpack(t *testing.T, parts map[uint8][]byte, pieces []byte) (out []string) 
 	}
 	for len(pieces) > 0 {
 		var p packet.Piece
-		p, pieces = packet.NextPiece(pieces)
+		pieces = p.Take(pieces)
 		b := p.Bytes
 		if p.First && !p.Last {
 			want := binary.LittleEndian.Uint32(b)

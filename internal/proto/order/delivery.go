@@ -161,7 +161,7 @@ func partKey(sender uint16, stream uint8) uint32 { return uint32(sender)<<8 | ui
 // join adds a piece to what has arrived of its message. It returns the whole message when the piece was the last, and the loan that it lies in, if any; both
 // stay valid as long as an event of this input. Pieces without a beginning, or of a message longer than it said, are
 // nobody's: ok is false and nothing is kept.
-func (c *cursor) join(sender uint16, p packet.Piece) (whole []byte, loan Loan, ok bool) {
+func (c *cursor) join(sender uint16, p *packet.Piece) (whole []byte, loan Loan, ok bool) {
 	key := partKey(sender, p.Stream)
 	if p.First {
 		c.drop(key)
@@ -232,6 +232,7 @@ const portion = 8
 // deliverSome is deliver for a portion at most. It reports whether it came to the end.
 func (m *Machine) deliverSome(c *cursor, stable seq.Num, fx *Effects) bool {
 	first, last := c.pos+1, min(c.pos+portion, c.r.ARU())
+	var piece packet.Piece
 	for c.pos < c.r.ARU() {
 		if c.pos == last {
 			return false
@@ -239,14 +240,14 @@ func (m *Machine) deliverSome(c *cursor, stable seq.Num, fx *Effects) bool {
 		p := c.r.Packet(c.pos + 1)
 		pieces := p.Pieces()
 		for c.off < len(pieces) {
-			piece, rest := packet.NextPiece(pieces[c.off:])
+			rest := piece.Take(pieces[c.off:])
 			if !piece.Recovery && m.isNew(c) {
 				return true // a member that has installed already speaks; I have not
 			}
 			if piece.Last && piece.Service == evs.Safe && p.Seq > stable {
 				return true
 			}
-			m.take(c, p, piece, fx)
+			m.take(c, p, &piece, fx)
 			c.off = len(pieces) - len(rest)
 		}
 		c.pos, c.off, c.index = c.pos+1, 0, 0
@@ -274,7 +275,7 @@ func (c *cursor) fetch(last seq.Num) {
 func (m *Machine) isNew(c *cursor) bool { return m.next != nil && c == &m.next.cursor }
 
 // take handles the piece at the cursor.
-func (m *Machine) take(c *cursor, p *ring.Packet, piece packet.Piece, fx *Effects) {
+func (m *Machine) take(c *cursor, p *ring.Packet, piece *packet.Piece, fx *Effects) {
 	whole := piece.Bytes
 	var loan Loan
 	early := false
@@ -308,9 +309,9 @@ func (m *Machine) take(c *cursor, p *ring.Packet, piece packet.Piece, fx *Effect
 // mayBeEarly reports whether pieces have something for deliverEarly: it reads them in the datagram, which the checksum has just brought
 // into the processor's caches.
 func mayBeEarly(pieces []byte) bool {
+	var p packet.Piece
 	for len(pieces) > 0 {
-		var p packet.Piece
-		if p, pieces = packet.NextPiece(pieces); p.Service <= evs.Reliable && p.First && p.Last && !p.Recovery {
+		if pieces = p.Take(pieces); p.Service <= evs.Reliable && p.First && p.Last && !p.Recovery {
 			return true
 		}
 	}
@@ -328,7 +329,7 @@ func (m *Machine) deliverEarly(c *cursor, p *ring.Packet, fx *Effects) {
 	var index uint32
 	for rest := p.Pieces(); len(rest) > 0; {
 		var piece packet.Piece
-		piece, rest = packet.NextPiece(rest)
+		rest = piece.Take(rest)
 		if piece.Recovery {
 			continue
 		}
@@ -367,10 +368,10 @@ func (m *Machine) deliverRest(c *cursor, obligation packet.Bits, fx *Effects) {
 		var index uint32
 		for rest := p.Pieces(); len(rest) > 0; {
 			var piece packet.Piece
-			piece, rest = packet.NextPiece(rest)
+			rest = piece.Take(rest)
 			whole, loan, ok := piece.Bytes, Loan(nil), true
 			if !piece.First || !piece.Last {
-				whole, loan, ok = c.join(s, piece)
+				whole, loan, ok = c.join(s, &piece)
 			}
 			if !piece.Last || piece.Recovery {
 				continue

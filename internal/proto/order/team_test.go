@@ -319,7 +319,7 @@ func TestClaimedLengthIsNotAllocated(t *testing.T) {
 	m := old(t)
 	m.cursor.mem = &m.parts
 	first := packet.Piece{Service: evs.Agreed, First: true, Stream: 1, Bytes: binary.LittleEndian.AppendUint32(nil, packet.MaxMessage)}
-	if _, _, ok := m.cursor.join(1, first); !ok {
+	if _, _, ok := m.cursor.join(1, &first); !ok {
 		t.Fatal("the longest message was refused")
 	}
 	if n := cap(m.cursor.parts[partKey(1, 1)].buf); n > maxAssemblyBytes {
@@ -327,10 +327,10 @@ func TestClaimedLengthIsNotAllocated(t *testing.T) {
 	}
 	rest := packet.Piece{Service: evs.Agreed, Stream: 1, Bytes: make([]byte, packet.MaxPiece)}
 	for range packet.MaxMessage / packet.MaxPiece {
-		m.cursor.join(1, rest)
+		m.cursor.join(1, &rest)
 	}
 	rest.Last, rest.Bytes = true, make([]byte, packet.MaxMessage%packet.MaxPiece)
-	if whole, _, ok := m.cursor.join(1, rest); !ok || len(whole) != packet.MaxMessage {
+	if whole, _, ok := m.cursor.join(1, &rest); !ok || len(whole) != packet.MaxMessage {
 		t.Errorf("the longest message came as %d bytes, %v", len(whole), ok)
 	}
 }

@@ -89,16 +89,15 @@ func ParseData(body []byte, d *Data) error {
 	if n > MaxFiller || end < DataHeaderSize || !bytes.Equal(body[end:], filler[:n]) {
 		return ErrBody
 	}
-	*d = Data{
-		Ring:   evs.RingID{Seq: le.Uint64(body[0:]), Rep: evs.Incarnation(le.Uint64(body[8:]))},
-		Seq:    seq.Num(le.Uint64(body[16:])),
-		Visit:  le.Uint64(body[24:]),
-		Count:  le.Uint64(body[32:]),
-		Sender: le.Uint16(body[40:]),
-		Flags:  body[dataFlagsAt],
-		Filler: n,
-		Pieces: body[DataHeaderSize:end],
-	}
+	// Field by field, as in Piece.Take.
+	d.Ring.Seq, d.Ring.Rep = le.Uint64(body[0:]), evs.Incarnation(le.Uint64(body[8:]))
+	d.Seq = seq.Num(le.Uint64(body[16:]))
+	d.Visit = le.Uint64(body[24:])
+	d.Count = le.Uint64(body[32:])
+	d.Sender = le.Uint16(body[40:])
+	d.Flags = body[dataFlagsAt]
+	d.Filler = n
+	d.Pieces = body[DataHeaderSize:end]
 	if d.Seq == 0 || d.Count == 0 || le.Uint32(body[44:]) != 0 {
 		return ErrBody
 	}
@@ -155,19 +154,18 @@ func AppendPieceHeader(b []byte, p Piece, n int) []byte {
 	return append(b, f, p.Stream, byte(n), byte(n>>8))
 }
 
-// NextPiece takes the first piece off b, which CheckPieces has accepted and which is not empty.
-func NextPiece(b []byte) (Piece, []byte) {
+// Take reads the first piece of b, which CheckPieces has accepted and which is not empty, and returns what is behind it.
+func (p *Piece) Take(b []byte) (rest []byte) {
+	// Field by field: a whole Piece would be written in small stores and copied in large loads, for which a processor waits.
 	f := b[0]
 	n := int(b[2]) | int(b[3])<<8
-	p := Piece{
-		Service:  evs.Service(f & 7),
-		First:    f&pieceFirst != 0,
-		Last:     f&pieceLast != 0,
-		Recovery: f&pieceRecovery != 0,
-		Stream:   b[1],
-		Bytes:    b[PieceHeaderSize : PieceHeaderSize+n : PieceHeaderSize+n],
-	}
-	return p, b[PieceHeaderSize+n:]
+	p.Service = evs.Service(f & 7)
+	p.First = f&pieceFirst != 0
+	p.Last = f&pieceLast != 0
+	p.Recovery = f&pieceRecovery != 0
+	p.Stream = b[1]
+	p.Bytes = b[PieceHeaderSize : PieceHeaderSize+n : PieceHeaderSize+n]
+	return b[PieceHeaderSize+n:]
 }
 
 // CheckPieces reports whether b is a sequence of well-formed pieces. It may be empty.

@@ -181,7 +181,7 @@ func FuzzRing(f *testing.F) {
 			n := 0
 			for rest := d.Pieces; len(rest) > 0; {
 				var p Piece
-				p, rest = NextPiece(rest)
+				rest = p.Take(rest)
 				n += PieceHeaderSize + len(p.Bytes)
 			}
 			if n != len(d.Pieces) {
