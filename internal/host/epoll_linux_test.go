@@ -250,6 +250,18 @@ func TestWaitEndsForTheCollector(t *testing.T) {
 	}
 }
 
+// Where the runtime may not interrupt a goroutine the loop keeps no processor while it waits.
+func TestInterrupts(t *testing.T) {
+	for godebug, want := range map[string]bool{
+		"": true, "gctrace=1": true, "asyncpreemptoff=1": false, "gctrace=1,asyncpreemptoff=1,madvdontneed=1": false,
+		"asyncpreemptoff=1,asyncpreemptoff=0": true, "asyncpreemptoff=0,asyncpreemptoff=1": false,
+	} {
+		if got := interrupts(godebug); got != want {
+			t.Errorf("GODEBUG=%s: %t", godebug, got)
+		}
+	}
+}
+
 // TestPollForToken: who has asked for the token looks for it for a moment, if it has time and there is a processor for others.
 func TestPollForToken(t *testing.T) {
 	m := &echo{}

@@ -3,7 +3,7 @@
 // Package host runs a machine: it waits for datagrams, clients and the clock, calls one input of the machine at a
 // time, and performs the effects. It decides nothing about the protocol.
 //
-// One goroutine, the loop, owns the machine. On Linux it is locked to its thread and waits in an epoll of its own for
+// One goroutine, the loop, owns the machine. On Linux it waits in an epoll of its own for
 // everything at once; elsewhere goroutines read and write, and hand their bytes over through channels. Both pass the
 // same tests; docs/decisions/0004-event-loop.md has the figures. Datagrams come before clients: while clients are
 // served the datagram sockets are looked at every few operations, so that a busy client cannot hold the token up.
@@ -25,6 +25,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -383,10 +385,21 @@ func protect(run func() error) (err error) {
 	return run()
 }
 
+// interrupts reports whether Go's runtime interrupts a goroutine that does not call it, which ends a wait that the collector would wait for. It
+// does unless this value of GODEBUG says otherwise, where the last setting counts.
+func interrupts(godebug string) bool {
+	for _, s := range slices.Backward(strings.Split(godebug, ",")) {
+		if off, ok := strings.CutPrefix(s, "asyncpreemptoff="); ok {
+			return off == "0"
+		}
+	}
+	return true
+}
+
 // Run is Start, then waiting until the host has ended. The end of ctx or the first signal begins an orderly exit, a
 // second signal stops at once. A nil channel never signals. The process should do nothing else.
 func Run(ctx context.Context, cfg Config, build func(Boot) (Machine, error), signals <-chan os.Signal) error {
-	cfg.alone = true
+	cfg.alone = interrupts(os.Getenv("GODEBUG"))
 	h, err := Start(cfg, build)
 	if err != nil {
 		return err
