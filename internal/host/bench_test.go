@@ -30,7 +30,7 @@ type bouncer struct {
 	began  time.Time
 }
 
-func (b *bouncer) HandleDatagram(_ time.Duration, from netip.AddrPort, p []byte, fx *Effects) {
+func (b *bouncer) HandleDatagram(_ time.Duration, from netip.AddrPort, p []byte, _ *packet.Room, fx *Effects) {
 	if b.done != nil {
 		if now := time.Now(); !b.began.IsZero() {
 			b.times = append(b.times, now.Sub(b.began))
@@ -107,7 +107,7 @@ func tokenRounds(b *testing.B, cfg Config, other netip.AddrPort) {
 	b.ResetTimer()
 	// The first datagram seems to come from the other one: from here on they are alone.
 	err := h.Do(context.Background(), func(now time.Duration) {
-		h.core.m.HandleDatagram(now, other, make([]byte, 100), &h.core.fx)
+		h.core.m.HandleDatagram(now, other, make([]byte, 100), nil, &h.core.fx)
 		h.core.perform()
 	})
 	if err != nil {

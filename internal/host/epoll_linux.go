@@ -450,7 +450,7 @@ func (l *epollLoop) receive(first, batches int) error {
 					l.tick()
 				}
 				l.patient = l.hasTime()
-				l.handleDatagram(ds[j].From, ds[j].Bytes)
+				l.handleDatagram(ds[j].From, ds[j].Bytes, ds[j].Room)
 				l.patient = false
 				if len(l.later) > 0 {
 					l.handUpFirst()

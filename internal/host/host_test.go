@@ -103,7 +103,7 @@ func (e *echo) Start(now time.Duration, fx *Effects) {
 
 func (e *echo) HandUp(time.Duration, *Effects) bool { return false }
 
-func (e *echo) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects) {
+func (e *echo) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, _ *packet.Room, fx *Effects) {
 	e.tick(now)
 	e.pings++
 	e.before = e.total

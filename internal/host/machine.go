@@ -7,14 +7,16 @@ import (
 	"time"
 
 	"evensong/internal/proto/node"
+	"evensong/internal/proto/packet"
 )
 
 // Machine is what a host runs: a whole daemon without its sockets, clock and disk. One goroutine calls everything;
 // now is the time since the host's start and never goes back. Each input appends to fx what must now be done.
 type Machine interface {
 	Start(now time.Duration, fx *Effects)
-	// HandleDatagram borrows b, which is writable, until it returns. What it makes deliverable is left to HandUp.
-	HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects)
+	// HandleDatagram borrows b, which is writable, until it returns; what lies in a room that is not nil it may keep there, for which it
+	// keeps the room. What it makes deliverable is left to HandUp.
+	HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, room *packet.Room, fx *Effects)
 	// HandleAccept opens a session and returns its number, which is never zero; local says that it came through a Unix
 	// socket.
 	HandleAccept(now time.Duration, local bool, remote netip.AddrPort, fx *Effects) (id uint64)

@@ -87,7 +87,7 @@ func (l *portableLoop) drainDatagrams() {
 
 func (l *portableLoop) datagram(d datagram) {
 	if !l.stopped {
-		l.handleDatagram(d.from, d.b[:d.n])
+		l.handleDatagram(d.from, d.b[:d.n], nil)
 	}
 	d.free <- d.b // has room for all slots there are
 }

@@ -33,6 +33,12 @@ type filed struct {
 // startFiled starts daemon name of a file, in which parts of the shell take part in reloads.
 func startFiled(t *testing.T, name, text string, parts ...host.Reloadable) *filed {
 	t.Helper()
+	return startChanged(t, name, text, nil, nil, parts...)
+}
+
+// startChanged is startFiled with changes of what the host starts with, and something around the daemon's machine, where they are not nil.
+func startChanged(t *testing.T, name, text string, change func(*host.Config), wrap func(*node.Machine) host.Machine, parts ...host.Reloadable) *filed {
+	t.Helper()
 	f := &filed{t: t, path: filepath.Join(t.TempDir(), "spread.conf"), log: &logBuffer{}}
 	f.write(text)
 	read := func(ctx context.Context) (config.Config, error) {
@@ -54,9 +60,15 @@ func startFiled(t *testing.T, name, text string, parts ...host.Reloadable) *file
 	}
 	cfg.Reread, cfg.Admin.Level, cfg.Admin.Socket = read, level, f.socket()
 	cfg.Reloadables = parts
+	if change != nil {
+		change(&cfg)
+	}
 	f.host, err = host.Start(cfg, func(b host.Boot) (host.Machine, error) {
 		m, err := build(b)
 		f.node, _ = m.(*node.Machine)
+		if err == nil && wrap != nil {
+			m = wrap(f.node)
+		}
 		return m, err
 	})
 	if err != nil {

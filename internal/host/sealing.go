@@ -71,8 +71,9 @@ func (c *core) send(sends []packet.Send) {
 	clear(s.sends)
 }
 
-// handleDatagram opens a datagram and gives it to the machine. What it makes deliverable is handed up by handUp, which must follow.
-func (c *core) handleDatagram(from netip.AddrPort, b []byte) {
+// handleDatagram opens a datagram and gives it to the machine. What is sealed is opened in place, so that it lies in the same room, if
+// there is one. What it makes deliverable is handed up by handUp, which must follow.
+func (c *core) handleDatagram(from netip.AddrPort, b []byte, room *packet.Room) {
 	if c.sealing.box != nil {
 		if b = c.open(from, b); b == nil {
 			return
@@ -82,7 +83,7 @@ func (c *core) handleDatagram(from netip.AddrPort, b []byte) {
 		c.noteRefused(from, seal.Sealed, b)
 		return
 	}
-	c.m.HandleDatagram(c.now, from, b, &c.fx)
+	c.m.HandleDatagram(c.now, from, b, room, &c.fx)
 	c.performOne()
 	if c.stored += len(b); c.stored >= storedAtOnce {
 		c.handUp()

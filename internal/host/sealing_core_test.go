@@ -124,7 +124,9 @@ type taker struct {
 	taken int
 }
 
-func (m *taker) HandleDatagram(time.Duration, netip.AddrPort, []byte, *Effects) { m.taken++ }
+func (m *taker) HandleDatagram(time.Duration, netip.AddrPort, []byte, *packet.Room, *Effects) {
+	m.taken++
+}
 
 // No datagram takes memory, sealed or opened, and one that is refused only for its line in the log.
 func TestSealingAllocates(t *testing.T) {
@@ -144,14 +146,14 @@ func TestSealingAllocates(t *testing.T) {
 	buf := make([]byte, 0, 2000)
 	if n := testing.AllocsPerRun(100, func() {
 		buf = peer.Seal(buf[:0], sends[0].Bytes)
-		c.handleDatagram(from, buf)
+		c.handleDatagram(from, buf, nil)
 	}); n != 0 || m.taken != 101 {
 		t.Errorf("opening: %v allocations, %d taken", n, m.taken)
 	}
 	c.sealing.noted = map[refusedBy]time.Duration{{from.Addr(), seal.Plain}: 0, {from.Addr(), seal.Replayed}: 0}
 	if n := testing.AllocsPerRun(100, func() {
-		c.handleDatagram(from, sends[0].Bytes)
-		c.handleDatagram(from, buf)
+		c.handleDatagram(from, sends[0].Bytes, nil)
+		c.handleDatagram(from, buf, nil)
 	}); n != 0 || m.taken != 101 {
 		t.Errorf("refusing: %v allocations, %d taken", n, m.taken)
 	}

@@ -12,6 +12,7 @@
 //	world.go    virtual time, the queue of events, the history
 //	network.go  links between daemons: delay, loss, cuts
 //	host.go     what package host does for a real daemon: performs effects, owns the disk and the connections
+//	room.go     datagrams in rooms, which turn to garbage when they are left
 //	client.go   a client: handshake, requests, what it received; own.go one that speaks the own dialect
 //	profile.go  schedules from seeds; fault.go performs their faults
 //	tail.go     the quiet end, and what must hold there

@@ -62,6 +62,8 @@ type host struct {
 	accelerated  bool
 	voters       []string // of its file: see World.vote
 
+	room         *packet.Room // of a run of datagrams that goes on; nil: none does
+	roomUsed     int
 	waiting      []*datagram // while paused
 	waitingBytes int
 	waitingDone  []uint64 // stores that ended while paused
@@ -205,6 +207,7 @@ func (h *host) crash() {
 // end takes the daemon away and closes its connections: reset says that what was in them may be lost.
 func (h *host) end(reset bool) {
 	h.countSlow()
+	h.leaveRoom()
 	h.node, h.died = nil, h.w.now
 	for _, d := range h.waiting {
 		h.w.net.release(d)
@@ -290,7 +293,11 @@ func (h *host) arrive(d *datagram) {
 
 func (h *host) datagram(d *datagram) {
 	h.fx.Reset()
-	h.node.HandleDatagram(h.clock(), address(int(d.from)), d.buf, &h.fx)
+	b, room := h.lend(d.buf)
+	h.node.HandleDatagram(h.clock(), address(int(d.from)), b, room, &h.fx)
+	if room != nil && h.w.lending.IntN(2) == 0 {
+		h.leaveRoom()
+	}
 	h.w.net.release(d)
 	if h.busy = h.w.chance(0.2); h.busy {
 		h.w.events.push(event{at: h.w.now + h.w.between(0, 60*time.Microsecond), kind: evHandUp, a: int32(h.i), b: int32(h.life)})

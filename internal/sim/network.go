@@ -62,7 +62,8 @@ const (
 	stormLimit  = 30000
 )
 
-// datagram is one packet on its way to one or more hosts. Receivers share its bytes: a node leaves them as they were.
+// datagram is one packet on its way to one or more hosts. Receivers share its bytes: a node leaves
+// those as they were that it does not get in a room of its own.
 type datagram struct {
 	buf  []byte
 	refs int32

@@ -50,6 +50,7 @@ type Arena struct {
 	events  []event
 	free    []*datagram
 	buffers [][]byte
+	rooms   rooms
 }
 
 // Run is the function Run with memory that is used again.
@@ -63,7 +64,7 @@ func (a *Arena) Run(seed uint64, profile string) (*Result, error) {
 	w.history, w.events.heap, w.unchecked = a.history[:0], a.events[:0], a.Unchecked
 	end := w.build(&p)
 	w.net.free = a.free
-	w.buffers = a.buffers
+	w.buffers, w.rooms = a.buffers, &a.rooms
 	w.runUntil(end)
 	if w.failure == nil && w.chance(p.asym) {
 		w.guard(w.asymmetric)

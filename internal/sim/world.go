@@ -19,11 +19,13 @@ type World struct {
 	edits     *rand.Rand    // what files change to, apart so that other schedules stay what they were
 	dialect   *rand.Rand    // who speaks the own dialect, and what only they do; apart for the same reason
 	votes     *rand.Rand    // who counts for primary configurations, and when that changes; apart for the same reason
+	lending   *rand.Rand    // which datagrams come in a room; apart for the same reason
 	now       time.Duration // virtual time since the world began
 	step      uint64
 	events    queue
 	net       network
 	ring      ring.Config
+	rooms     *rooms
 	buffers   [][]byte // of connections that are over
 	hosts     []*host
 	clients   []*client
@@ -65,7 +67,7 @@ type Counters struct {
 // newWorld makes an empty world.
 func newWorld(seed uint64) *World {
 	w := &World{rnd: rand.New(rand.NewPCG(seed, 0x5eed)), edits: rand.New(rand.NewPCG(seed, 0xed17)), dialect: rand.New(rand.NewPCG(seed, 0xd1a1)),
-		votes: rand.New(rand.NewPCG(seed, 0x707e)), now: time.Millisecond}
+		votes: rand.New(rand.NewPCG(seed, 0x707e)), lending: rand.New(rand.NewPCG(seed, 0x200e)), rooms: &rooms{}, now: time.Millisecond}
 	w.stats.Faults, w.stats.Steps = map[string]int{}, map[string]int{}
 	return w
 }

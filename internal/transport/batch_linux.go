@@ -27,9 +27,6 @@ const (
 	// a run of datagrams; iovsOut bounds the datagrams of all.
 	batchOut = 64
 	iovsOut  = 4 * batchOut
-	// slotBytes is the room for one datagram, a little more than packet.MaxDatagram. Pages that small datagrams never
-	// touch stay unallocated.
-	slotBytes = 64 << 10
 	// scopedAddrs bounds the memory of addresses with a zone.
 	scopedAddrs = 256
 )
@@ -65,7 +62,9 @@ type Batch struct {
 		iovs     [batchIn]unix.Iovec
 		names    [batchIn]unix.RawSockaddrInet6 // holds either family
 		controls [batchIn]control
-		slots    []byte
+		rooms    [batchIn]*packet.Room // what iovs says
+		slots    slots
+		used     int // of rooms, by the last receive
 		out      []Datagram
 		full     bool // the last receive filled all slots
 	}
@@ -100,11 +99,11 @@ func OpenBatch(cfg Config) (*Batch, error) {
 		return nil, err
 	}
 	b.loss = newLossy(cfg.Loss, b.local, 0, &b.stats)
-	b.in.slots = make([]byte, batchIn*slotBytes)
 	b.in.out = make([]Datagram, 0, batchIn)
 	for i := range b.in.hdrs {
 		h := &b.in.hdrs[i]
-		b.in.iovs[i].Base = &b.in.slots[i*slotBytes]
+		b.in.rooms[i] = b.in.slots.get()
+		b.in.iovs[i].Base = &b.in.rooms[i].Bytes[0]
 		b.in.iovs[i].SetLen(slotBytes)
 		h.Name = (*byte)(unsafe.Pointer(&b.in.names[i]))
 		h.Iov = &b.in.iovs[i]
@@ -294,14 +293,21 @@ func (b *Batch) Close() error {
 func (b *Batch) Full() bool { return b.in.full }
 
 // Receive returns the datagrams that wait at socket i now, at most a batch of slots, in the order of their arrival; none
-// if none wait. The result is borrowed until the next Receive.
+// if none wait. The result is borrowed until the next Receive, but for what is kept in a Room.
 func (b *Batch) Receive(i int) ([]Datagram, error) {
 	for j := range b.in.hdrs {
 		h := &b.in.hdrs[j]
 		h.Namelen = uint32(unsafe.Sizeof(b.in.names[j]))
 		h.SetControllen(int(unsafe.Sizeof(b.in.controls[j])))
 	}
-	b.in.full = false
+	for j := range b.in.used {
+		if r := b.in.slots.replace(b.in.rooms[j]); r != b.in.rooms[j] {
+			b.in.rooms[j] = r
+			b.in.iovs[j].Base = &r.Bytes[0]
+		}
+	}
+	b.in.slots.tick()
+	b.in.full, b.in.used = false, 0
 	var n int
 	for tries := 0; ; tries++ {
 		var errno unix.Errno
@@ -326,7 +332,8 @@ func (b *Batch) Receive(i int) ([]Datagram, error) {
 			return nil, nil
 		}
 	}
-	b.in.full = n == batchIn
+	b.in.full, b.in.used = n == batchIn, n
+	lend := mostOut - b.in.slots.out // how many slots
 	out := b.in.out[:0]
 	var bytes, runs, inRuns uint64
 	for j := range n {
@@ -340,16 +347,21 @@ func (b *Batch) Receive(i int) ([]Datagram, error) {
 			continue // an empty datagram is no packet of ours
 		}
 		bytes += uint64(h.n)
-		at, end := j*slotBytes, j*slotBytes+int(h.n)
+		slot, end := b.in.rooms[j].Bytes, int(h.n)
+		var room *packet.Room
+		if end >= leastLent && lend > 0 {
+			room = b.in.rooms[j]
+			lend--
+		}
 		size := b.in.controls[j].segment(h)
-		if size == 0 || at+size >= end {
-			out = append(out, Datagram{From: from, Bytes: b.in.slots[at:end:end]})
+		if size == 0 || size >= end {
+			out = append(out, Datagram{From: from, Bytes: slot[:end:end], Room: room})
 			continue
 		}
 		runs++
-		for ; at < end; at += size {
+		for at := 0; at < end; at += size {
 			to := min(at+size, end)
-			out = append(out, Datagram{From: from, Bytes: b.in.slots[at:to:to]})
+			out = append(out, Datagram{From: from, Bytes: slot[at:to:to], Room: room})
 			inRuns++
 		}
 	}

@@ -223,10 +223,12 @@ func (s *Stats) dropError(err error) {
 	s.lastError.Store(&err)
 }
 
-// Datagram is one received packet. Bytes is borrowed and writable until the next receive of the same transport.
+// Datagram is one received packet. Bytes is borrowed and writable until the next receive of the same transport, or in a Room that is not nil for as
+// long as that is kept; the goroutine that receives keeps and leaves it. No memory of others is within the capacity of Bytes.
 type Datagram struct {
 	From  netip.AddrPort
 	Bytes []byte
+	Room  *packet.Room
 }
 
 // Conn is a transport whose sources are read by blocking goroutines. Send must not be called concurrently with

@@ -11,6 +11,7 @@ import (
 
 	"evensong/internal/proto/evs"
 	"evensong/internal/proto/frame"
+	"evensong/internal/proto/packet"
 )
 
 // cluster is a few nodes on a perfect network in virtual time: for tests of what a node does. What networks do to nodes
@@ -185,7 +186,9 @@ func (c *cluster) run(end time.Duration) {
 		d := c.flying[what]
 		c.flying = append(c.flying[:what], c.flying[what+1:]...)
 		if n := c.nodes[d.to]; !n.dead && c.side[d.from] == c.side[d.to] {
-			n.m.HandleDatagram(c.now, testAddr(d.from), d.b, &n.fx)
+			room := packet.NewRoom(d.b, func(r *packet.Room) { clear(r.Bytes) })
+			n.m.HandleDatagram(c.now, testAddr(d.from), d.b, room, &n.fx)
+			room.Leave()
 			c.after(d.to)
 		}
 	}

@@ -47,7 +47,7 @@ func TestTokenGoesFirst(t *testing.T) {
 		c.messages(k)
 		before := len(n.m.Output(k.id, nil, 100))
 		token := c.tokenFor(0)
-		n.m.HandleDatagram(c.now, testAddr(token.from), token.b, &n.fx)
+		n.m.HandleDatagram(c.now, testAddr(token.from), token.b, nil, &n.fx)
 		sent := 0
 		for _, s := range n.fx.Sends {
 			if s.Kind == packet.KindToken {

@@ -260,11 +260,11 @@ func (m *Machine) Start(now time.Duration, fx *Effects) {
 	m.finish(now, forSends, fx)
 }
 
-// HandleDatagram handles a datagram of another daemon. b is borrowed, and writable until the call returns. What it makes deliverable
-// is left to HandUp.
-func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects) {
+// HandleDatagram handles a datagram of another daemon. b is borrowed, and writable until the call returns; what lies in a room that is
+// not nil may be kept there. What it makes deliverable is left to HandUp.
+func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, room *packet.Room, fx *Effects) {
 	m.order.Settle()
-	m.order.HandleDatagram(now, from, b, &m.ofx)
+	m.order.HandleDatagram(now, from, b, room, &m.ofx)
 	if m.order.More() && m.ofx.None() {
 		m.owing = true // nothing but data: the usual case, and nothing to do for it now
 		return

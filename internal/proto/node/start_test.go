@@ -24,7 +24,7 @@ func TestQuietStart(t *testing.T) {
 	for now := time.Duration(0); now <= time.Second; now += time.Millisecond {
 		c.now = now
 		for i, n := 0, len(c.flying); i < n; i++ {
-			m.HandleDatagram(now, testAddr(0), c.flying[i].b, fx)
+			m.HandleDatagram(now, testAddr(0), c.flying[i].b, nil, fx)
 		}
 		c.flying = c.flying[:0]
 		if d := m.Deadline(); d != 0 && d <= now {

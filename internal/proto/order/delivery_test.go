@@ -111,7 +111,7 @@ func TestHandUpInPortions(t *testing.T) {
 	first := from.ring.Packet(1).Buf
 	packet.PutDataHeader(first, &packet.Data{Ring: m.conf.ID.New, Seq: 1, Count: 1})
 	fx := &Effects{}
-	m.handleData(0, first, first[packet.HeaderSize:], fx)
+	m.handleData(0, first, first[packet.HeaderSize:], nil, fx)
 	got := []string{texts(fx)}
 	for m.HandUp(fx) {
 		got = append(got, texts(fx))

@@ -232,8 +232,9 @@ func (m *Machine) Settle() {
 	m.parts.settle()
 }
 
-// HandleDatagram handles one packet of another daemon. b is borrowed, and writable until the call returns.
-func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, fx *Effects) {
+// HandleDatagram handles one packet of another daemon. b is borrowed, and writable until the call returns; what lies in a room that is not
+// nil may be kept there.
+func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, room *packet.Room, fx *Effects) {
 	m.now = now
 	h, body, err := packet.Open(m.clusterID, b)
 	switch {
@@ -253,7 +254,7 @@ func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byt
 	}
 	switch h.Kind {
 	case packet.KindData:
-		m.handleData(now, b, body, fx)
+		m.handleData(now, b, body, room, fx)
 	case packet.KindToken:
 		m.handleToken(now, body, fx)
 	case packet.KindHurry:
@@ -296,7 +297,7 @@ func (m *Machine) foreigner(now time.Duration, from netip.AddrPort, fx *Effects)
 	fx.Notes = append(fx.Notes, evs.Note{Level: evs.Warn, Text: "packets of another cluster are ignored; if that daemon belongs here, give both the same cluster name", Attrs: []evs.Attr{{Key: "peer", Value: from.String()}}})
 }
 
-func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
+func (m *Machine) handleData(now time.Duration, b, body []byte, room *packet.Room, fx *Effects) {
 	var d packet.Data
 	if packet.ParseData(body, &d) != nil {
 		m.drop(DropPacket)
@@ -305,7 +306,7 @@ func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 	switch {
 	case m.next != nil && d.Ring == m.next.conf.ID.New:
 		m.membership.HandleToken(now, d.Ring, &m.mfx)
-		if !m.next.ring.HandleData(now, &d, b) {
+		if !m.next.ring.HandleData(now, &d, b, room) {
 			m.drop(DropDuplicate)
 			return
 		}
@@ -316,7 +317,7 @@ func (m *Machine) handleData(now time.Duration, b, body []byte, fx *Effects) {
 			m.drop(DropBanned)
 			return
 		}
-		if !m.ring.HandleData(now, &d, b) {
+		if !m.ring.HandleData(now, &d, b, room) {
 			m.drop(DropDuplicate)
 			return
 		}

@@ -40,7 +40,7 @@ func TestReachQuestions(t *testing.T) {
 			fx, b := Effects{}, packet.AppendQuestion(make([]byte, packet.HeaderSize), x.p)
 			packet.NewSealer("team", w.players[x.from].m.cfg.Me).Seal(b, packet.KindSize)
 			before := m.stats.Drops
-			m.HandleDatagram(w.now, teamAddr(x.from), b, &fx)
+			m.HandleDatagram(w.now, teamAddr(x.from), b, nil, &fx)
 			if x.drop != 0 && (m.stats.Drops[x.drop] != before[x.drop]+1 || len(fx.Sends) > 0) || x.drop == 0 && (len(fx.Sends) != 1 || fx.Sends[0].Kind != packet.KindSize) {
 				t.Errorf("%s, about a length: drops %v, then %v, and %+v", x.what, before, m.stats.Drops, fx.Sends)
 			}
@@ -48,7 +48,7 @@ func TestReachQuestions(t *testing.T) {
 		before := m.stats.Drops
 		var fx Effects
 		m.Settle()
-		m.HandleDatagram(w.now, teamAddr(x.from), b, &fx)
+		m.HandleDatagram(w.now, teamAddr(x.from), b, nil, &fx)
 		if x.drop != 0 {
 			if m.stats.Drops[x.drop] != before[x.drop]+1 || len(fx.Sends) > 0 {
 				t.Errorf("%s: drops %v, then %v, and %d datagrams", x.what, before, m.stats.Drops, len(fx.Sends))

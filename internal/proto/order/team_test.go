@@ -137,7 +137,9 @@ func (w *team) pass(d time.Duration) {
 			who = d.to
 			if p := w.players[who]; !p.dead {
 				p.m.Settle()
-				p.m.HandleDatagram(w.now, teamAddr(d.from), d.b, &p.fx)
+				room := packet.NewRoom(d.b, func(r *packet.Room) { clear(r.Bytes) })
+				p.m.HandleDatagram(w.now, teamAddr(d.from), d.b, room, &p.fx)
+				room.Leave()
 				w.after(who)
 			}
 			continue

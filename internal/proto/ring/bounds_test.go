@@ -30,7 +30,7 @@ func data(m *Machine, from, to seq.Num) (taken int) {
 		d := packet.Data{Ring: m.id, Seq: n, Visit: m.accepted + 2, Count: uint64(n)}
 		b := make([]byte, packet.DataOffset)
 		packet.PutDataHeader(b, &d)
-		if m.HandleData(0, &d, b) {
+		if m.HandleData(0, &d, b, nil) {
 			taken++
 		}
 	}

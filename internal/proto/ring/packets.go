@@ -18,6 +18,7 @@ type Packet struct {
 	Filler uint8 // bytes at the end of Buf that mean nothing
 	Early  bool  // order has handed up its whole Reliable and Unreliable messages ahead of a gap
 	Buf    []byte
+	room   *packet.Room // that Buf is a part of; nil: Buf is of the pool
 }
 
 // Fetch asks for the memory of p itself, so that what it says of its buffer can be read soon.
@@ -31,11 +32,12 @@ func (p *Packet) Describe(d *packet.Data) {
 	p.Seq, p.Visit, p.Count, p.Sender, p.Filler, p.Early = d.Seq, d.Visit, d.Count, d.Sender, d.Filler, false
 }
 
-// Pool lends packets. What is put back is not lent again before Settle is called, because effects of the present input
-// may still refer to it. A daemon has one Pool, settled at the start of every input. It keeps at most maxFree packets of each
-// size, and fewer where they hold more than their part of maxFreeBytes.
+// Pool lends packets. What is put back is not lent again before Settle is called, nor the room left that it lies in, because effects of
+// the present input may still refer to it. A daemon has one Pool, settled at the start of every input. It keeps at most maxFree packets
+// of each size, and fewer where they hold more than their part of maxFreeBytes.
 type Pool struct {
 	classes []poolClass // by size
+	bare    []*Packet   // without a buffer
 	limbo   []*Packet
 }
 
@@ -89,12 +91,34 @@ func (p *Pool) Get(n int) *Packet {
 	return &Packet{Buf: make([]byte, 0, n)}
 }
 
+// In lends a packet for datagram b, which stays in the room that it came in. Nothing is ever written behind it.
+func (p *Pool) In(room *packet.Room, b []byte) *Packet {
+	var q *Packet
+	if k := len(p.bare); k > 0 {
+		q, p.bare = p.bare[k-1], p.bare[:k-1]
+	} else {
+		q = new(Packet)
+	}
+	room.Keep()
+	q.Buf, q.room = b[:len(b):len(b)], room
+	return q
+}
+
 // Put gives a packet back.
 func (p *Pool) Put(q *Packet) { p.limbo = append(p.limbo, q) }
 
 // Settle makes what was put back available again.
 func (p *Pool) Settle() {
 	for i, q := range p.limbo {
+		p.limbo[i] = nil
+		if q.room != nil {
+			q.room.Leave()
+			q.Buf, q.room = nil, nil
+			if len(p.bare) < maxFree {
+				p.bare = append(p.bare, q)
+			}
+			continue
+		}
 		for j := range p.classes {
 			if c := &p.classes[j]; cap(q.Buf) == c.size {
 				if len(c.free) < min(maxFree, maxFreeBytes/len(p.classes)/c.size) {
@@ -103,7 +127,6 @@ func (p *Pool) Settle() {
 				break
 			}
 		}
-		p.limbo[i] = nil
 	}
 	p.limbo = p.limbo[:0]
 }

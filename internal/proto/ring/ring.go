@@ -398,9 +398,9 @@ func (m *Machine) take(now time.Duration, tokenSeq uint64) {
 	m.waiting = true
 }
 
-// HandleData stores a packet of this ring. datagram is the whole packet, of which d was parsed; both are borrowed. It
-// reports whether the packet was new.
-func (m *Machine) HandleData(now time.Duration, d *packet.Data, datagram []byte) bool {
+// HandleData stores a packet of this ring. datagram is the whole packet, of which d was parsed; both are borrowed, but for a datagram
+// that lies in a room: that is kept where it is, and is the ring's if it was new. It reports whether the packet was new.
+func (m *Machine) HandleData(now time.Duration, d *packet.Data, datagram []byte, room *packet.Room) bool {
 	if int(d.Sender) >= m.n || d.Seq > m.win.Base()+storeSpan {
 		return false
 	}
@@ -418,8 +418,13 @@ func (m *Machine) HandleData(now time.Duration, d *packet.Data, datagram []byte)
 		return false
 	}
 	m.watchOrder(d)
-	p := m.pool.Get(len(datagram))
-	p.Buf = append(p.Buf[:0], datagram...)
+	var p *Packet
+	if room != nil {
+		p = m.pool.In(room, datagram)
+	} else {
+		p = m.pool.Get(len(datagram))
+		p.Buf = append(p.Buf[:0], datagram...)
+	}
 	p.Describe(d)
 	m.store(p)
 	if m.phase != Lost {

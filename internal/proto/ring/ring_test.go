@@ -247,7 +247,7 @@ func (w *net) receive(i int, b []byte) {
 		if err := packet.ParseData(body, &d); err != nil {
 			w.t.Fatal(err)
 		}
-		m.m.HandleData(w.now, &d, b)
+		m.m.HandleData(w.now, &d, b, nil)
 	case packet.KindToken:
 		var t packet.Token
 		if err := packet.ParseToken(body, &t); err != nil {

@@ -133,7 +133,7 @@ func TestOvertakenPackets(t *testing.T) {
 		{packet.Data{Seq: 7, Visit: 8}, straightVisits},
 		{packet.Data{Seq: 6, Visit: 8}, 0},
 	} {
-		m.HandleData(0, &c.d, make([]byte, packet.DataOffset))
+		m.HandleData(0, &c.d, make([]byte, packet.DataOffset), nil)
 		if m.straight != c.want {
 			t.Errorf("after packet %d: %d visits in order, want %d", c.d.Seq, m.straight, c.want)
 		}
