@@ -204,7 +204,7 @@ func RingConfig(c *config.Config) ring.Config {
 	r.PersonalWindow, r.AcceleratedWindow = min(w.Personal, r.GlobalWindow), min(w.AcceleratedWindow, w.Personal, r.GlobalWindow)
 	r.MaxGap = min(max(d.MaxGap, 4*r.GlobalWindow), ring.MaxSpan/2) // a few rotations of full windows, so that the gap is not what limits them
 	if c.Ring.Global == 0 && c.Ring.Personal == 0 && c.Ring.AcceleratedWindow == 0 {
-		r.Tune, r.TuneGlobal = ring.DefaultTune, ring.DefaultTuneGlobal
+		r.Tune, r.TuneLong, r.TuneGlobal = ring.DefaultTune, ring.DefaultTuneLong, ring.DefaultTuneGlobal
 	} else {
 		r.WholeVisit = 1 // what somebody chose is followed at every visit
 	}

@@ -263,7 +263,7 @@ func (w *World) reconfigure(on *host) {
 			f.ring.PersonalWindow = 1 + r.IntN(60)
 			f.ring.GlobalWindow = f.ring.PersonalWindow + r.IntN(200)
 			f.ring.AcceleratedWindow = r.IntN(f.ring.PersonalWindow + 1)
-			f.ring.Tune, f.ring.TuneGlobal = 0, 0 // as for windows that somebody gives
+			f.ring.Tune, f.ring.TuneLong, f.ring.TuneGlobal = 0, 0, 0 // as for windows that somebody gives
 			return f
 		})
 	case 1: // timers: the same at all in the end, and the windows as they were in the beginning

@@ -199,7 +199,7 @@ func (w *World) vary(q *Quality) {
 		r.PersonalWindow, r.GlobalWindow = 1+w.rnd.IntN(20), 20+w.rnd.IntN(40)
 		r.AcceleratedWindow = w.rnd.IntN(r.PersonalWindow + 1)
 		if r.GlobalWindow%2 == 0 {
-			r.Tune = 4 * r.PersonalWindow
+			r.Tune, r.TuneLong = 4*r.PersonalWindow, 8*r.PersonalWindow
 		}
 	}
 	if w.chance(0.3) {

@@ -155,6 +155,9 @@ func (b *backlog) Pending() int {
 	return b.control.count
 }
 
+// Mean implements ring.Source. What of a message has been sent counts, too.
+func (b *backlog) Mean() int { return b.bytes / max(b.count, 1) }
+
 // Fill implements ring.Source.
 func (b *backlog) Fill(at seq.Num, dst []byte, more bool) int {
 	b.at, b.index = at, 0

@@ -120,6 +120,9 @@ func (s *rebroadcast) Pending() int {
 	return len(s.queue)
 }
 
+// Mean implements ring.Source.
+func (s *rebroadcast) Mean() int { return 0 }
+
 // wrapHeader is what stands before the pieces of an old packet inside a recovery message. The layout, little-endian:
 //
 //	+0  old ring sequence 8    +8  old ring representative 8

@@ -16,6 +16,7 @@ import (
 type lengths []int
 
 func (s *lengths) Pending() int { return len(*s) }
+func (s *lengths) Mean() int    { return 0 }
 
 func (s *lengths) Fill(_ seq.Num, dst []byte, _ bool) int {
 	if len(*s) == 0 {

@@ -17,7 +17,7 @@ func (c Config) WithWindows(global, personal, accelerated int) (Config, error) {
 	if personal > 0 {
 		c.PersonalWindow = personal
 	}
-	c.Tune, c.TuneGlobal, c.WholeVisit = 0, 0, 1 // what somebody chose is followed at every visit
+	c.Tune, c.TuneLong, c.TuneGlobal, c.WholeVisit = 0, 0, 0, 1 // what somebody chose is followed at every visit
 	switch {
 	case accelerated > 0:
 		c.AcceleratedWindow = accelerated

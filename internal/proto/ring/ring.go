@@ -42,7 +42,8 @@ type Config struct {
 	AcceleratedWindow int           // units sent after the token; default 20; at most PersonalWindow
 	WholeVisit        int           // packets of a visit that may be so many bytes together all go before the token; default 65535: what the system takes as one piece
 	Tune              int           // how far the personal window goes by itself, and the accelerated one with it; zero: all stay
-	TuneGlobal        int           // the global window while Tune is in force; default GlobalWindow in proportion
+	TuneLong          int           // how far while the messages that wait are so long that Tune is less than a few of them; default Tune
+	TuneGlobal        int           // the global window while Tune is in force; default GlobalWindow in proportion, and at least TuneLong
 	MaxGap            int           // how far the newest packet may be ahead of the ring's aru, in packets; default 2048, at most MaxSpan/2
 	PacketBytes       int           // largest datagram; default 1472: an Ethernet frame
 	Larger            int           // length of datagrams that are tried in place of PacketBytes where there is much to send; zero: none are
@@ -75,7 +76,8 @@ func (c Config) WithDefaults() Config {
 	def(&c.GlobalWindow, max(160, c.PersonalWindow))
 	def(&c.AcceleratedWindow, min(20, c.PersonalWindow))
 	def(&c.WholeVisit, 65535)
-	def(&c.TuneGlobal, c.GlobalWindow*c.Tune/c.PersonalWindow)
+	def(&c.TuneLong, c.Tune)
+	def(&c.TuneGlobal, max(c.GlobalWindow*c.Tune/c.PersonalWindow, c.TuneLong))
 	def(&c.MaxGap, 2048)
 	def(&c.PacketBytes, 1472)
 	if c.TokenTimeout == 0 {
@@ -114,7 +116,8 @@ func (c Config) Validate() error {
 	bad(c.GlobalWindow >= c.PersonalWindow, "window %d is below the personal window %d", c.GlobalWindow, c.PersonalWindow)
 	bad(c.AcceleratedWindow >= 0 && c.AcceleratedWindow <= c.PersonalWindow, "accelerated window %d: must be 0 to the personal window %d", c.AcceleratedWindow, c.PersonalWindow)
 	bad(c.Tune == 0 || c.Tune >= c.PersonalWindow, "tuning up to %d: must be 0 or at least the personal window %d", c.Tune, c.PersonalWindow)
-	bad(c.Tune == 0 || c.TuneGlobal >= c.Tune && c.TuneGlobal <= c.MaxGap, "tuning up to %d: the window of all, %d, must be at least that and at most the maximal gap %d", c.Tune, c.TuneGlobal, c.MaxGap)
+	bad(c.TuneLong >= c.Tune, "tuning up to %d for long messages: must be at least %d, as for short ones", c.TuneLong, c.Tune)
+	bad(c.Tune == 0 || c.TuneGlobal >= c.TuneLong && c.TuneGlobal <= c.MaxGap, "tuning up to %d: the window of all, %d, must be at least that and at most the maximal gap %d", c.TuneLong, c.TuneGlobal, c.MaxGap)
 	bad(c.MaxGap >= c.GlobalWindow && c.MaxGap <= MaxSpan/2, "maximal gap %d: must be %d (the window) to %d", c.MaxGap, c.GlobalWindow, MaxSpan/2)
 	bad(c.PacketBytes >= 512 && c.PacketBytes <= packet.MaxDatagram, "packet size %d: must be 512 to %d bytes", c.PacketBytes, packet.MaxDatagram)
 	bad(c.Larger == 0 || c.Larger > c.PacketBytes && c.Larger <= packet.MaxDatagram, "larger packets of %d bytes: must be above the usual ones, %d, and at most %d", c.Larger, c.PacketBytes, packet.MaxDatagram)
@@ -183,6 +186,8 @@ type Source interface {
 	// Pending is how much waits: zero if nothing. While recovering the unit is old packets, and the sum over the
 	// members is what the token counts.
 	Pending() int
+	// Mean is about how many bytes one of the messages that wait has; zero if that is not known.
+	Mean() int
 	// Fill writes pieces for the packet at position at into dst and returns their length; zero if nothing is left. more
 	// says that the visit allows another packet, so that a message may be cut here at no cost.
 	Fill(at seq.Num, dst []byte, more bool) int
@@ -485,9 +490,9 @@ func (m *Machine) CheckInvariants() error {
 		return fmt.Errorf("ring %v: stable line %d above the local aru %d (P-1)", m.id, m.stable, m.win.ARU())
 	case m.hasInstall && m.phase == Recovering && m.stable > m.install:
 		return fmt.Errorf("ring %v: stable line %d passed the install point %d before installation (EVS-16)", m.id, m.stable, m.install)
-	case m.cfg.Tune == 0 && m.flow.personal != m.cfg.PersonalWindow, m.cfg.Tune != 0 && (m.flow.personal < m.cfg.PersonalWindow || m.flow.personal > m.cfg.Tune),
+	case m.cfg.Tune == 0 && m.flow.personal != m.cfg.PersonalWindow, m.cfg.Tune != 0 && (m.flow.personal < m.cfg.PersonalWindow || m.flow.personal > m.cfg.TuneLong),
 		m.flow.accelerated > m.flow.personal, m.flow.global < m.flow.personal:
-		return fmt.Errorf("ring %v: windows %+v of %d, tuned up to %d", m.id, m.flow, m.cfg.PersonalWindow, m.cfg.Tune)
+		return fmt.Errorf("ring %v: windows %+v of %d, tuned up to %d", m.id, m.flow, m.cfg.PersonalWindow, m.cfg.TuneLong)
 	case m.size.lacking != count(m.size.wanted), m.size.larger && (m.size.wanted == nil || m.cfg.Larger == 0):
 		return fmt.Errorf("ring %v: larger packets %+v of %d bytes", m.id, m.size, m.cfg.Larger)
 	case m.held && m.phase != Operational:

@@ -22,9 +22,11 @@ type script struct {
 	waiting int
 	next    uint32
 	bulk    bool // packets are as long as they may be
+	mean    int  // what Mean says
 }
 
 func (s *script) Pending() int { return s.waiting }
+func (s *script) Mean() int    { return s.mean }
 
 func (s *script) Fill(_ seq.Num, dst []byte, _ bool) int {
 	if s.waiting == 0 {

@@ -291,7 +291,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 	if m.n == 1 {
 		m.self = !m.maybeRest(src)
 		fx.Released++
-		m.tune(now, full, wasQuiet)
+		m.tune(now, full, wasQuiet, src.Mean())
 		return
 	}
 	before := sent // with the windows of this visit
@@ -318,7 +318,7 @@ func (m *Machine) Visit(now time.Duration, src Source, fx *Effects) {
 		calm(fx.Sends[first:]) // most likely this is why the token is under way
 	}
 	fx.Released++
-	m.tune(now, full, wasQuiet)
+	m.tune(now, full, wasQuiet, src.Mean())
 	longest := m.cfg.TokenRetransmit
 	if m.quiet && !loaded {
 		// It may be held, until Hold after its holder sent it on last: that was before now, and at most Hold after I did so last.

@@ -12,12 +12,17 @@ import (
 
 // DefaultTune is how far the personal window of a ring that nobody configured goes by itself, and DefaultTuneGlobal the global one
 // meanwhile. A visit is three times as many packets as the system takes in one piece, 44 of 1472 bytes in 64 KB, half of them before the
-// token and half behind it. More of them give a little to large messages, and cost others where datagrams are lost: they have left the
-// processor's caches when they are handed up. All windows together fit a receive buffer of 4 MiB twice. What it gives is in docs/performance.md, "Windows".
+// token and half behind it. More of them make others wait, and cost more where datagrams are lost: they have left the
+// processor's caches when they are handed up. Of messages that are nearly as long as such a piece these are three; DefaultTuneLong makes that six, which
+// spares rotations. All windows together fit a receive buffer of 4 MiB twice. What it gives is in docs/performance.md, "Windows".
 const (
 	DefaultTune       = 132
+	DefaultTuneLong   = 256
 	DefaultTuneGlobal = 1024
 )
+
+// longMessages is how many of the messages that wait a visit should be able to send, as far as Config.TuneLong allows.
+const longMessages = 6
 
 // WindowReason is why the windows in force are what they are.
 type WindowReason uint8
@@ -52,7 +57,7 @@ func (r WindowReason) String() string {
 	return fmt.Sprintf("WindowReason(%d)", uint8(r))
 }
 
-// flow is the windows in force, in units. With Config.Tune the personal one moves between the configured one and Tune, and the
+// flow is the windows in force, in units. With Config.Tune the personal one moves between the configured one and Tune, or up to TuneLong, and the
 // accelerated one with it: a visit that fills its window and leaves messages waiting raises them by a sixteenth, a visit that
 // finds much loss (lossShare) lowers them by a quarter, and so does a rotation of a sixth of the token timeout, which is on its way to be taken for
 // a lost token. From 40 to 132 takes 23 full rotations. The global window is Config.TuneGlobal all the time: it is the same everywhere, or those who have tuned theirs up would leave the others no room.
@@ -97,14 +102,14 @@ func (m *Machine) startWindows() {
 // setWindows puts windows in force that stand to the configured ones as personal does.
 func (m *Machine) setWindows(personal int) {
 	c, f := &m.cfg, &m.flow
-	f.personal = min(max(personal, c.PersonalWindow), c.Tune)
+	f.personal = min(max(personal, c.PersonalWindow), c.TuneLong)
 	f.global = c.TuneGlobal
 	f.accelerated = c.AcceleratedWindow * f.personal / c.PersonalWindow
 }
 
 // tune learns from a visit: whether packets were asked for (flow.loss), whether more was waiting than could be sent, and whether the ring was
-// idle before, in which case the token may have been held.
-func (m *Machine) tune(now time.Duration, full, idle bool) {
+// idle before, in which case the token may have been held, and how long the messages are that wait.
+func (m *Machine) tune(now time.Duration, full, idle bool, mean int) {
 	f := &m.flow
 	if m.cfg.Tune == 0 || m.phase != Operational {
 		return
@@ -126,8 +131,15 @@ func (m *Machine) tune(now time.Duration, full, idle bool) {
 		if !f.loss {
 			f.reason = WindowsSlow
 		}
-	case full && f.pause == 0 && f.personal < m.cfg.Tune && rotation < m.cfg.TokenTimeout/12:
-		m.setWindows(f.personal + max(f.personal/16, 1))
+	case full && f.personal > m.cfg.top(mean): // what waits is shorter than it was
+		m.setWindows(m.cfg.top(mean))
+	case full && f.pause == 0 && f.personal < m.cfg.top(mean) && rotation < m.cfg.TokenTimeout/12:
+		m.setWindows(min(f.personal+max(f.personal/16, 1), m.cfg.top(mean)))
 		f.reason = WindowsRaised
 	}
+}
+
+// top is how far the personal window may go for messages of so many bytes.
+func (c *Config) top(mean int) int {
+	return min(max(c.Tune, longMessages*mean/c.PacketBytes), c.TuneLong)
 }

@@ -49,6 +49,30 @@ func TestWindowsGoUp(t *testing.T) {
 	}
 }
 
+// While long messages wait windows go on to room for six of them, as far as they may, and come back with shorter ones.
+func TestWindowsForLongMessages(t *testing.T) {
+	w := newNet(t, 1, 3, Config{PersonalWindow: 4, GlobalWindow: 16, AcceleratedWindow: 2, Tune: 16, TuneLong: 40}, true)
+	w.start()
+	w.run(w.now + 100*time.Millisecond)
+	m := w.members[1]
+	w.submit(1, 1<<20)
+	for _, x := range []struct{ packets, want int }{{0, 16}, {2, 16}, {3, 18}, {5, 30}, {4, 24}, {7, 40}, {1000, 40}, {0, 16}} {
+		m.src.mean = x.packets * 1472
+		for tries := 0; tries < 100 && m.m.Status().Personal != x.want; tries++ { // now and then a packet counts as lost
+			w.run(w.now + 20*time.Millisecond)
+		}
+		if s := m.m.Status(); s.Personal != x.want || s.AcceleratedWindow != x.want/2 {
+			t.Errorf("messages of %d packets: %+v, want a window of %d", x.packets, s, x.want)
+		}
+		if most := m.m.cfg.top(m.src.mean); most != x.want {
+			t.Errorf("messages of %d packets: windows go to %d, want %d", x.packets, most, x.want)
+		}
+	}
+	if s := w.members[0].m.Status(); s.Personal != 4 {
+		t.Errorf("a member that sends nothing: %+v", s)
+	}
+}
+
 // A loss of more than a sixteenth takes them down, everywhere, and they come back. A bad line does not. What is lost by chance moves
 // windows this small at any moment, so it is each member's mean over time and seeds that counts.
 func TestWindowsGoDown(t *testing.T) {
