@@ -13,8 +13,8 @@ import (
 // the one size that is tried, by a question of that length, which is answered by everybody whom it reaches; only a member that has much to send asks.
 // From the next visit on packets may be that long. Where they must not be cut on the way (jumbo frames, loopback), a question does not
 // arrive unless the path carries it whole. Where they may (Config.LargerCut), it is because the system takes datagrams one by one: handing it
-// one of eleven fragments is a tenth of the work, at the price that one lost fragment loses all; so the first packet that has to be sent again ends it, for
-// eight token timeouts. A path that stops carrying larger ones without a word costs a configuration: what has its place in the order must arrive. The
+// one of eleven fragments is a tenth of the work, at the price that one lost fragment loses all; so packets that have to be sent again end it, for
+// eight token timeouts: not the first ones, which may be late only, but the next ones within a token timeout. A path that stops carrying larger ones without a word costs a configuration: what has its place in the order must arrive. The
 // next ring begins with usual ones.
 //
 // Windows go on counting what packets of the usual length hold: a longer one takes as much of them as it holds.
@@ -25,6 +25,7 @@ type size struct {
 	larger bool          // everybody gets the larger ones
 	group  bool          // asked by way of the group address
 	doubt  bool          // since then one of my packets had to be sent again
+	once   time.Duration // when that was last forgiven, as late and not lost; zero: never
 	failed bool          // one of my longer ones had to be sent again twice
 	rest   time.Duration // no question before
 
@@ -82,7 +83,7 @@ func (m *Machine) maybeAskSize(now time.Duration, fx *Effects) {
 		return
 	}
 	switch {
-	case s.larger && (s.failed || s.doubt && m.cfg.LargerCut):
+	case s.larger && (s.failed || s.doubt && m.cfg.LargerCut && !m.forgives(now)):
 		s.larger = false
 		s.rest = now + reachRest*m.cfg.TokenTimeout
 		m.askSizeAnew(now)
@@ -107,6 +108,23 @@ func (m *Machine) maybeAskSize(now time.Duration, fx *Effects) {
 	m.sealer.Seal(s.question, packet.KindSize)
 	fx.Sends = append(fx.Sends, packet.Send{To: m.others, Bytes: s.question, Kind: packet.KindSize, Ring: m.reach.open, Whole: !m.cfg.LargerCut})
 	s.askAt, s.every = now+s.every, min(2*s.every, reachSlowest*m.cfg.TokenTimeout)
+}
+
+// lateTime, in token timeouts, is how long packets may be asked for that were late together: by several members, in rotations that follow.
+const lateTime = 0.04
+
+// forgives reports whether packets in fragments that had to be sent again are taken to be late rather than lost: once in a token timeout. On a
+// line that loses a fragment in a thousand, one in thirty is lost to somebody.
+func (m *Machine) forgives(now time.Duration) bool {
+	s := &m.size
+	switch since := now - s.once; {
+	case s.once == 0 || since >= m.cfg.TokenTimeout:
+		s.once = max(now, 1)
+	case float64(since) > lateTime*float64(m.cfg.TokenTimeout):
+		return false
+	}
+	s.doubt = false
+	return true
 }
 
 // askSizeAnew forgets all answers.
