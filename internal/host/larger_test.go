@@ -21,7 +21,7 @@ func TestLargerPacketsOf(t *testing.T) {
 		cut      bool
 	}{
 		{"runs", &near, true, 6 * 1428, false},
-		{"one by one", &near, false, 11 * 1428, true},
+		{"one by one", &near, false, 22 * 1428, true},
 		{"one by one, far", &far, false, 6 * 1428, false},
 		{"chosen", &chosen, false, 0, false},
 	} {

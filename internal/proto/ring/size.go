@@ -13,7 +13,7 @@ import (
 // the one size that is tried, by a question of that length, which is answered by everybody whom it reaches; only a member that has much to send asks.
 // From the next visit on packets may be that long. Where they must not be cut on the way (jumbo frames, loopback), a question does not
 // arrive unless the path carries it whole. Where they may (Config.LargerCut), it is because the system takes datagrams one by one: handing it
-// one of eleven fragments is a tenth of the work, at the price that one lost fragment loses all; so packets that have to be sent again end it, for
+// one of 22 fragments is a twentieth of the work, at the price that one lost fragment loses all; so packets that have to be sent again end it, for
 // eight token timeouts: not the first ones, which may be late only, but the next ones within a token timeout. A path that stops carrying larger ones without a word costs a configuration: what has its place in the order must arrive. The
 // next ring begins with usual ones.
 //

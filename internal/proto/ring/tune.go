@@ -139,11 +139,7 @@ func (m *Machine) tune(now time.Duration, full, idle bool, mean int) {
 	}
 }
 
-// top is how far the personal window may go for messages of so many bytes. Where the system takes datagrams one by one, a larger visit is
-// no larger piece for it, and what goes in fragments is lost whole with any of them.
+// top is how far the personal window may go for messages of so many bytes.
 func (c *Config) top(mean int) int {
-	if c.LargerCut {
-		return c.Tune
-	}
 	return min(max(c.Tune, longMessages*mean/c.PacketBytes), c.TuneLong)
 }
