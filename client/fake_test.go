@@ -133,7 +133,8 @@ func (p *peer) receive() *frame.Message {
 	if _, err := io.ReadFull(p.nc, body); err != nil {
 		return nil
 	}
-	m := h.Split(body)
+	m := frame.Message{Header: h}
+	m.Split(body)
 	return &m
 }
 

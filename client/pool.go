@@ -65,9 +65,24 @@ const nameCacheSize = 1024
 // again. It belongs to one reader. When full it starts anew, which costs each living name one allocation.
 type nameCache struct {
 	names map[string]string
+	// recent are the last two that were looked up: the sender and the group of most messages are those of the one before.
+	recent [2]string
+	older  int // of the two
 }
 
 func (n *nameCache) get(b []byte) string {
+	for _, s := range n.recent {
+		if s == string(b) {
+			return s
+		}
+	}
+	s := n.lookUp(b)
+	n.recent[n.older] = s
+	n.older = 1 - n.older
+	return s
+}
+
+func (n *nameCache) lookUp(b []byte) string {
 	if s, ok := n.names[string(b)]; ok {
 		return s
 	}

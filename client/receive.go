@@ -114,12 +114,13 @@ func (in *inbox) init(limit int) {
 // pop returns the next event, or the final error, or neither.
 func (in *inbox) pop() (Event, error) {
 	in.mu.Lock()
-	defer in.mu.Unlock()
 	if in.head == len(in.events) {
-		if in.err != nil {
+		err := in.err
+		in.mu.Unlock()
+		if err != nil {
 			wake(in.ready)
 		}
-		return nil, in.err
+		return nil, err
 	}
 	q := in.events[in.head]
 	in.events[in.head] = queued{} // the queue must not keep what it handed out
@@ -128,7 +129,9 @@ func (in *inbox) pop() (Event, error) {
 		wake(in.space)
 	}
 	in.bytes -= q.bytes
-	if in.head < len(in.events) || in.err != nil {
+	more := in.head < len(in.events) || in.err != nil
+	in.mu.Unlock()
+	if more {
 		wake(in.ready)
 	}
 	return q.event, nil

@@ -109,26 +109,27 @@ const eventBytes = 160
 // next decodes the frame at head. It returns nothing if that is not complete. The event shares no memory with the
 // buffer. Frames of a kind that no client knows are passed over (client-protocol 5.7).
 func (r *reader) next() (Event, int, error) {
+	var m frame.Message
 	for {
 		b := r.buf[r.head:r.tail]
 		r.need = frame.HeaderSize
 		if len(b) < frame.HeaderSize {
 			return nil, 0, nil
 		}
-		h := frame.ParseHeader(b)
-		if fault := h.CheckDaemon(); fault != frame.FaultNone {
+		m.Parse(b)
+		if fault := m.CheckDaemon(); fault != frame.FaultNone {
 			return nil, 0, r.illegal(fault.String())
 		}
-		r.need += h.BodySize()
+		r.need += m.BodySize()
 		if len(b) < r.need {
-			data := frame.HeaderSize + frame.NameSize*int(h.NumGroups)
-			if length, got := r.need-data, len(b)-data; got >= 0 && h.Type.Kind() == frame.KindRegular && worthBeginning(length, got) {
-				m := h.Split(b[frame.HeaderSize:])
+			data := frame.HeaderSize + frame.NameSize*int(m.NumGroups)
+			if length, got := r.need-data, len(b)-data; got >= 0 && m.Type.Kind() == frame.KindRegular && worthBeginning(length, got) {
+				m.Split(b[frame.HeaderSize:])
 				r.begin(r.message(&m, r.newMessage(m.Data, length)), got, r.need+eventBytes)
 			}
 			return nil, 0, nil
 		}
-		m := h.Split(b[frame.HeaderSize:r.need])
+		m.Split(b[frame.HeaderSize:r.need])
 		size := r.need
 		r.head += size
 		r.need = frame.HeaderSize

@@ -3,6 +3,7 @@
 package frame
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/bits"
 
@@ -17,10 +18,11 @@ func appendCommand(dst []byte, t Type, private, group string) []byte {
 
 // appendHead is Header.Append in our own order, for names that are strings: a []byte would have to be allocated.
 func appendHead[T ~string | ~[]byte](dst []byte, t Type, name T, groups int, hint Hint, data int) []byte {
-	h := Header{NumGroups: int32(groups), Hint: hint, DataLen: int32(data)}
-	dst = LittleEndian.AppendUint32(dst, uint32(t)&^Mark|Mark)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(t)&^Mark|Mark)
 	dst = AppendName(dst, name)
-	return h.appendCounts(dst)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(groups))
+	dst = append(dst, hint[:]...)
+	return binary.LittleEndian.AppendUint32(dst, uint32(data))
 }
 
 // CommandSize is the size of a join, leave or kill.

@@ -481,7 +481,8 @@ func TestNoAllocation(t *testing.T) {
 		if h.CheckClient(private) != FaultNone {
 			t.Fatal("fault")
 		}
-		m := h.Split(in[HeaderSize:])
+		m := Message{Header: h}
+		m.Split(in[HeaderSize:])
 		AppendRegular(out, m.Type, private, m.Hint, m.Groups, m.Data)
 		AppendRegular(out, m.Type, m.Name, m.Hint, m.Groups, m.Data)
 		AppendView(out, &view, 0)

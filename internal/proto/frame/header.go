@@ -37,9 +37,15 @@ type Header struct {
 	DataLen   int32
 }
 
-// ParseHeader reads the first 48 bytes of b, which must be there. It interprets but does not judge: see CheckClient and
-// CheckDaemon. The name aliases b.
+// ParseHeader is what Parse reads.
 func ParseHeader(b []byte) (h Header) {
+	h.Parse(b)
+	return h
+}
+
+// Parse reads the first 48 bytes of b, which must be there. It interprets but does not judge: see CheckClient and
+// CheckDaemon. The name aliases b. To parse where the header stays is quicker than to copy it there: it is written in small stores.
+func (h *Header) Parse(b []byte) {
 	b = b[:HeaderSize]
 	o, ok := markedOrder(b)
 	h.Order, h.HalfMark = o, !ok
@@ -48,7 +54,6 @@ func ParseHeader(b []byte) (h Header) {
 	h.NumGroups = int32(o.Uint32(b[36:]))
 	h.Hint = Hint(b[40:44])
 	h.DataLen = int32(o.Uint32(b[44:]))
-	return h
 }
 
 // Append writes the header in its own order.
@@ -159,19 +164,18 @@ type Message struct {
 	Data    []byte
 }
 
-// Split takes the body apart that belongs to a checked header. body must have BodySize bytes; of a regular message the
+// Split takes the body apart that belongs to m's header, which was checked. body must have BodySize bytes; of a regular message the
 // destinations are enough, and Data is then what is there of it.
-func (h *Header) Split(body []byte) (m Message) {
-	m.Header = *h
-	if h.Type&TypeReject != 0 {
-		m.OldType = Type(h.Order.Uint32(body) &^ Mark)
+func (m *Message) Split(body []byte) {
+	m.OldType = 0
+	if m.Type&TypeReject != 0 {
+		m.OldType = Type(m.Order.Uint32(body) &^ Mark)
 		body = body[4:]
 	}
-	names := NameSize * int(h.NumGroups)
+	names := NameSize * int(m.NumGroups)
 	m.Groups = Groups(body[:names:names])
-	end := min(names+int(h.DataLen), len(body))
+	end := min(names+int(m.DataLen), len(body))
 	m.Data = body[names:end:end]
-	return m
 }
 
 // ParseReceived reads one frame of a daemon from the start of b. n is its size; zero if b does not hold all of it yet
@@ -180,15 +184,16 @@ func ParseReceived(b []byte) (m Message, n int, fault Fault) {
 	if len(b) < HeaderSize {
 		return m, 0, FaultNone
 	}
-	h := ParseHeader(b)
-	if fault = h.CheckDaemon(); fault != FaultNone {
-		return m, 0, fault
+	m.Parse(b)
+	if fault = m.CheckDaemon(); fault != FaultNone {
+		return Message{}, 0, fault
 	}
-	size := h.BodySize()
+	size := m.BodySize()
 	if len(b)-HeaderSize < size {
-		return m, 0, FaultNone
+		return Message{}, 0, FaultNone
 	}
-	return h.Split(b[HeaderSize : HeaderSize+size]), HeaderSize + size, FaultNone
+	m.Split(b[HeaderSize : HeaderSize+size])
+	return m, HeaderSize + size, FaultNone
 }
 
 // Append writes the frame again, in the header's order. The counts are those of Groups and Data, whatever the header

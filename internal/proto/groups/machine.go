@@ -379,14 +379,17 @@ func (m *Machine) sortedGroups() []string { return slices.Sorted(maps.Keys(m.gro
 // route gives a message to the local sessions that it is for (client-protocol 4.4, 5.1; GRP-8, GRP-13). Nothing is
 // allocated once the arenas of fx have grown.
 func (m *Machine) route(sender evs.ProcID, service evs.Service, payload []byte, fx *Effects) {
-	var d Data
-	firstName, first := len(fx.names), len(fx.sessions)
-	user, names, ok := parseData(payload, fx.names, &d)
+	firstName, first, at := len(fx.names), len(fx.sessions), len(fx.Deliveries)
+	fx.Deliveries = append(fx.Deliveries, Delivery{}) // in place, and taken back if it is for nobody
+	d := &fx.Deliveries[at].Data
+	user, names, ok := parseData(payload, fx.names, d)
 	fx.names = names
 	if !ok {
+		fx.Deliveries = fx.Deliveries[:at]
 		fx.drop(DropMalformed, sender)
 		return
 	}
+	request, session := d.Request, d.Session
 	m.stamp++
 	if d.Type&TypeSelfDiscard != 0 && sender == m.cfg.Me {
 		if l := m.local[d.Session]; l != nil {
@@ -414,15 +417,15 @@ func (m *Machine) route(sender evs.ProcID, service evs.Service, payload []byte, 
 	}
 	if len(fx.sessions) == first {
 		fx.names = fx.names[:firstName]
+		fx.Deliveries = fx.Deliveries[:at]
 	} else {
 		private := m.senderName(sender, user)
 		d.Sender = private[1 : 1+len(user)]
-		fx.Deliveries = append(fx.Deliveries, Delivery{
-			Kind: KindData, Sessions: fx.since(first), Sender: private, Service: service, Data: d,
-		})
+		x := &fx.Deliveries[at]
+		x.Kind, x.Sessions, x.Sender, x.Service = KindData, fx.since(first), private, service
 	}
-	if d.Request != 0 {
-		m.answer(sender, d.Session, Delivery{Kind: KindReceipt, Request: d.Request}, fx)
+	if request != 0 {
+		m.answer(sender, session, Delivery{Kind: KindReceipt, Request: request}, fx)
 	}
 }
 

@@ -98,7 +98,8 @@ func parseData(p []byte, names [][]byte, d *Data) (user []byte, _ [][]byte, ok b
 	}
 	le := binary.LittleEndian
 	n := int(le.Uint16(p[2:]))
-	*d = Data{Session: le.Uint64(p[12:]), Type: le.Uint32(p[4:]), Hint: [4]byte(p[8:12])}
+	// Field by field: what is written in small stores and copied in large loads is waited for.
+	d.Session, d.Sender, d.Type, d.Hint, d.Request = le.Uint64(p[12:]), "", le.Uint32(p[4:]), [4]byte(p[8:12]), 0
 	start := dataHeader
 	if op(p[0]) == opCast {
 		if start += requestBytes; len(p) < start {

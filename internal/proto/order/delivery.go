@@ -211,11 +211,14 @@ func (c *cursor) forget(sender uint16) {
 
 // message hands up one message of the current configuration. loan is the memory that payload ends in, if that was lent.
 func (m *Machine) message(p *ring.Packet, index uint32, service evs.Service, payload []byte, loan Loan, fx *Effects) {
-	msg := Message{Sender: int(p.Sender), Seq: p.Seq, Index: index, Service: service, Payload: payload, Loan: loan}
 	m.stats.Delivered++
-	fx.Events = append(fx.Events, Event{Kind: Deliver, Message: msg})
+	fx.Events = append(fx.Events, Event{})
+	e := &fx.Events[len(fx.Events)-1] // in place: see packet.Piece.Take
+	e.Kind = Deliver
+	msg := &e.Message
+	msg.Sender, msg.Seq, msg.Index, msg.Service, msg.Payload, msg.Loan = int(p.Sender), p.Seq, index, service, payload, loan
 	if m.cfg.Trace {
-		m.traceDeliver(&msg, fx)
+		m.traceDeliver(msg, fx)
 	}
 }
 

@@ -17,7 +17,7 @@ func (m *Machine) readFrames(now time.Duration, b []byte, room int, fx *Effects)
 		var h frame.Header
 		if m.have == 0 && len(rest) >= frame.HeaderSize {
 			// The usual case: no copy of the header either, unless the body is not there.
-			h = frame.ParseHeader(rest)
+			h.Parse(rest)
 			if m.refused(now, &h, fx) {
 				return len(b)
 			}
@@ -42,7 +42,7 @@ func (m *Machine) readFrames(now time.Duration, b []byte, room int, fx *Effects)
 			if m.have < frame.HeaderSize {
 				return consumed
 			}
-			h = frame.ParseHeader(m.small[:])
+			h.Parse(m.small[:])
 			if m.refused(now, &h, fx) {
 				return len(b)
 			}
@@ -53,7 +53,7 @@ func (m *Machine) readFrames(now time.Duration, b []byte, room int, fx *Effects)
 		if m.body == nil {
 			if len(rest) >= m.size {
 				// All of the body in one piece behind a header of its own: some clients write them so.
-				h = frame.ParseHeader(m.small[:])
+				h.Parse(m.small[:])
 				m.have = 0
 				consumed += m.size
 				room -= frame.HeaderSize + m.size
@@ -70,7 +70,7 @@ func (m *Machine) readFrames(now time.Duration, b []byte, room int, fx *Effects)
 		if len(m.body) < m.size {
 			return consumed
 		}
-		h = frame.ParseHeader(m.small[:])
+		h.Parse(m.small[:])
 		m.have = 0
 		room -= frame.HeaderSize + m.size
 		m.request(&h, m.body, fx)
