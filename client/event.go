@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 )
 
 // Event is what a session delivers, in the order in which the daemon delivered it. It is one of
@@ -55,7 +54,7 @@ type Message struct {
 
 	one   [1]string // backs Groups for the usual case of one destination: saves an allocation per message
 	class *poolClass
-	freed atomic.Bool
+	freed bool // in its pool
 }
 
 // GroupName is the first destination.

@@ -26,7 +26,7 @@ func newMessage(pooled bool, dataBytes int) *Message {
 			if m == nil {
 				m = &Message{Data: make([]byte, class.capacity), class: class}
 			}
-			m.freed.Store(false)
+			m.freed = false
 			m.Data = m.Data[:dataBytes]
 			return m
 		}
@@ -46,9 +46,10 @@ func (m *Message) Release() {
 	if class == nil {
 		return
 	}
-	if m.freed.Swap(true) {
+	if m.freed {
 		panic("client: message released twice")
 	}
+	m.freed = true
 	if cap(m.Data) < class.capacity {
 		return // the receiver put another slice there: the garbage collector takes this message
 	}

@@ -194,7 +194,7 @@ func (m *Machine) complete(fx *Effects) {
 		return cmp.Or(strings.Compare(a.name, b.name), cmp.Compare(a.set, b.set))
 	})
 
-	m.groups, m.sorted = make(map[string]*group, len(parts)), false
+	m.groups, m.sorted, m.routed = make(map[string]*group, len(parts)), false, nil
 	m.sessions = make(map[sessionKey]*session, len(m.sessions))
 	m.peers = slices.Clone(m.conf.Members)
 	m.enter(Stable)

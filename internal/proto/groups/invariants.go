@@ -98,6 +98,9 @@ func (m *Machine) checkTable() error {
 	if m.state == Exchange {
 		allowed = func(p evs.ProcID) bool { return slices.Contains(m.peers, p) }
 	}
+	if g := m.routed; g != nil && m.groups[g.name] != g {
+		return fmt.Errorf("messages are routed to group %q, which is gone", g.name)
+	}
 	memberships := 0
 	for name, g := range m.groups {
 		if g.name != name || !legalGroup(name) || len(g.members) == 0 {

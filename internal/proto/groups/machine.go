@@ -96,6 +96,7 @@ type Machine struct {
 	local  map[uint64]*local
 	byUser map[string]*local
 	stamp  uint64 // of the last message routed; no local's stamp is above it
+	routed *group // one of groups, the last that a message was for; nil: none, or that one is gone
 
 	names  []string // of the groups, for GroupsAfter
 	sorted bool     // names are those of the table as it is
@@ -404,9 +405,12 @@ func (m *Machine) route(sender evs.ProcID, service evs.Service, payload []byte, 
 			}
 			continue
 		}
-		g := m.groups[string(name)]
-		if g == nil {
-			continue
+		g := m.routed
+		if g == nil || g.name != string(name) {
+			if g = m.groups[string(name)]; g == nil {
+				continue
+			}
+			m.routed = g
 		}
 		for _, l := range g.locals {
 			if l.stamp != m.stamp {

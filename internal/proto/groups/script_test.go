@@ -268,6 +268,27 @@ func TestRouting(t *testing.T) {
 		#quiet#d1: data #stranger#d2[h]5`)
 }
 
+// A group that ends, by a leave or with its daemons, and begins anew is another one to messages that follow.
+func TestRoutingToAGroupThatBeginsAnew(t *testing.T) {
+	c := merged(t)
+	all := []string{"d1", "d2", "d3"}
+	c.deliver("d1", evs.Agreed, AppendJoin(nil, 1, "a", "h"), all...)
+	c.deliver("d3", evs.Agreed, mcast(1, "c", "1", 0x10, "h"), all...)
+	c.deliver("d1", evs.Agreed, AppendLeave(nil, 1, "a", "h"), all...)
+	c.deliver("d3", evs.Agreed, mcast(1, "c", "2", 0x10, "h"), all...)
+	c.deliver("d2", evs.Agreed, AppendJoin(nil, 1, "b", "h"), all...)
+	c.x.lines = map[string][]string{}
+	c.deliver("d3", evs.Agreed, mcast(1, "c", "3", 0x10, "h"), all...)
+	c.expect(`#b#d2: data #c#d3[h]3`)
+	c.transitional("d1", "d3")
+	c.transitional("d2")
+	c.regular("d1", "d3") // where h has no member any more
+	c.deliver("d1", evs.Agreed, AppendJoin(nil, 1, "a", "h"), "d1", "d3")
+	c.x.lines = map[string][]string{}
+	c.deliver("d3", evs.Agreed, mcast(1, "c", "4", 0x10, "h"), "d1", "d3")
+	c.expect(`#a#d1: data #c#d3[h]4`)
+}
+
 // Nothing is allocated per message once the machine is warm.
 func TestRouteAllocations(t *testing.T) {
 	c := merged(t)

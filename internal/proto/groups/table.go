@@ -142,7 +142,7 @@ func (m *Machine) changed(g *group, who *Member, cause evs.Cause, why evs.Detail
 	})
 	if len(g.members) == 0 {
 		delete(m.groups, g.name)
-		m.sorted = false
+		m.sorted, m.routed = false, nil
 		return
 	}
 	if g.signalled {
@@ -268,7 +268,7 @@ func (m *Machine) restrict() {
 		}
 		if len(g.members) == 0 {
 			delete(m.groups, name)
-			m.sorted = false
+			m.sorted, m.routed = false, nil
 		}
 	}
 	for k := range m.sessions {
