@@ -39,7 +39,7 @@ func (m *Machine) tickOperational(now time.Duration, fx *Effects) {
 // due soon is done now, so that it need not wake everybody for itself: half of all wake-ups of an idle ring were probes. What comes next is put off
 // by as much as this was early on average.
 func (m *Machine) Awake(now time.Duration, fx *Effects) {
-	slack := m.scaled(m.cfg.ProbeInterval) / 3
+	slack := m.scaled(m.cfg.ProbeInterval) * 2 / 5
 	if m.state != StateOperational || m.tickAt == 0 || now < m.tickAt-slack {
 		return
 	}

@@ -50,7 +50,7 @@ type Config struct {
 	LargerCut         bool          // they may go in fragments, and end with the first packet that has to be sent again
 	TokenTimeout      time.Duration // without a token or new data for this long, the ring is lost; default 250 ms
 	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/10
-	Hold              time.Duration // an idle token comes round once in this time: the last sender holds it; default TokenTimeout/4
+	Hold              time.Duration // an idle token comes round once in this time: the last sender holds it; default three tenths of TokenTimeout
 	Linger            time.Duration // a lone sender keeps the token this long; default TokenTimeout/48, at most four fifths of TokenRetransmit
 	HurryInterval     time.Duration // a member that waits for a held token asks this often; default TokenTimeout/60
 	Group             *Group        // address that packets may go to once for several members; nil: none. What it points to does not change
@@ -93,7 +93,7 @@ func (c Config) WithDefaults() Config {
 		c.TokenRetransmit = c.TokenTimeout / 10
 	}
 	if c.Hold == 0 {
-		c.Hold = c.TokenTimeout / 4
+		c.Hold = c.TokenTimeout * 3 / 10
 	}
 	if c.Linger == 0 {
 		c.Linger = min(c.TokenTimeout/48, c.TokenRetransmit*4/5)

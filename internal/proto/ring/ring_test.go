@@ -349,8 +349,8 @@ func TestIdleRingWakesAtOnce(t *testing.T) {
 	before := w.members[0].m.accepted
 	w.run(2 * time.Second)
 	rounds := (w.members[0].m.accepted - before) / 3
-	if rounds > 16 || rounds < 14 {
-		t.Errorf("an idle ring made %d rounds in a second, want about 16: one per hold time of 62.5 ms", rounds)
+	if rounds > 13 || rounds < 12 {
+		t.Errorf("an idle ring made %d rounds in a second, want about 13: one per hold time of 75 ms", rounds)
 	}
 	for i := range 3 {
 		start := w.now

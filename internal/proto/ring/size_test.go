@@ -128,7 +128,7 @@ func TestLargerPacketsInFragmentsEnd(t *testing.T) {
 		t.Errorf("%v although some were only late", s.Packets)
 	}
 	w.loss = 0.02
-	w.pour(100*time.Millisecond, 0)
+	w.pour(300*time.Millisecond, 0)
 	if s := m.m.Status(); s.Packets != PacketsUsual {
 		t.Errorf("%v although some were lost", s.Packets)
 	}

@@ -515,7 +515,11 @@ func (m *Machine) buildCopy(t *packet.Token) {
 func (m *Machine) sendCopy(now time.Duration, fx *Effects) {
 	m.sealer.Seal(m.copyBuf, packet.KindToken)
 	fx.Sends = append(fx.Sends, packet.Send{To: m.copyTo, Bytes: m.copyBuf, Kind: packet.KindToken})
-	m.retryAt = now + m.trip.again(m.cfg.TokenRetransmit)
+	longest := m.cfg.TokenRetransmit
+	if m.quiet {
+		longest /= 2 // the first wait was long, and as many copies as on a busy ring shall go out before the ring is given up
+	}
+	m.retryAt = now + m.trip.again(longest)
 	m.sound = 0
 	fx.Retried++
 	fx.Repeats++
