@@ -10,9 +10,9 @@ const (
 	slotBytes = 64 << 10
 	// leastLent is how much of a slot must be in use for it to be lent: what is kept of less is copied.
 	leastLent = slotBytes / 4
-	// mostOut bounds the slots that others keep; when so many are out nothing is lent, and what is kept is copied. Seven other daemons send at
-	// most 1.4 MB in a rotation with windows of 132 packets of 1472 bytes, and what came with a token goes two rotations later, so that three
-	// rotations of the largest windows that tune themselves are 66 slots.
+	// mostOut bounds the slots that others keep; when so many are out nothing is lent, and what is kept is copied. All daemons
+	// together send at most 1024 packets of 1472 bytes in a rotation with windows that tune themselves, and what came with a token goes two
+	// rotations later: three rotations are 69 slots.
 	mostOut = 96
 	// slotsPeriod is after how many receives slots go that were free all that time.
 	slotsPeriod = 4096

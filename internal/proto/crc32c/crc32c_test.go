@@ -146,6 +146,7 @@ func TestPieces(t *testing.T) {
 	})
 }
 
+// Nothing is allocated.
 func TestAllocs(t *testing.T) {
 	b := random(1472)
 	each(t, func(t *testing.T) {
@@ -155,6 +156,7 @@ func TestAllocs(t *testing.T) {
 	})
 }
 
+// Any message, cut anywhere, has the checksum that hash/crc32 gives, by each way.
 func FuzzUpdate(f *testing.F) {
 	ways, restore := ways()
 	f.Cleanup(restore)
@@ -181,6 +183,7 @@ func FuzzUpdate(f *testing.F) {
 	})
 }
 
+// BenchmarkSum compares the ways at the lengths of tokens, small packets, packets and slots.
 func BenchmarkSum(b *testing.B) {
 	ways, restore := ways()
 	defer restore()

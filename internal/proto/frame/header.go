@@ -31,13 +31,13 @@ type Header struct {
 	Type      Type   // without the mark
 	Order     Order  // of type, counts and the integers in membership data; Append writes it
 	HalfMark  bool   // the type word had half of a mark: no order can be told
-	Name      []byte // visible part; ParseHeader aliases its input
+	Name      []byte // visible part; Parse aliases its input
 	NumGroups int32
 	Hint      Hint // as it travels; the mark in it is its own
 	DataLen   int32
 }
 
-// ParseHeader is what Parse reads.
+// ParseHeader is Parse where a copy does not matter.
 func ParseHeader(b []byte) (h Header) {
 	h.Parse(b)
 	return h

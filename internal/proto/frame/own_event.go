@@ -37,8 +37,8 @@ func AppendOwnMessage(dst []byte, stream uint16, t Type, hint Hint, sender strin
 	return endOwn(append(dst, data...), at, stream)
 }
 
-// AppendOwnMessageHead is AppendOwnMessage for the caller who has so many bytes of data where they belong, right behind what it appends. It reports false,
-// and appends nothing, if one frame cannot hold them.
+// AppendOwnMessageHead is AppendOwnMessage for the caller who has so many bytes of data where they belong, right behind what it appends.
+// It reports false, and appends nothing, if one frame cannot hold them.
 func AppendOwnMessageHead(dst []byte, t Type, hint Hint, sender string, groups [][]byte, data int) ([]byte, bool) {
 	n := OwnMessageBody(sender, groups, data)
 	if n > OwnFragment {

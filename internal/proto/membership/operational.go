@@ -36,15 +36,16 @@ func (m *Machine) tickOperational(now time.Duration, fx *Effects) {
 }
 
 // Awake says that this daemon is awake because of the token of a ring where nothing goes on, and all others will be in a moment. What is
-// due soon is done now, so that it need not wake everybody for itself: half of all wake-ups of an idle ring were probes. What comes next is put off
-// by as much as this was early on average.
+// due soon is done now, so that it need not wake everybody for itself: half of all wake-ups of an idle ring were probes. What comes
+// next is put off by as much as this was early.
 func (m *Machine) Awake(now time.Duration, fx *Effects) {
-	slack := m.scaled(m.cfg.ProbeInterval) * 2 / 5
-	if m.state != StateOperational || m.tickAt == 0 || now < m.tickAt-slack {
+	if m.state != StateOperational || m.tickAt == 0 || now < m.tickAt-m.scaled(m.cfg.ProbeInterval)*2/5 {
 		return
 	}
+	early := max(m.tickAt-now, 0)
+	m.takeCensus(now)
 	if m.tickOperational(now, fx); m.state == StateOperational {
-		m.tickAt += slack / 2
+		m.tickAt += early
 	}
 }
 

@@ -265,8 +265,8 @@ func (m *Machine) Start(now time.Duration, fx *Effects) {
 func (m *Machine) HandleDatagram(now time.Duration, from netip.AddrPort, b []byte, room *packet.Room, fx *Effects) {
 	m.order.Settle()
 	m.order.HandleDatagram(now, from, b, room, &m.ofx)
-	if m.order.More() && m.ofx.None() {
-		m.owing = true // nothing but data: the usual case, and nothing to do for it now
+	if m.ofx.None() && (m.order.More() || m.order.Waits()) {
+		m.owing = m.order.More() // nothing but data, the usual case, or behind a gap, and nothing to do for it now
 		return
 	}
 	m.finish(now, always, fx)

@@ -158,8 +158,8 @@ func newCursor(r *ring.Machine, members int) cursor {
 
 func partKey(sender uint16, stream uint8) uint32 { return uint32(sender)<<8 | uint32(stream) }
 
-// join adds a piece to what has arrived of its message. It returns the whole message when the piece was the last, and the loan that it lies in, if any; both
-// stay valid as long as an event of this input. Pieces without a beginning, or of a message longer than it said, are
+// join adds a piece to what has arrived of its message. It returns the whole message when the piece was the last, and the loan that it
+// lies in, if any; both stay valid as long as an event of this input. Pieces without a beginning, or of a message longer than it said, are
 // nobody's: ok is false and nothing is kept.
 func (c *cursor) join(sender uint16, p *packet.Piece) (whole []byte, loan Loan, ok bool) {
 	key := partKey(sender, p.Stream)

@@ -9,7 +9,8 @@ import (
 	"evensong/internal/proto/packet"
 )
 
-// The daemons of an idle ring are woken by its token, three times in a token timeout, and by little else: probes go out while everybody is awake for the token.
+// The daemons of an idle ring are woken by its token, three times in a token timeout, and by little else: probes go out
+// while everybody is awake for the token.
 func TestIdleRingSleeps(t *testing.T) {
 	w := newTeam(t, 1472, 1472, 1472)
 	w.pass(time.Second)

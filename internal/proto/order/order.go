@@ -347,6 +347,9 @@ func (m *Machine) HandUp(fx *Effects) bool {
 // More reports whether HandUp would return true.
 func (m *Machine) More() bool { return m.more }
 
+// Waits reports whether packets have come that lie behind one that has not.
+func (m *Machine) Waits() bool { return m.ring != nil && m.ring.ARU() < m.ring.High() }
+
 func (m *Machine) handUp(fx *Effects) {
 	if m.more = !m.deliverSome(&m.cursor, m.ring.Stable(), fx); !m.more && m.trim {
 		m.trim = false

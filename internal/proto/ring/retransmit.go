@@ -29,7 +29,7 @@ func (m *Machine) answer(t *packet.Token, fx *Effects) int {
 			m.resend(p, times > 1, fx)
 			sent += m.units(len(p.Buf))
 			fx.Retried++
-			m.size.failed = m.size.failed || times > 1 && int(p.Sender) == m.me && m.units(len(p.Buf)) > 1
+			m.size.failed = m.size.failed || times > 1 && int(p.Sender) == m.me && m.units(len(p.Buf)) > 1 && !m.cfg.LargerCut
 		}
 	}
 	t.RTR = append(t.RTR[:0], left...)

@@ -47,7 +47,7 @@ type Config struct {
 	MaxGap            int           // how far the newest packet may be ahead of the ring's aru, in packets; default 2048, at most MaxSpan/2
 	PacketBytes       int           // largest datagram; default 1472: an Ethernet frame
 	Larger            int           // length of datagrams that are tried in place of PacketBytes where there is much to send; zero: none are
-	LargerCut         bool          // they may go in fragments, and end with the first packet that has to be sent again
+	LargerCut         bool          // they may go in fragments, and end with packets that have to be sent again, see size
 	TokenTimeout      time.Duration // without a token or new data for this long, the ring is lost; default 250 ms
 	TokenRetransmit   time.Duration // resend the token after this long without progress; default TokenTimeout/10
 	Hold              time.Duration // an idle token comes round once in this time: the last sender holds it; default three tenths of TokenTimeout

@@ -13,9 +13,10 @@ import (
 // the one size that is tried, by a question of that length, which is answered by everybody whom it reaches; only a member that has much to send asks.
 // From the next visit on packets may be that long. Where they must not be cut on the way (jumbo frames, loopback), a question does not
 // arrive unless the path carries it whole. Where they may (Config.LargerCut), it is because the system takes datagrams one by one: handing it
-// one of 22 fragments is a twentieth of the work, at the price that one lost fragment loses all; so packets that have to be sent again end it, for
-// eight token timeouts: not the first ones, which may be late only, but the next ones within a token timeout. A path that stops carrying larger ones without a word costs a configuration: what has its place in the order must arrive. The
-// next ring begins with usual ones.
+// one of 22 fragments is a twentieth of the work, at the price that one lost fragment loses all; so packets that have to be sent again end
+// it, for eight token timeouts: not the first ones, which may be late only, but the next ones within a token timeout. A path that stops
+// carrying larger ones without a word costs a configuration: what has its place in the order must arrive. The next ring begins with usual
+// ones.
 //
 // Windows go on counting what packets of the usual length hold: a longer one takes as much of them as it holds.
 //
@@ -24,9 +25,9 @@ type size struct {
 	questions
 	larger bool          // everybody gets the larger ones
 	group  bool          // asked by way of the group address
-	doubt  bool          // since then one of my packets had to be sent again
+	doubt  bool          // since then one of my packets had to be sent again, and that was not forgiven
 	once   time.Duration // when that was last forgiven, as late and not lost; zero: never
-	failed bool          // one of my longer ones had to be sent again twice
+	failed bool          // one of my longer ones that must not be cut had to be sent again twice
 	rest   time.Duration // no question before
 
 	since time.Duration // when asking began, or the larger ones
@@ -110,8 +111,9 @@ func (m *Machine) maybeAskSize(now time.Duration, fx *Effects) {
 	s.askAt, s.every = now+s.every, min(2*s.every, reachSlowest*m.cfg.TokenTimeout)
 }
 
-// lateTime, in token timeouts, is how long packets may be asked for that were late together: by several members, in rotations that follow.
-const lateTime = 0.04
+// lateShare is the part of a token timeout in which packets may be asked for that were late together: by several members, in rotations
+// that follow.
+const lateShare = 25
 
 // forgives reports whether packets in fragments that had to be sent again are taken to be late rather than lost: once in a token timeout. On a
 // line that loses a fragment in a thousand, one in thirty is lost to somebody.
@@ -120,7 +122,7 @@ func (m *Machine) forgives(now time.Duration) bool {
 	switch since := now - s.once; {
 	case s.once == 0 || since >= m.cfg.TokenTimeout:
 		s.once = max(now, 1)
-	case float64(since) > lateTime*float64(m.cfg.TokenTimeout):
+	case since > m.cfg.TokenTimeout/lateShare:
 		return false
 	}
 	s.doubt = false

@@ -167,8 +167,8 @@ func (m *Machine) TokenNear(now time.Duration) bool {
 // Asked reports whether there is something to send, and whoever is taken to hold the token was asked for it and has not given it.
 func (m *Machine) Asked() bool { return m.phase == Operational && m.n > 1 && m.hurryAt != 0 && m.quiet }
 
-// Quiet reports whether nothing went on at my last visit.
-func (m *Machine) Quiet() bool { return m.quiet }
+// Quiet reports whether nothing went on at my last visit, nor before it.
+func (m *Machine) Quiet() bool { return m.quiet && !m.trip.soon }
 
 // Pass reports whether a ring of one has its token ready for another visit, and takes it.
 func (m *Machine) Pass(now time.Duration) bool {
@@ -516,7 +516,7 @@ func (m *Machine) sendCopy(now time.Duration, fx *Effects) {
 	m.sealer.Seal(m.copyBuf, packet.KindToken)
 	fx.Sends = append(fx.Sends, packet.Send{To: m.copyTo, Bytes: m.copyBuf, Kind: packet.KindToken})
 	longest := m.cfg.TokenRetransmit
-	if m.quiet {
+	if m.quiet && !m.trip.soon {
 		longest /= 2 // the first wait was long, and as many copies as on a busy ring shall go out before the ring is given up
 	}
 	m.retryAt = now + m.trip.again(longest)

@@ -38,6 +38,8 @@ const (
 	WindowsLoss
 	// WindowsSlow: the last change was downwards, because a rotation took too long.
 	WindowsSlow
+	// WindowsShorter: the last change was downwards, because what waits is shorter than it was.
+	WindowsShorter
 )
 
 // String is a short phrase for operators.
@@ -53,6 +55,8 @@ func (r WindowReason) String() string {
 		return "tuned: lowered, packets were lost"
 	case WindowsSlow:
 		return "tuned: lowered, rotations were slow"
+	case WindowsShorter:
+		return "tuned: lowered, shorter messages wait"
 	}
 	return fmt.Sprintf("WindowReason(%d)", uint8(r))
 }
@@ -63,7 +67,7 @@ func (r WindowReason) String() string {
 // a lost token. From 40 to 132 takes 23 full rotations. The global window is Config.TuneGlobal all the time: it is the same everywhere, or those who have tuned theirs up would leave the others no room.
 //
 // Everybody tunes alone, on what its own visits find on the token: requests that a member in between has answered are seen by
-// some and not by others. Windows that differ come together at Tune, where the first ones wait for the others.
+// some and not by others. Windows that differ come together at Tune or TuneLong, where the first ones wait for the others.
 type flow struct {
 	personal, global, accelerated int
 
@@ -107,7 +111,7 @@ func (m *Machine) setWindows(personal int) {
 	f.accelerated = c.AcceleratedWindow * f.personal / c.PersonalWindow
 }
 
-// tune learns from a visit: whether packets were asked for (flow.loss), whether more was waiting than could be sent, and whether the ring was
+// tune learns from a visit: whether packets were asked for (flow.loss), whether more was waiting than could be sent, whether the ring was
 // idle before, in which case the token may have been held, and how long the messages are that wait.
 func (m *Machine) tune(now time.Duration, full, idle bool, mean int) {
 	f := &m.flow
@@ -133,6 +137,7 @@ func (m *Machine) tune(now time.Duration, full, idle bool, mean int) {
 		}
 	case full && f.personal > m.cfg.top(mean): // what waits is shorter than it was
 		m.setWindows(m.cfg.top(mean))
+		f.reason = WindowsShorter
 	case full && f.pause == 0 && f.personal < m.cfg.top(mean) && rotation < m.cfg.TokenTimeout/12:
 		m.setWindows(min(f.personal+max(f.personal/16, 1), m.cfg.top(mean)))
 		f.reason = WindowsRaised

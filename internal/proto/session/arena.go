@@ -23,7 +23,8 @@ type Arena struct {
 // NewArena makes an arena with chunks of the pool.
 func NewArena(p *Pool) *Arena { return &Arena{pool: p} }
 
-// Extent is an encoded delivery. It is valid until the next Begin: until then it may be pushed to any number of queues.
+// Extent is an encoded delivery. It is valid until the next Begin, or if it was adopted until its draft is returned: until then it may be
+// pushed to any number of queues.
 type Extent struct {
 	c        *chunk
 	off, end int

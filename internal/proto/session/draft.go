@@ -2,11 +2,13 @@
 
 package session
 
+import "slices"
+
 const (
 	// DraftHead is the room before a draft's message. With what the message itself has before its data that is enough for
 	// the head of a frame with one or two groups.
 	DraftHead = 128
-	// leastDraft is the smallest message worth a chunk of its own: copying it costs more than what it wastes of one.
+	// leastDraft is the smallest message worth a chunk of its own.
 	leastDraft = 6 << 10
 )
 
@@ -15,9 +17,11 @@ const (
 // a copy. What queues refer to stays when the draft is returned.
 type Draft struct{ c *chunk }
 
-// Draft lends memory for a message of n bytes; nil if that is too small or too large to be worth it.
+// Draft lends memory for a message of n bytes; nil if that is too small or too large to be worth it, or would leave more than half of its chunk
+// empty: what waits for slow clients counts by chunks.
 func (p *Pool) Draft(n int) *Draft {
-	if n < leastDraft || n > classes[len(classes)-1]-DraftHead {
+	i := slices.IndexFunc(classes[:], func(size int) bool { return size >= DraftHead+n })
+	if n < leastDraft || i < 0 || classes[i] > 2*(DraftHead+n) {
 		return nil
 	}
 	c := p.newChunk(DraftHead + n)

@@ -10,7 +10,7 @@ type Buffers interface {
 
 // classes are the sizes of pooled memory. The largest holds any frame of a client; 65000 bytes of data with a header
 // fit the one before.
-var classes = [...]int{4 << 10, 16 << 10, 64 << 10, 160 << 10}
+var classes = [...]int{4 << 10, 16 << 10, 32 << 10, 64 << 10, 160 << 10}
 
 // DefaultPoolBytes is how much unused memory a Pool keeps by default.
 const DefaultPoolBytes = 16 << 20
@@ -62,14 +62,14 @@ func (p *Pool) Put(b []byte) {
 	}
 }
 
-// LentChunks is the number of chunks in use.
+// LentChunks is the number of chunks in use, drafts among them.
 func (p *Pool) LentChunks() int { return p.lent }
 
-// LentBytes is the memory of the chunks in use: what all queues together keep, each byte counted once however many
+// LentBytes is the memory of the chunks in use, but for drafts that were not adopted: what all queues together keep, each byte counted once however many
 // queues refer to it.
 func (p *Pool) LentBytes() int { return p.bytes }
 
-// chunk is a piece of memory that queues refer to. refs counts them, and the arena or queue that is filling it.
+// chunk is a piece of memory that queues refer to. refs counts them, and the arena, queue or owner of a draft that is filling it.
 type chunk struct {
 	mem  []byte // length: what is used
 	refs int
