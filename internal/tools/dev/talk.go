@@ -20,7 +20,7 @@ var talkers = []string{"ada", "ben", "cem"}
 
 var lines = []string{
 	"Is everybody here? I see the same view as you do.",
-	"Yes. Three daemons, one ring: the token has gone round a few thousand times since you asked.",
+	"Yes. A token goes round between the daemons, and rests while nobody has anything to say.",
 	"And all of us get every line in the same order, whoever sends first.",
 	"This one is Safe: when you read it, all three daemons have it.",
 	"If one of us dies now, the others get a new view, and agree on what came before it.",
