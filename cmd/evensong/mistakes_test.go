@@ -75,16 +75,18 @@ func TestMistyped(t *testing.T) {
 // TestBadValues: values that are of the right type and make no sense. Nothing is asked of a daemon.
 func TestBadValues(t *testing.T) {
 	for args, want := range map[string]string{
-		"sub --count 0 g":             "--count 0: want at least 1",
-		"sub --timeout -3s g":         "--timeout -3s: want a positive duration, such as 10s",
-		"dev --for 0s":                "--for 0s: want a positive duration, such as 10s",
-		"dev --port 0":                "--port 0: want 1 to 65535",
-		"dev --port 99999":            "--port 99999: want 1 to 65535",
-		"flood --senders 0":           "--senders 0: want at least 1",
-		"flood -s a -s b --senders 1": "1 sender for 2 servers: some would have none; want a sender for each at least",
-		"bench -s a -s b --senders 1": "1 sender and 0 receivers for 2 servers: some would have none; want a session for each at least",
-		"bench --senders 0":           "--senders 0: want at least 1",
-		"flood --for 0":               "--for 0s: want a positive duration, such as 8h",
+		"sub --count 0 g":                  "--count 0: want at least 1",
+		"sub --timeout -3s g":              "--timeout -3s: want a positive duration, such as 10s",
+		"status --interval -1s":            "--interval -1s: want a positive duration, such as 10s",
+		"monitor partition a/b --lease 0s": "--lease 0s: want a positive duration, such as 1m",
+		"dev --for 0s":                     "--for 0s: want a positive duration, such as 10s",
+		"dev --port 0":                     "--port 0: want 1 to 65535",
+		"dev --port 99999":                 "--port 99999: want 1 to 65535",
+		"flood --senders 0":                "--senders 0: want at least 1",
+		"flood -s a -s b --senders 1":      "1 sender for 2 servers: some would have none; want a sender for each at least",
+		"bench -s a -s b --senders 1":      "1 sender and 0 receivers for 2 servers: some would have none; want a session for each at least",
+		"bench --senders 0":                "--senders 0: want at least 1",
+		"flood --for 0":                    "--for 0s: want a positive duration, such as 8h",
 	} {
 		code, stdout, stderr := evensong(strings.Fields(args)...)
 		if first, _, _ := strings.Cut(stderr, "\n"); code != exitUsage || stdout != "" || first != "evensong: "+want {

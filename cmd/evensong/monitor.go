@@ -89,6 +89,9 @@ then. Dangerous: daemons need DangerousMonitor in their configuration.`,
 			if err != nil {
 				return err
 			}
+			if lease <= 0 {
+				return usage(fmt.Errorf("--lease %v: want a positive duration, such as 1m", lease))
+			}
 			ctx, stop := interruptible(cmd)
 			defer stop()
 			return monitor.Partition(ctx, f.reach, f.out(), c, lease, keep, cmd.OutOrStdout())

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,9 @@ Exit status: 0 if all answered, 1 if one did not, 2 for wrong use, 5 if one refu
 			o := f.out()
 			o.Long = long
 			every := time.Duration(0)
+			if interval <= 0 {
+				return usage(fmt.Errorf("--interval %v: want a positive duration, such as 10s", interval))
+			}
 			if watch || cmd.Flags().Changed("interval") {
 				every = max(interval, 100*time.Millisecond)
 			}
