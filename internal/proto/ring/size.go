@@ -115,8 +115,8 @@ func (m *Machine) maybeAskSize(now time.Duration, fx *Effects) {
 // that follow.
 const lateShare = 25
 
-// forgives reports whether packets in fragments that had to be sent again are taken to be late rather than lost: once in a token timeout. On a
-// line that loses a fragment in a thousand, one in thirty is lost to somebody.
+// forgives reports whether packets in fragments that had to be sent again are taken to be late rather than lost: once in a token
+// timeout. On a line that loses a fragment in a thousand, one packet in fifteen is lost to one of three others.
 func (m *Machine) forgives(now time.Duration) bool {
 	s := &m.size
 	switch since := now - s.once; {

@@ -68,6 +68,9 @@ func TestWindowsForLongMessages(t *testing.T) {
 			t.Errorf("messages of %d packets: windows go to %d, want %d", x.packets, most, x.want)
 		}
 	}
+	if s := m.m.Status(); s.Windows != WindowsShorter {
+		t.Errorf("windows that came down for shorter messages say %v", s.Windows)
+	}
 	if s := w.members[0].m.Status(); s.Personal != 4 {
 		t.Errorf("a member that sends nothing: %+v", s)
 	}
